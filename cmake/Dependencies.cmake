@@ -1,0 +1,11 @@
+# Libraries by their Debian names, as imported targets cr::NAME.
+find_package(PkgConfig REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS C)
+function(cr_pkg name module)
+  pkg_check_modules(CR_${name} REQUIRED IMPORTED_TARGET ${module})
+  add_library(cr::${name} ALIAS PkgConfig::CR_${name})
+endfunction()
+cr_pkg(jansson jansson)
+cr_pkg(pcre2 libpcre2-8)
+cr_pkg(utf8proc libutf8proc)
+cr_pkg(xxhash libxxhash)

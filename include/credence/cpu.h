@@ -1,0 +1,46 @@
+/* CPU tiers: which instruction sets this machine can run, and the cap put on them. */
+#ifndef CREDENCE_CPU_H
+#define CREDENCE_CPU_H
+
+#include "credence/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Ascending inside one architecture. A kernel family fills its table with the reference and climbs. */
+enum cr_tier {
+    CR_TIER_SCALAR = 0,
+    CR_TIER_AVX2 = 1,        /* AVX2, FMA, F16C, BMI2 */
+    CR_TIER_AVX512 = 2,      /* F BW DQ VL VNNI */
+    CR_TIER_AVX512_BF16 = 3, /* VDPBF16PS, only where it is faster than f32 FMA (AMD Zen 4 and later) */
+    CR_TIER_AMX = 4,         /* tile, bf16, int8; implies avx512 */
+    CR_TIER_NEON = 16,
+    CR_TIER_NEON_DOTPROD = 17,
+    CR_TIER_NEON_I8MM = 18,
+    CR_TIER_NEON_BF16 = 19
+};
+
+struct cr_cpu {
+    enum cr_tier tier;   /* best tier that this CPU and operating system support and this library serves */
+    uint32_t features;   /* bit (1u << tier) set for every x86 or Arm tier present; avx512_bf16 even where slow */
+    int family, model;   /* x86 display family and model, else 0 */
+    int64_t l1d_bytes, l2_bytes, l3_bytes; /* 0 = unknown */
+    char vendor[16];     /* "AuthenticAMD", "GenuineIntel", ... */
+    char name[64];       /* brand string */
+};
+
+/* Fills *cpu. Asks the operating system (saved register state), never fails. */
+CR_API void cr_cpu_detect(struct cr_cpu *cpu);
+
+/* "scalar", "avx2", ...; "unknown" for a value outside the enum. Static storage. */
+CR_API const char *cr_tier_name(enum cr_tier tier);
+
+/* Resolves a cap by name against a detected CPU. NULL or "" = no cap. Errors: CR_E_USAGE for an unknown name
+ * or a tier that the CPU lacks; *tier is untouched then. */
+CR_API cr_status cr_cpu_cap(const struct cr_cpu *cpu, const char *name, enum cr_tier *tier, struct cr_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

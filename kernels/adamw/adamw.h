@@ -1,0 +1,37 @@
+/* adamw: one fused step of decoupled weight decay Adam (Loshchilov and Hutter 2019, algorithm 2).
+ *
+ *   g <- clip * grad;  m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2
+ *   w <- w (1 - lr wd) - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+ *
+ * w, m, v [n] f32 in/out, grad [n] f32. 1 - b and the two corrections are made in double and rounded once.
+ * Range: elements; begin and end multiples of CR_ADAMW_CHUNK or end == n. Elementwise: same bits for any split.
+ * norm2: partial[c] = sum of grad^2 over chunk c = begin / CR_ADAMW_CHUNK ..., in double; range as above. The caller
+ * adds the partials in chunk order. Tolerance: 8 * 2^-24 relative to sum |terms|. Same bits on every tier.
+ */
+#ifndef CR_ADAMW_H
+#define CR_ADAMW_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "credence/cpu.h"
+
+enum { CR_ADAMW_CHUNK = 4096 };
+
+struct cr_adamw_args {
+    float *w, *m, *v;
+    const float *grad;
+    double *partial; /* norm2 only */
+    double lr, beta1, beta2, eps, weight_decay, clip;
+    uint64_t t;      /* number of this step, from 1 */
+};
+
+typedef void cr_adamw_fn(const struct cr_adamw_args *args, size_t begin, size_t end);
+
+struct cr_adamw_ops {
+    cr_adamw_fn *step, *norm2;
+};
+
+void cr_adamw_ops_init(struct cr_adamw_ops *ops, enum cr_tier tier);
+
+#endif

@@ -1,0 +1,27 @@
+/* cast: f32 TL16 to and from the bf16 operand layout (round to nearest even, NaN stays a quiet NaN).
+ *
+ * Range: token blocks. n_features even. Exact. Same bits on every tier.
+ */
+#ifndef CR_CAST_H
+#define CR_CAST_H
+
+#include "credence/cpu.h"
+#include "kernels/common/tl16.h"
+
+struct cr_cast_args {
+    float *f32;
+    size_t f32_stride; /* floats between token blocks */
+    uint16_t *bf16;
+    size_t bf16_stride; /* bytes */
+    size_t n_features;
+};
+
+typedef void cr_cast_fn(const struct cr_cast_args *args, size_t begin, size_t end);
+
+struct cr_cast_ops {
+    cr_cast_fn *to_bf16, *from_bf16;
+};
+
+void cr_cast_ops_init(struct cr_cast_ops *ops, enum cr_tier tier);
+
+#endif

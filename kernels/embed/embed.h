@@ -1,0 +1,26 @@
+/* embed: rows of a quantised embedding table into lanes.
+ *
+ *   x[k][t] = v(table row ids[t], k)      x TL16 f32 with table.n_cols features, ids [n_blocks * 16] all < n_rows
+ * Range: token blocks. Exact. scratch: n_cols floats, 64-byte aligned.
+ */
+#ifndef CR_EMBED_H
+#define CR_EMBED_H
+
+#include "kernels/qgemm/qgemm.h"
+
+struct cr_embed_args {
+    struct cr_qmat table;
+    const int32_t *ids;
+    float *x;
+    size_t x_stride; /* floats between token blocks */
+};
+
+typedef void cr_embed_fn(const struct cr_embed_args *args, size_t begin, size_t end, void *scratch);
+
+struct cr_embed_ops {
+    cr_embed_fn *rows;
+};
+
+void cr_embed_ops_init(struct cr_embed_ops *ops, enum cr_tier tier);
+
+#endif

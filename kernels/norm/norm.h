@@ -1,0 +1,39 @@
+/* norm: RMSNorm over features, forward and backward (Zhang and Sennrich 2019, eq. 4).
+ *
+ *   r[t] = 1 / sqrt(mean_k x[k][t]^2 + eps),   y = x * r * w
+ *   dx += r * (w * dy) - x * r^3 / K * sum_k (w * dy * x)
+ *
+ * x, dy, dx TL16 f32 with K features; y an operand of y_type (K even for bf16); w [K] f32; rstd [n_blocks][16].
+ * Range: token blocks. The sum over k runs in order in f32: (K + 4) * 2^-24 relative. Same bits on every tier.
+ */
+#ifndef CR_NORM_H
+#define CR_NORM_H
+
+#include "credence/cpu.h"
+#include "kernels/common/tl16.h"
+
+struct cr_norm_args {
+    const float *x;
+    size_t x_stride;  /* floats between token blocks, all strides below too unless said */
+    const float *w;
+    float eps;
+    size_t n_features;
+    void *y;          /* fwd */
+    size_t y_stride;  /* bytes */
+    enum cr_xtype y_type;
+    float *rstd;      /* fwd writes, bwd reads */
+    const float *dy;  /* bwd */
+    size_t dy_stride;
+    float *dx;        /* bwd, added to */
+    size_t dx_stride;
+};
+
+typedef void cr_norm_fn(const struct cr_norm_args *args, size_t begin, size_t end);
+
+struct cr_norm_ops {
+    cr_norm_fn *rms_fwd, *rms_bwd;
+};
+
+void cr_norm_ops_init(struct cr_norm_ops *ops, enum cr_tier tier);
+
+#endif

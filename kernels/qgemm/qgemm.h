@@ -1,0 +1,68 @@
+/* qgemm: products of activations with a frozen matrix that stays in its GGUF blocks, in both directions.
+ *
+ *   forward   Y[n][t]  (+)= sum_k w(n,k)  X[k][t] + sum_i P[n][i] U[i][t] + bias[n]        n in [begin, end) of N
+ *   dX        Y[k][t]  (+)= sum_n w(n,k)  X[n][t] + sum_i P[k][i] U[i][t]                  k in [begin, end) of K
+ *
+ * The second sum is an optional low-rank term that rides in the same accumulators: forward P = B (N x r),
+ * U = s A X; backward P = A^T, U = s B^T dY (both made by kernels/lowrank). It is always computed in f32.
+ *
+ *   w      N x K matrix of GGUF blocks, row n contiguous (`row_bytes`); K is a multiple of 32 and of the block
+ *   X      TL16 operand of ops.x_type: K features forward, N features backward; pad lanes hold finite numbers
+ *   Y      TL16 f32, N features forward, K backward
+ *   value  w(n,k) is v(block) of kernels/dequant rounded once to f32; bf16 tiers round that once more to nearest
+ *          even: one function of the stored block on every tier and in both directions
+ *
+ * No aliasing between outputs and inputs. begin is a multiple of ops.step; end is one too, or N (K for dX). Each
+ * output is one chain of additions whose order depends on the tier and on K (N) only: results are the same bits for
+ * any split of the range, any number of token blocks and any position of a token.
+ * Tolerance against a double product of the same weights and operands: (K + r + 2) * 2^-24 * sum |terms| for f32,
+ * the bf16 tier adds nothing (its products are exact in f32) but flushes denormals.
+ * Errors: none here; preconditions are asserted in debug builds.
+ */
+#ifndef CR_QGEMM_H
+#define CR_QGEMM_H
+
+#include "credence/cpu.h"
+#include "kernels/common/tl16.h"
+
+struct cr_qmat {
+    const void *data;  /* borrowed, usually the mapped file */
+    size_t row_bytes;  /* of one row of n_cols values */
+    size_t n_rows;     /* N, output features */
+    size_t n_cols;     /* K, input features */
+    int type;          /* ggml type id, kernels/dequant/dequant.h */
+};
+
+struct cr_qgemm_args {
+    struct cr_qmat w;
+    const void *x;
+    size_t x_stride;   /* bytes between token blocks */
+    float *y;
+    size_t y_stride;   /* floats between token blocks */
+    size_t n_blocks;   /* token blocks of 16 */
+    const float *bias; /* [N] or NULL; forward only */
+    const float *p;    /* low-rank matrix, element (output feature o, i) at p[o * p_os + i * p_rs]; NULL = no term */
+    size_t p_os, p_rs;
+    const float *u;    /* TL16 f32, `rank` features */
+    size_t u_stride;   /* floats between token blocks */
+    size_t rank;
+    int accumulate;    /* 0: y = ..., 1: y += ... (one addition of the finished sum) */
+};
+
+typedef void cr_qgemm_fn(const struct cr_qgemm_args *args, size_t begin, size_t end, void *scratch);
+
+struct cr_qgemm_ops {
+    cr_qgemm_fn *fwd;
+    cr_qgemm_fn *dx;
+    size_t step;          /* grain of output features, both directions */
+    enum cr_xtype x_type; /* of X */
+    enum cr_tier tier;    /* that this table computes on */
+};
+
+/* Pure function of its arguments: the table for a CPU capped at `tier`. */
+void cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier);
+
+/* Scratch of one call on one worker, 64-byte aligned; n_reduce = K forward, N backward. Upper bound over tiers. */
+size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank);
+
+#endif

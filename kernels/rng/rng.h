@@ -1,0 +1,20 @@
+/* rng: counter-based random numbers. Any element's draw is recomputed anywhere, in any order.
+ *
+ * Philox4x32-10 (Salmon et al. 2011). Known answers: counter 0, key 0 gives 6627e8d5 e169c58d bc57ac4c 9b00dbd8.
+ */
+#ifndef CR_RNG_H
+#define CR_RNG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One block: four words for (counter, key). */
+void cr_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* out[i] = low + (high - low) * (u + 0.5) / 2^24, u the top 24 bits of word i % 4 of counter (i / 4, 0, 0, 0). */
+void cr_uniform_f32(const uint32_t key[2], float low, float high, float *out, size_t n);
+
+/* Permutation of 0 ... n-1 by Fisher-Yates with unbiased draws from (key, epoch). */
+void cr_permutation(const uint32_t key[2], uint32_t epoch, uint32_t *out, size_t n);
+
+#endif
