@@ -27,7 +27,13 @@ cr_status cr_fail_prefix(struct cr_error *err, cr_status status, const char *for
         int n = vsnprintf(err->message, sizeof err->message, format, ap);
         va_end(ap);
         size_t used = n < 0 ? 0 : (size_t)n < sizeof err->message ? (size_t)n : sizeof err->message - 1;
-        snprintf(err->message + used, sizeof err->message - used, ": %.*s", (int)sizeof inner - 1, inner);
+        size_t room = sizeof err->message - used;
+        if (room > 2) {
+            size_t length = strnlen(inner, room - 3);
+            memcpy(err->message + used, ": ", 2);
+            memcpy(err->message + used + 2, inner, length);
+            err->message[used + 2 + length] = '\0';
+        }
         err->status = status;
     }
     return status;
