@@ -1,0 +1,203 @@
+/* credence: fine-tune quantised language models on a CPU with low-rank adapters, and say how sure the result is.
+ *
+ * One call a job: each takes an options struct (zero or NULL means the default written beside the field) and a host
+ * struct, and returns a status; on failure err holds one line. The library never prints, exits, installs signal
+ * handlers or reads the environment. Calls are independent of each other; one call must not be entered twice on the
+ * same output directory (it takes a lock: CR_E_BUSY).
+ */
+#ifndef CREDENCE_CREDENCE_H
+#define CREDENCE_CREDENCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "credence/cpu.h"
+#include "credence/parallel.h"
+#include "credence/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CREDENCE_VERSION "0.1.0"
+
+/* What a call reports while it works. */
+struct cr_progress {
+    const char *phase;      /* "load", "data", "train", "validate", "eval", "write" */
+    uint64_t step, n_steps; /* optimiser steps, or examples when phase is "eval" or "validate" */
+    double epoch;
+    double loss, lr, grad_norm; /* NaN when not applicable */
+    double tok_s, eta_s;
+    uint64_t tokens;
+    double rss_mb;
+    bool report;            /* true at every report interval: one plain line a report on a pipe */
+};
+
+enum cr_log_level { CR_LOG_WARNING = 1, CR_LOG_INFO = 2 };
+
+/* The caller's side. Zero-initialise; every field is optional. Callbacks run on the calling thread. */
+struct cr_host {
+    const char *cpu_cap;                 /* tier name, NULL = best */
+    int n_threads;                       /* 0 = affinity mask and cgroup quota decide; at most 1024 */
+    const struct cr_parallel *parallel;  /* NULL = built-in OpenMP pool of n_threads */
+    void (*log)(void *ctx, enum cr_log_level level, const char *line);
+    void (*progress)(void *ctx, const struct cr_progress *progress);
+    bool (*stop)(void *ctx);             /* polled at least every 250 ms of work; true = CR_E_STOPPED after a checkpoint */
+    void *ctx;
+    uint64_t memory_bytes;               /* budget, 0 = what the system has left */
+    const char *verbose;                 /* comma list: "dispatch,time" ; NULL = none */
+};
+
+enum cr_lr_schedule { CR_LR_LINEAR = 0, CR_LR_COSINE = 1, CR_LR_CONSTANT = 2 };
+enum cr_tristate { CR_AUTO = 0, CR_YES = 1, CR_NO = 2 };
+
+/* finetune. Defaults are set by cr_finetune_options_init; fields mirror the flags of the program. */
+struct cr_finetune_options {
+    size_t size;                 /* sizeof this struct */
+    const char *model, *data, *output; /* paths, required */
+    const char *valid;           /* path or NULL: hold out a seeded, stratified tenth */
+    bool no_valid;               /* train on everything; keep must be last */
+    const char *adapter;         /* adapter directory or .gguf to continue from, or NULL */
+    const char *method;          /* "adamw" */
+    const char *targets;         /* "q_proj,v_proj"; "all"; GGUF leaf names too */
+    uint32_t rank;               /* 8, 1...256 */
+    double alpha;                /* 0 = 2 * rank */
+    double dropout;              /* 0, [0, 1) */
+    double epochs;               /* 1; ignored when steps > 0 */
+    uint64_t steps;              /* 0 = by epochs */
+    uint32_t batch_size;         /* 8 examples */
+    uint32_t grad_accumulation_steps; /* 1 */
+    double lr;                   /* 2e-4 */
+    enum cr_lr_schedule lr_schedule;  /* linear to 0 */
+    double warmup;               /* 0; below 1 a fraction of the steps, else steps */
+    double weight_decay;         /* 0 */
+    double max_grad_norm;        /* 1; 0 = off */
+    uint32_t max_seq_length;     /* 0 = min(context, 2048) */
+    bool on_long_skip;           /* false = cut */
+    bool train_on_prompt;        /* false: --mask-prompt yes */
+    const char *chat_template;   /* name, NULL = from the model */
+    const char *system;          /* system text, NULL = the template's own */
+    const char *normalize;       /* NULL or "nfc" */
+    bool keep_best_set, keep_best; /* unset: best when valid is given, else last */
+    uint32_t patience;           /* 0 = no early stopping; else evaluations without a better NLL */
+    uint32_t eval_every;         /* 0 = once an epoch */
+    uint32_t save_every;         /* 200 */
+    uint32_t report_every;       /* 10 */
+    uint32_t keep_checkpoints;   /* 2 */
+    uint64_t seed;               /* 0 ... 2^32-1 */
+    bool resume, force, allow_inexact;
+    enum cr_tristate grad_checkpoint;
+    bool dry_run;                /* probe three steps, report memory and time, write nothing */
+    const char *trace;           /* Chrome trace events file, or NULL */
+    const char *settings_json;   /* one JSON object of flags as given, echoed in summary.json; NULL = {} */
+};
+
+/* What a finished (or dry) run says. Strings are fixed buffers. */
+struct cr_finetune_result {
+    uint64_t steps, tokens, n_train, n_valid, n_params;
+    double seconds, tok_s, peak_rss_mb, final_loss, best_nll;
+    uint64_t best_step;
+    bool nothing_to_do;          /* resume of a finished run */
+    double predicted_mb, predicted_seconds; /* dry run: peak memory and whole-run time */
+};
+
+CR_API void cr_finetune_options_init(struct cr_finetune_options *options);
+CR_API cr_status cr_finetune(const struct cr_finetune_options *options, const struct cr_host *host,
+                             struct cr_finetune_result *result, struct cr_error *err);
+
+/* eval and predict */
+struct cr_eval_options {
+    size_t size;
+    const char *model, *data;    /* required */
+    const char *adapter;         /* directory (PEFT), .gguf, checkpoint, or NULL = base model alone */
+    uint32_t batch_size;         /* 0 = by tokens */
+    uint32_t max_seq_length;     /* 0 = min(context, 2048) */
+    uint32_t samples;            /* 0 = the method's own */
+    const char *chat_template, *system, *normalize;
+    bool train_on_prompt;
+    bool on_long_skip;
+    const char *json;            /* path or NULL */
+    const char *report;          /* HTML path or NULL */
+    const char *settings_json;
+    bool allow_inexact;          /* accept an adapter whose recorded base differs */
+    uint64_t limit;              /* 0 = all; else the first n examples of each task */
+    uint64_t seed;
+    uint32_t n_bins;             /* 0 = 15 */
+};
+
+struct cr_group_metrics {
+    char task[64];               /* "" for the whole */
+    uint64_t n;                  /* examples, or target tokens of text data */
+    double accuracy, nll, ece, brier, auroc_error, perplexity; /* NaN = not applicable */
+};
+
+struct cr_eval_result {
+    bool classification;
+    struct cr_group_metrics all;
+    struct cr_group_metrics *groups; /* owned: cr_eval_result_deinit */
+    size_t n_groups;
+    uint64_t tokens;
+    double seconds, tok_s;
+    char method[16];
+};
+
+CR_API void cr_eval_options_init(struct cr_eval_options *options);
+CR_API cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *host,
+                         struct cr_eval_result *result, struct cr_error *err);
+CR_API void cr_eval_result_deinit(struct cr_eval_result *result);
+
+/* Calls emit(ctx, line) once an example, in file order: one JSON object a line without the line feed. emit returns
+ * false to stop (CR_E_IO). */
+CR_API cr_status cr_predict(const struct cr_eval_options *options, const struct cr_host *host,
+                            bool (*emit)(void *ctx, const char *line), void *ctx, struct cr_error *err);
+
+/* Text of `credence info`, `credence data`, `credence cpu`: written through emit in pieces. `color` allows terminal
+ * colours. */
+typedef bool cr_emit_fn(void *ctx, const char *text, size_t n_bytes);
+CR_API cr_status cr_info(const char *path, cr_emit_fn *emit, void *ctx, struct cr_error *err);
+CR_API cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx, struct cr_error *err);
+
+struct cr_data_options {
+    size_t size;
+    const char *model, *data;
+    uint32_t max_seq_length;
+    bool on_long_skip, train_on_prompt, color;
+    const char *chat_template, *system, *normalize;
+    uint64_t limit; /* examples shown, 0 = 5 */
+};
+CR_API cr_status cr_data_show(const struct cr_data_options *options, cr_emit_fn *emit, void *ctx,
+                              struct cr_error *err);
+
+struct cr_tokenize_options {
+    size_t size;
+    const char *model;
+    bool jsonl, special, bos;
+    const char *normalize;
+};
+/* Tokenises n_bytes of text, one line a line of input, to lines of ids. Warnings go to host->log. */
+CR_API cr_status cr_tokenize_text(const struct cr_tokenize_options *options, const struct cr_host *host,
+                                  const char *text, size_t n_bytes, cr_emit_fn *emit, void *ctx, struct cr_error *err);
+
+struct cr_export_options {
+    size_t size;
+    const char *model;   /* needed to check shapes; NULL = trust the adapter */
+    const char *adapter; /* directory, .gguf or checkpoint */
+    const char *format;  /* "peft" or "gguf" */
+    const char *output;
+    bool force;
+};
+CR_API cr_status cr_export(const struct cr_export_options *options, const struct cr_host *host, struct cr_error *err);
+
+/* A JSON object of flags: calls set(ctx, key, value) for every member, value in the text form of the flag.
+ * Errors: CR_E_IO, CR_E_INPUT, or what set returns. */
+CR_API cr_status cr_config_read(const char *path, cr_status (*set)(void *ctx, const char *key, const char *value,
+                                struct cr_error *err), void *ctx, struct cr_error *err);
+
+/* Version, compiler, dependencies. Static storage. */
+CR_API const char *cr_version_text(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
