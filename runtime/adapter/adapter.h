@@ -1,0 +1,65 @@
+/* adapter: low-rank pairs on projections of a model, as one flat parameter vector.
+ *
+ *   y = W x + s B (A drop(x)),  s = alpha / r       A (r x in), B (out x r), both row-major f32
+ *
+ * Rows of B follow the model file (GGUF order); files in Hugging Face order are permuted on the way in and out.
+ * Parameter order: layer by layer, projection by projection, A then B. Every matrix starts on a multiple of 16 floats;
+ * the gaps are zero and stay zero.
+ */
+#ifndef CR_ADAPTER_ADAPTER_H
+#define CR_ADAPTER_ADAPTER_H
+
+#include "credence/credence.h"
+#include "kernels/lowrank/lowrank.h"
+#include "runtime/model/model.h"
+
+struct cr_adapter_slot {
+    uint32_t rank;          /* 0 = this projection is not adapted */
+    uint32_t n_in, n_out;
+    float scale;            /* s */
+    size_t a_offset, b_offset; /* into params and grads */
+    uint32_t tensor_id;     /* layer * CR_N_PROJ + projection: stream of its random draws */
+};
+
+struct cr_adapter {
+    uint32_t n_layers;
+    struct cr_adapter_slot *slots; /* [n_layers * CR_N_PROJ] */
+    float *params, *grads;         /* [n_params]; grads NULL unless asked for */
+    size_t n_params;               /* including alignment gaps */
+    size_t n_trainable;            /* without gaps */
+    uint32_t rank;                 /* as configured: largest rank */
+    double alpha;
+    double dropout;                /* recorded in files, applied in training only */
+    uint32_t targets;              /* bit (1 << projection) */
+    uint64_t base_hash;            /* of the base it was trained on, 0 = unknown */
+};
+
+/* "q_proj,v_proj", "all", GGUF leaf names; bits of enum cr_proj. Errors: CR_E_USAGE naming the unknown part. */
+cr_status cr_targets_parse(const char *text, uint32_t *targets, struct cr_error *err);
+
+/* New adapter: A uniform in +-1/sqrt(in) from Philox key (seed, tensor id), B = 0 (PEFT's default). Returns owned.
+ * Errors: CR_E_USAGE when rank exceeds both dimensions of a target, CR_E_MEMORY. */
+cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double alpha, double dropout,
+                            uint32_t targets, uint64_t seed, bool with_grads, struct cr_adapter **out,
+                            struct cr_error *err);
+void cr_adapter_destroy(struct cr_adapter *adapter);
+
+/* Reads a PEFT directory or a GGUF LoRA file for this model: every check of names, shapes, ranks, finiteness.
+ * Errors: CR_E_IO, CR_E_INPUT, CR_E_BUSY when the recorded base hash differs and allow_inexact is false; an absent
+ * hash is accepted with a warning through host->log. Returns owned. */
+cr_status cr_adapter_load(const char *path, const struct cr_model *model, bool with_grads, bool allow_inexact,
+                          const struct cr_host *host, struct cr_adapter **out, struct cr_error *err);
+
+/* Writes adapter_config.json + adapter_model.safetensors into dir (which exists), or one GGUF LoRA file. Atomic. */
+cr_status cr_adapter_save_peft(const struct cr_adapter *adapter, const struct cr_model *model, const char *dir,
+                               const char *method, struct cr_error *err);
+cr_status cr_adapter_save_gguf(const struct cr_adapter *adapter, const struct cr_model *model, const char *path,
+                               struct cr_error *err);
+
+static inline const struct cr_adapter_slot *cr_adapter_slot_of(const struct cr_adapter *adapter, uint32_t layer,
+                                                               enum cr_proj proj)
+{
+    return &adapter->slots[layer * CR_N_PROJ + (uint32_t)proj];
+}
+
+#endif

@@ -1,0 +1,66 @@
+/* engine: passes of packed token batches through a model with adapters, forward and backward.
+ *
+ * All memory is planned when the engine is made; a pass allocates nothing. Per-row results are the same bits for any
+ * packing, thread count and backend; gradient sums for any thread count and backend.
+ */
+#ifndef CR_MODEL_ENGINE_H
+#define CR_MODEL_ENGINE_H
+
+#include "credence/parallel.h"
+#include "runtime/model/model.h"
+
+struct cr_adapter;
+struct cr_batch;
+struct cr_engine;
+
+struct cr_engine_options {
+    const struct cr_model *model;       /* borrowed while the engine lives */
+    struct cr_adapter *adapter;         /* NULL = base alone; borrowed; grads needed when `train` */
+    const struct cr_parallel *parallel; /* borrowed */
+    enum cr_tier tier;
+    size_t max_tokens;                  /* capacity of a batch, multiple of 16 */
+    size_t max_seq;                     /* longest sequence */
+    const int32_t *label_ids;           /* classification: tokens of the labels; NULL = texts */
+    uint32_t n_labels;
+    bool train;
+    bool recompute;                     /* keep only layer inputs and recompute each layer in the backward pass */
+};
+
+/* Bytes that cr_engine_create will allocate. */
+size_t cr_engine_bytes(const struct cr_engine_options *options);
+
+/* Returns owned. Errors: CR_E_MEMORY. */
+cr_status cr_engine_create(const struct cr_engine_options *options, struct cr_engine **out, struct cr_error *err);
+void cr_engine_destroy(struct cr_engine *engine);
+
+struct cr_engine_noise {
+    double dropout;   /* 0 = off */
+    uint64_t seed;
+    uint32_t step;    /* optimiser step: part of the mask's counter */
+};
+
+/* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to adapter->grads and that sum
+ * to *loss. Classification batches use the restricted softmax over the first row_choices labels. */
+cr_status cr_engine_train(struct cr_engine *engine, const struct cr_batch *batch, const struct cr_engine_noise *noise,
+                          double *loss, struct cr_error *err);
+
+/* Forward only. logits [n_rows][n_labels] of every loss row. */
+cr_status cr_engine_label_logits(struct cr_engine *engine, const struct cr_batch *batch, float *logits,
+                                 struct cr_error *err);
+
+/* Forward only. nll [n_rows] of the target token of every loss row over the whole vocabulary. */
+cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_batch *batch, float *nll, struct cr_error *err);
+
+/* Forward only. logits [n_rows][n_vocab]: for tests and small row counts. */
+cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_batch *batch, float *logits, struct cr_error *err);
+
+/* Seconds spent by kind of operation since the last call with reset; names static. For traces and --verbose time. */
+struct cr_engine_span {
+    const char *name;
+    double start_s, seconds;
+    int layer;
+};
+typedef void cr_engine_trace_fn(void *ctx, const struct cr_engine_span *span);
+void cr_engine_trace(struct cr_engine *engine, cr_engine_trace_fn *fn, void *ctx);
+
+#endif
