@@ -10,20 +10,12 @@
 #define CR_ADAPTER_ADAPTER_H
 
 #include "credence/credence.h"
-#include "kernels/lowrank/lowrank.h"
+#include "kernels/lowrank/lora.h"
 #include "runtime/model/model.h"
-
-struct cr_adapter_slot {
-    uint32_t rank;          /* 0 = this projection is not adapted */
-    uint32_t n_in, n_out;
-    float scale;            /* s */
-    size_t a_offset, b_offset; /* into params and grads */
-    uint32_t tensor_id;     /* layer * CR_N_PROJ + projection: stream of its random draws */
-};
 
 struct cr_adapter {
     uint32_t n_layers;
-    struct cr_adapter_slot *slots; /* [n_layers * CR_N_PROJ] */
+    struct cr_lora *slots;         /* [n_layers * CR_N_PROJ], views into params and grads */
     float *params, *grads;         /* [n_params]; grads NULL unless asked for */
     size_t n_params;               /* including alignment gaps */
     size_t n_trainable;            /* without gaps */
@@ -56,8 +48,7 @@ cr_status cr_adapter_save_peft(const struct cr_adapter *adapter, const struct cr
 cr_status cr_adapter_save_gguf(const struct cr_adapter *adapter, const struct cr_model *model, const char *path,
                                struct cr_error *err);
 
-static inline const struct cr_adapter_slot *cr_adapter_slot_of(const struct cr_adapter *adapter, uint32_t layer,
-                                                               enum cr_proj proj)
+static inline const struct cr_lora *cr_adapter_slot(const struct cr_adapter *adapter, uint32_t layer, enum cr_proj proj)
 {
     return &adapter->slots[layer * CR_N_PROJ + (uint32_t)proj];
 }

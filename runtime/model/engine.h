@@ -7,15 +7,16 @@
 #define CR_MODEL_ENGINE_H
 
 #include "credence/parallel.h"
+#include "kernels/lowrank/lora.h"
+#include "runtime/core/error.h"
+#include "runtime/core/token_batch.h"
 #include "runtime/model/model.h"
 
-struct cr_adapter;
-struct cr_batch;
 struct cr_engine;
 
 struct cr_engine_options {
     const struct cr_model *model;       /* borrowed while the engine lives */
-    struct cr_adapter *adapter;         /* NULL = base alone; borrowed; grads needed when `train` */
+    const struct cr_lora *lora;         /* [n_layers * CR_N_PROJ], NULL = base alone; borrowed; grads needed when `train` */
     const struct cr_parallel *parallel; /* borrowed */
     enum cr_tier tier;
     size_t max_tokens;                  /* capacity of a batch, multiple of 16 */
@@ -39,20 +40,20 @@ struct cr_engine_noise {
     uint32_t step;    /* optimiser step: part of the mask's counter */
 };
 
-/* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to adapter->grads and that sum
+/* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to the lora's grad_a, grad_b and that sum
  * to *loss. Classification batches use the restricted softmax over the first row_choices labels. */
-cr_status cr_engine_train(struct cr_engine *engine, const struct cr_batch *batch, const struct cr_engine_noise *noise,
+cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch, const struct cr_engine_noise *noise,
                           double *loss, struct cr_error *err);
 
 /* Forward only. logits [n_rows][n_labels] of every loss row. */
-cr_status cr_engine_label_logits(struct cr_engine *engine, const struct cr_batch *batch, float *logits,
+cr_status cr_engine_label_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits,
                                  struct cr_error *err);
 
 /* Forward only. nll [n_rows] of the target token of every loss row over the whole vocabulary. */
-cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_batch *batch, float *nll, struct cr_error *err);
+cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_token_batch *batch, float *nll, struct cr_error *err);
 
 /* Forward only. logits [n_rows][n_vocab]: for tests and small row counts. */
-cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_batch *batch, float *logits, struct cr_error *err);
+cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits, struct cr_error *err);
 
 /* Seconds spent by kind of operation since the last call with reset; names static. For traces and --verbose time. */
 struct cr_engine_span {

@@ -1,0 +1,29 @@
+/* token_batch: examples packed on one token axis for a pass through the model. Plain data: runtime/data fills it,
+ * runtime/model reads it.
+ *
+ * Sequences follow each other without padding; the last block of 16 is filled up with pad tokens that form a last
+ * segment of their own (id 0, example UINT32_MAX, no loss). A loss row is a token whose hidden state predicts
+ * something that counts.
+ */
+#ifndef CR_CORE_TOKEN_BATCH_H
+#define CR_CORE_TOKEN_BATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct cr_token_batch {
+    size_t n_tokens, n_blocks;   /* real tokens; blocks of 16 with the pads */
+    int32_t *ids;                /* [n_blocks * 16] */
+    uint32_t *pos;               /* place inside the example */
+    uint32_t *example;           /* number of the example in its dataset */
+    uint32_t *seg;               /* [n_seg + 1] token bounds, covering n_blocks * 16 tokens */
+    size_t n_seg;
+    size_t n_rows;               /* loss rows, ascending tokens */
+    uint32_t *row_token;
+    int32_t *row_target;         /* texts: token id; choices: answer (index) */
+    uint32_t *row_choices;       /* choices: n_choices of the example; texts: 0 */
+    float *row_weight;           /* weight of the row's loss in the step's mean */
+    size_t max_tokens, max_rows, max_seg; /* capacities */
+};
+
+#endif
