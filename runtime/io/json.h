@@ -1,0 +1,41 @@
+/* Strict JSON: one linear scan of ours for what the bytes must satisfy, then jansson for the grammar.
+ *
+ * Refused beyond RFC 8259: invalid UTF-8, nesting deeper than 64, duplicate keys (after unescaping), a NUL in a key,
+ * numbers outside int64 (integers) or double (reals), bytes behind the value, a byte-order mark. NUL in a string is
+ * kept. Errors: CR_E_INPUT with label, byte offset, line and column; CR_E_MEMORY. Integers stay integers.
+ */
+#ifndef CR_IO_JSON_H
+#define CR_IO_JSON_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/core/error.h"
+
+/* UTF-8 validity, depth, raw control characters; foreign kinds of file (UTF-16, gzip, byte-order mark) are named.
+ * *fault (may be NULL) = offset of the first offending byte. label NULL: the message has no prefix. */
+cr_status cr_json_scan(const char *data, size_t n, const char *label, size_t *fault, struct cr_error *err);
+
+/* Scan and parse of one value. *out is owned: json_decref. Untouched on failure. */
+cr_status cr_json_parse(const char *data, size_t n, const char *label, json_t **out, struct cr_error *err);
+
+/* The same from a file of at most max_bytes. */
+cr_status cr_json_load(const char *path, size_t max_bytes, json_t **out, struct cr_error *err);
+
+/* Members of an object. Absent (or null, when not required): CR_E_INPUT if required, else CR_OK with *out untouched.
+ * Wrong type or out of range: CR_E_INPUT naming label and key. Strings are borrowed from `object`. */
+cr_status cr_json_get_str(const json_t *object, const char *key, bool required, const char **out, size_t *n,
+                          const char *label, struct cr_error *err);
+cr_status cr_json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
+                          int64_t *out, const char *label, struct cr_error *err);
+cr_status cr_json_get_number(const json_t *object, const char *key, bool required, double *out, const char *label,
+                             struct cr_error *err); /* integer or real, finite */
+cr_status cr_json_get_bool(const json_t *object, const char *key, bool required, bool *out, const char *label,
+                           struct cr_error *err);
+
+/* Atomic write: sorted keys, indent 2, a final line feed. */
+cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *err);
+
+#endif
