@@ -2,7 +2,8 @@
  *
  * Refused beyond RFC 8259: invalid UTF-8, nesting deeper than 64, duplicate keys (after unescaping), a NUL in a key,
  * numbers outside int64 (integers) or double (reals), bytes behind the value, a byte-order mark. NUL in a string is
- * kept. Errors: CR_E_INPUT with label, byte offset, line and column; CR_E_MEMORY. Integers stay integers.
+ * kept. Errors: CR_E_INPUT with label (printed as it is: escape paths first), byte offset, line and column;
+ * CR_E_MEMORY. Integers stay integers.
  */
 #ifndef CR_IO_JSON_H
 #define CR_IO_JSON_H
