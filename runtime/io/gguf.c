@@ -78,7 +78,7 @@ static cr_status read_u64(struct cursor *c, const char *what, uint64_t *out)
 /* A length-prefixed string; *text points into the file. */
 static cr_status read_string(struct cursor *c, const char *what, uint64_t max, const uint8_t **text, uint64_t *n)
 {
-    uint64_t length;
+    uint64_t length = 0;
     uint64_t start = c->at;
     CR_TRY(read_u64(c, what, &length));
     const char *wrong = length > left(c) ? "left in the file" : length > max ? "allowed" : NULL;
@@ -120,8 +120,8 @@ static cr_status skip_bools(struct cursor *c, uint64_t n)
 
 static cr_status skip_array(struct cursor *c, struct pair *pair)
 {
-    uint32_t item_type;
-    uint64_t n;
+    uint32_t item_type = 0;
+    uint64_t n = 0;
     CR_TRY(read_u32(c, "element type", &item_type));
     if (item_type == CR_GGUF_ARRAY || cr_gguf_item_bytes(item_type) == 0) {
         c->at -= 4;
@@ -173,14 +173,14 @@ static cr_status index_strings(struct cursor *c, struct pair *pair)
 
 static cr_status read_pair(struct cursor *c, uint64_t i, struct pair *pair)
 {
-    const uint8_t *key;
-    uint64_t key_bytes;
+    const uint8_t *key = NULL;
+    uint64_t key_bytes = 0;
     set_where(c, "key", i, NULL, 0);
     CR_TRY(read_name(c, "key", CR_GGUF_MAX_KEY_BYTES, &key, &key_bytes));
     pair->key_at = c->at - key_bytes;
     pair->key_bytes = key_bytes;
     set_where(c, "key", i, (const char *)key, (size_t)key_bytes);
-    uint32_t type;
+    uint32_t type = 0;
     CR_TRY(read_u32(c, "value type", &type));
     size_t bytes = cr_gguf_item_bytes(type);
     if (bytes == 0) {
@@ -308,9 +308,9 @@ static cr_status size_tensor(struct cursor *c, struct cr_gguf_tensor *t)
 static cr_status read_tensor(struct cursor *c, uint64_t i, struct tensor *slot)
 {
     struct cr_gguf_tensor *t = &slot->public;
-    const uint8_t *name;
-    uint64_t n;
-    uint32_t type;
+    const uint8_t *name = NULL;
+    uint64_t n = 0;
+    uint32_t type = 0;
     set_where(c, "tensor", i, NULL, 0);
     CR_TRY(read_name(c, "name", CR_GGUF_MAX_NAME_BYTES, &name, &n));
     memcpy(slot->name, name, (size_t)n); /* the block is zeroed: terminated */
@@ -440,7 +440,7 @@ static cr_status read_header(struct cursor *c, struct cr_gguf *g)
                    ? fail(c, "version in the other byte order (big-endian file), expected little-endian")
                    : fail(c, "version %u is unsupported, expected 2 or 3", g->version);
     }
-    uint64_t n_tensors, n_kv;
+    uint64_t n_tensors = 0, n_kv = 0;
     CR_TRY(read_u64(c, "n_tensors", &n_tensors));
     CR_TRY(read_u64(c, "n_kv", &n_kv));
     CR_TRY(check_count(c, "n_tensors", n_tensors, CR_GGUF_MAX_TENSORS, 33)); /* shortest tensor record */
