@@ -1,0 +1,134 @@
+#include "runtime/data/batch.h"
+
+#include <string.h>
+
+#include "kernels/rng/rng.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+
+/* Tokens of a block: the packing unit of the kernels. */
+enum { BLOCK = 16 };
+
+/* Second key word of the epoch order, so that it shares no stream with other uses of the seed. */
+enum { ORDER_STREAM = 0x6f726472 };
+
+static size_t round_up(size_t n)
+{
+    return (n + BLOCK - 1) / BLOCK * BLOCK;
+}
+
+cr_status cr_batch_init(struct cr_token_batch *batch, size_t max_tokens, struct cr_error *err)
+{
+    if (max_tokens > SIZE_MAX / 2) {
+        return cr_fail(err, CR_E_MEMORY, "a micro-batch of %zu tokens is too large", max_tokens);
+    }
+    struct cr_token_batch fresh = {0};
+    fresh.max_tokens = round_up(max_tokens);
+    fresh.max_rows = fresh.max_tokens;
+    fresh.max_seg = fresh.max_tokens + 1;
+    fresh.ids = cr_zalloc(fresh.max_tokens, sizeof *fresh.ids);
+    fresh.pos = cr_zalloc(fresh.max_tokens, sizeof *fresh.pos);
+    fresh.example = cr_zalloc(fresh.max_tokens, sizeof *fresh.example);
+    fresh.seg = cr_zalloc(fresh.max_seg + 1, sizeof *fresh.seg);
+    fresh.row_token = cr_zalloc(fresh.max_rows, sizeof *fresh.row_token);
+    fresh.row_target = cr_zalloc(fresh.max_rows, sizeof *fresh.row_target);
+    fresh.row_choices = cr_zalloc(fresh.max_rows, sizeof *fresh.row_choices);
+    fresh.row_weight = cr_zalloc(fresh.max_rows, sizeof *fresh.row_weight);
+    if (fresh.ids == NULL || fresh.pos == NULL || fresh.example == NULL || fresh.seg == NULL ||
+        fresh.row_token == NULL || fresh.row_target == NULL || fresh.row_choices == NULL || fresh.row_weight == NULL) {
+        cr_batch_deinit(&fresh);
+        return cr_fail(err, CR_E_MEMORY, "out of memory for a micro-batch of %zu tokens", max_tokens);
+    }
+    *batch = fresh;
+    return CR_OK;
+}
+
+void cr_batch_deinit(struct cr_token_batch *batch)
+{
+    cr_free(batch->ids);
+    cr_free(batch->pos);
+    cr_free(batch->example);
+    cr_free(batch->seg);
+    cr_free(batch->row_token);
+    cr_free(batch->row_target);
+    cr_free(batch->row_choices);
+    cr_free(batch->row_weight);
+    memset(batch, 0, sizeof *batch);
+}
+
+size_t cr_batch_capacity(const struct cr_dataset *dataset)
+{
+    size_t longest = round_up(dataset->max_ids);
+    return longest > CR_MICRO_TOKENS ? longest : CR_MICRO_TOKENS;
+}
+
+size_t cr_batch_take(const struct cr_dataset *dataset, const uint32_t *order, size_t n)
+{
+    size_t n_tokens = 0;
+    size_t taken = 0;
+    for (; taken < n; taken++) {
+        n_tokens += dataset->examples[order[taken]].n_ids;
+        if (taken > 0 && n_tokens > CR_MICRO_TOKENS) {
+            break;
+        }
+    }
+    return taken;
+}
+
+static void add_row(struct cr_token_batch *batch, size_t token, int32_t target, uint32_t choices, float weight)
+{
+    size_t row = batch->n_rows++;
+    batch->row_token[row] = (uint32_t)token;
+    batch->row_target[row] = target;
+    batch->row_choices[row] = choices;
+    batch->row_weight[row] = weight;
+}
+
+static void add_example(struct cr_token_batch *batch, const struct cr_example *example, uint32_t number, float weight)
+{
+    size_t start = batch->n_tokens;
+    batch->seg[batch->n_seg++] = (uint32_t)start;
+    for (uint32_t i = 0; i < example->n_ids; i++) {
+        batch->ids[start + i] = example->ids[i];
+        batch->pos[start + i] = i;
+        batch->example[start + i] = number;
+        if (i > 0 && example->mask != NULL && example->mask[i] != 0) {
+            add_row(batch, start + i - 1, example->ids[i], 0, weight);
+        }
+    }
+    if (example->kind == CR_EXAMPLE_CHOICE) {
+        add_row(batch, start + example->n_ids - 1, (int32_t)example->answer, example->n_choices, weight);
+    }
+    batch->n_tokens = start + example->n_ids;
+}
+
+void cr_batch_fill(struct cr_token_batch *batch, const struct cr_dataset *dataset, const uint32_t *order, size_t n,
+                   float weight)
+{
+    batch->n_tokens = 0;
+    batch->n_seg = 0;
+    batch->n_rows = 0;
+    for (size_t i = 0; i < n; i++) {
+        add_example(batch, &dataset->examples[order[i]], order[i], weight);
+    }
+    size_t end = round_up(batch->n_tokens);
+    batch->n_blocks = end / BLOCK;
+    if (end > batch->n_tokens) {
+        batch->seg[batch->n_seg++] = (uint32_t)batch->n_tokens;
+    }
+    for (size_t i = batch->n_tokens; i < end; i++) {
+        batch->ids[i] = 0;
+        batch->pos[i] = (uint32_t)(i - batch->n_tokens);
+        batch->example[i] = UINT32_MAX;
+    }
+    batch->seg[batch->n_seg] = (uint32_t)end;
+}
+
+void cr_epoch_order(const uint32_t *pool, size_t n, uint64_t seed, uint32_t epoch, uint32_t *order)
+{
+    uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ (uint32_t)ORDER_STREAM};
+    cr_permutation(key, epoch, order, n);
+    for (size_t i = 0; i < n; i++) {
+        order[i] = pool[order[i]];
+    }
+}
