@@ -34,7 +34,6 @@ typedef float lanes __attribute__((vector_size(4 * LANES_N), may_alias));
 typedef int32_t lanes_i __attribute__((vector_size(4 * LANES_N), may_alias));
 typedef uint32_t lanes_u __attribute__((vector_size(4 * LANES_N), may_alias));
 typedef double lanes_d __attribute__((vector_size(4 * LANES_N), may_alias)); /* LANES_N / 2 of them */
-typedef float lanes_half __attribute__((vector_size(2 * LANES_N), may_alias));
 
 typedef float lanes_unaligned __attribute__((vector_size(4 * LANES_N), may_alias, aligned(4)));
 typedef uint32_t lanes_u_unaligned __attribute__((vector_size(4 * LANES_N), may_alias, aligned(4)));
@@ -253,14 +252,27 @@ CR_INLINE lanes_d lanes_high_d(lanes x)
 #endif
 }
 
-/* The sum of a line's 16 numbers in one fixed tree: i with i + 8, then + 4, + 2, + 1. Scalar; for tails and tests. */
-CR_INLINE float lanes_line_sum(const float line[16])
+/* Even and odd numbered elements of the row (a, b): splits LANES_N pairs. */
+CR_INLINE lanes lanes_even(lanes a, lanes b)
 {
-    float a[4];
-    for (int i = 0; i < 4; i++) {
-        a[i] = (line[i] + line[i + 8]) + (line[i + 4] + line[i + 12]);
-    }
-    return (a[0] + a[2]) + (a[1] + a[3]);
+#if LANES_N == 16
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#elif LANES_N == 8
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+#else
+    return __builtin_shufflevector(a, b, 0, 2, 4, 6);
+#endif
+}
+
+CR_INLINE lanes lanes_odd(lanes a, lanes b)
+{
+#if LANES_N == 16
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+#elif LANES_N == 8
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+#else
+    return __builtin_shufflevector(a, b, 1, 3, 5, 7);
+#endif
 }
 
 /* bf16 of each lane in the low half of its word: nearest even, denormals kept, NaN made quiet. */

@@ -4,7 +4,8 @@
  *   dx += r * (w * dy) - x * r^3 / K * sum_k (w * dy * x)
  *
  * x, dy, dx TL16 f32 with K features; y an operand of y_type (K even for bf16); w [K] f32; rstd [n_blocks][16].
- * Range: token blocks. The sum over k runs in order in f32: (K + 4) * 2^-24 relative. Same bits on every tier.
+ * Range: token blocks. Sums over k are in f32: chain i takes k = i mod 4 in order, then (0 + 1) + (2 + 3); error
+ * (K / 4 + 4) * 2^-24 of the sum of |terms|. Same bits on every tier.
  */
 #ifndef CR_NORM_H
 #define CR_NORM_H

@@ -1,0 +1,8 @@
+/* act for AVX-512. */
+#if !defined(__AVX512F__) || !defined(__AVX512DQ__)
+#error "build with the flags of the avx512 tier"
+#endif
+
+#include "kernels/act/act_lanes.h"
+
+CR_TIER_VARIANT(act, avx512)

@@ -1,0 +1,40 @@
+/* tiers: how a family written over lanes becomes one variant per tier.
+ *
+ * <op>_lanes.h is the template: static functions and `static void fill(struct cr_<op>_ops *)`. Each <op>_<tier>.c
+ * includes it and says CR_TIER_VARIANT(<op>, <tier>); <op>.c says CR_TIER_CLIMB(<op>, ops, tier).
+ */
+#ifndef CR_COMMON_TIERS_H
+#define CR_COMMON_TIERS_H
+
+/* The table of one tier as an external function. */
+#define CR_TIER_VARIANT(op, name)                                                                                      \
+    void cr_##op##_fill_##name(struct cr_##op##_ops *ops);                                                             \
+    void cr_##op##_fill_##name(struct cr_##op##_ops *ops)                                                              \
+    {                                                                                                                  \
+        fill(ops);                                                                                                     \
+    }
+
+#ifdef CR_HAVE_X86
+#define CR_TIER_DECLARE(op)                                                                                            \
+    void cr_##op##_fill_ref(struct cr_##op##_ops *ops);                                                                \
+    void cr_##op##_fill_avx2(struct cr_##op##_ops *ops);                                                               \
+    void cr_##op##_fill_avx512(struct cr_##op##_ops *ops);
+#define CR_TIER_CLIMB(op, ops, tier)                                                                                   \
+    do {                                                                                                               \
+        cr_##op##_fill_ref(ops);                                                                                       \
+        if ((tier) >= CR_TIER_AVX512 && (tier) <= CR_TIER_AMX) {                                                       \
+            cr_##op##_fill_avx512(ops);                                                                                \
+        } else if ((tier) == CR_TIER_AVX2) {                                                                           \
+            cr_##op##_fill_avx2(ops);                                                                                  \
+        }                                                                                                              \
+    } while (0)
+#else
+#define CR_TIER_DECLARE(op) void cr_##op##_fill_ref(struct cr_##op##_ops *ops);
+#define CR_TIER_CLIMB(op, ops, tier)                                                                                   \
+    do {                                                                                                               \
+        (void)(tier);                                                                                                  \
+        cr_##op##_fill_ref(ops);                                                                                       \
+    } while (0)
+#endif
+
+#endif

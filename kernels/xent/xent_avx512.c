@@ -1,0 +1,8 @@
+/* xent for AVX-512. */
+#if !defined(__AVX512F__) || !defined(__AVX512DQ__)
+#error "build with the flags of the avx512 tier"
+#endif
+
+#include "kernels/xent/xent_lanes.h"
+
+CR_TIER_VARIANT(xent, avx512)
