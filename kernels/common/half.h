@@ -2,8 +2,8 @@
  *
  * f16   IEEE binary16, exact to f32 including subnormals
  * bf16  upper half of an f32; the way back rounds to nearest even
- * NaN comes out as a quiet NaN with the top payload bits kept, in every direction. No operation here depends on the
- * flush modes of the control register.
+ * NaN comes out as a quiet NaN with the top payload bits kept (bf16 to f32 is a plain shift). No operation here depends
+ * on the flush modes of the control register.
  */
 #ifndef CR_COMMON_HALF_H
 #define CR_COMMON_HALF_H

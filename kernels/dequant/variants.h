@@ -1,0 +1,11 @@
+/* variants: the tier files of dequant. Each gives its function for a type, NULL when it has none. */
+#ifndef CR_DEQUANT_VARIANTS_H
+#define CR_DEQUANT_VARIANTS_H
+
+#include "kernels/dequant/dequant.h"
+
+cr_dequant_fn *cr_dequant_ref(int type);
+cr_dequant_fn *cr_dequant_avx2(int type);
+cr_dequant_fn *cr_dequant_avx512(int type);
+
+#endif

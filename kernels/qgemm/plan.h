@@ -1,0 +1,54 @@
+/* plan: how one qgemm call cuts its range and its scratch. A function of the reduced length, the rank and the size of a
+ * panel element only, so that results never depend on the number of tokens or of workers.
+ *
+ * A block of `n_block` output features is dequantised into a panel, then all tokens pass by. Inside, outputs go in
+ * strips of 8 (the rows of a micro-tile) and the reduced dimension in slabs of `slab` steps; a step is one TL16 line:
+ * one feature in f32, a pair in bf16.
+ *
+ *   panel      [strip][step][8 outputs] elements of one step, or [strip][step / 16][8 outputs][16 steps]: both 512 bytes
+ *              for 16 steps
+ *   lowrank    [strip][rank][8 outputs] f32
+ *   rows       dequantised values on their way into the panel, f32
+ *   tile       accumulators between slabs, [strip][8][48] f32
+ */
+#ifndef CR_QGEMM_PLAN_H
+#define CR_QGEMM_PLAN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    CR_QGEMM_STEP = 32,         /* grain of output features: one quantised block of columns in the dX direction */
+    CR_QGEMM_STRIP = 8,         /* outputs of a micro-tile */
+    CR_QGEMM_GROUP = 3,         /* token blocks of a micro-tile */
+    CR_QGEMM_ROWS = 256,        /* values of one trip through `rows`, a multiple of every block's size or a divisor */
+    CR_QGEMM_PANEL_BYTES = 256 * 1024,
+    CR_QGEMM_BLOCK_MAX = 256,
+    CR_QGEMM_SLAB_STEPS = 1024  /* 3 * 64 KiB of tokens */
+};
+
+struct cr_qgemm_plan {
+    size_t n_steps;     /* lines of the reduced dimension */
+    size_t strip_bytes; /* of the panel */
+    size_t n_block;     /* outputs of a panel */
+    size_t lowrank_at, rows_at, tile_at; /* offsets in scratch */
+    size_t bytes;
+};
+
+static inline struct cr_qgemm_plan cr_qgemm_plan_make(size_t n_reduce, size_t rank, size_t element_bytes)
+{
+    struct cr_qgemm_plan plan;
+    plan.n_steps = element_bytes == 4 ? n_reduce : (n_reduce + 1) / 2;
+    plan.strip_bytes = (plan.n_steps + 15) / 16 * 512;
+    size_t n = CR_QGEMM_PANEL_BYTES / (plan.strip_bytes * (CR_QGEMM_STEP / CR_QGEMM_STRIP)) * CR_QGEMM_STEP;
+    n = n < CR_QGEMM_STEP ? CR_QGEMM_STEP : n;
+    plan.n_block = n > CR_QGEMM_BLOCK_MAX ? CR_QGEMM_BLOCK_MAX : n;
+    size_t n_strips = plan.n_block / CR_QGEMM_STRIP;
+    plan.lowrank_at = n_strips * plan.strip_bytes;
+    plan.rows_at = plan.lowrank_at + n_strips * rank * CR_QGEMM_STRIP * sizeof(float);
+    plan.tile_at = plan.rows_at + 2 * CR_QGEMM_ROWS * sizeof(float);
+    plan.bytes = plan.tile_at + n_strips * CR_QGEMM_STRIP * CR_QGEMM_GROUP * 16 * sizeof(float);
+    return plan;
+}
+
+#endif

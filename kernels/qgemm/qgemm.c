@@ -1,0 +1,19 @@
+#include "kernels/qgemm/qgemm.h"
+
+#include "kernels/qgemm/plan.h"
+#include "kernels/qgemm/variants.h"
+
+void cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
+{
+    *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_ref, cr_qgemm_dx_ref, CR_QGEMM_STEP, CR_X_F32, CR_TIER_SCALAR};
+    (void)tier;
+}
+
+size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank)
+{
+    (void)ops; /* one bound for all: the f32 panel is the largest */
+    struct cr_qgemm_plan plan = cr_qgemm_plan_make(n_reduce, rank, sizeof(float));
+    size_t f32 = plan.bytes;
+    plan = cr_qgemm_plan_make(n_reduce, rank, sizeof(uint16_t));
+    return f32 > plan.bytes ? f32 : plan.bytes;
+}
