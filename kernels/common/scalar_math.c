@@ -81,7 +81,7 @@ static double log_parts(double x, double *low)
         e++;
     }
     double above = m - 1.0, sum = m + 1.0;
-    double sum_low = (m - sum) + 1.0; /* what rounding took from m + 1 */
+    double sum_low = m < 1.0 ? m - (sum - 1.0) : 1.0 - (sum - m); /* what rounding took from m + 1 */
     double s = above / sum;
     double s_low = (__builtin_fma(-s, sum, above) - s * sum_low) / sum;
     double z = s * s, series = c[0];
@@ -96,7 +96,7 @@ static double log_parts(double x, double *low)
     return total;
 }
 
-double cr_log(double x)
+double cr_ln(double x)
 {
     double low;
     if (x != x || x == infinity) {

@@ -9,8 +9,8 @@
 /* Relative error below 2^-51 (results below 2^-1022: of the denormal spacing). */
 double cr_exp(double x);
 
-/* Natural logarithm, relative error below 2^-51. -inf at 0, NaN below. */
-double cr_log(double x);
+/* Natural logarithm (cr_log is the logger), relative error below 2^-51. -inf at 0, NaN below. */
+double cr_ln(double x);
 
 /* Angle in radians, error below 2^-51 absolute. NaN where |x| > 1e8: the reduction is exact only up to there. */
 double cr_sin(double x);

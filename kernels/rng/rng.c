@@ -25,13 +25,13 @@ void cr_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t ou
 
 void cr_uniform_f32(const uint32_t key[2], float low, float high, float *out, size_t n)
 {
-    float span = high - low;
+    double span = (double)high - (double)low;
     for (size_t i = 0; i < n; i += 4) {
         uint32_t counter[4] = {(uint32_t)(i / 4), 0, 0, 0};
         uint32_t word[4];
         cr_philox4x32(counter, key, word);
         for (size_t j = 0; j < 4 && i + j < n; j++) {
-            out[i + j] = low + span * (((float)(word[j] >> 8) + 0.5f) * 0x1p-24f);
+            out[i + j] = (float)((double)low + span * (((double)(word[j] >> 8) + 0.5) * 0x1p-24));
         }
     }
 }
