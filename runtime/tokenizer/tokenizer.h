@@ -59,7 +59,8 @@ int32_t cr_tokenizer_eos(const struct cr_tokenizer *tok);
 int32_t cr_tokenizer_eot(const struct cr_tokenizer *tok);
 int32_t cr_tokenizer_unk(const struct cr_tokenizer *tok);
 int32_t cr_tokenizer_pad(const struct cr_tokenizer *tok);
-bool cr_tokenizer_add_bos(const struct cr_tokenizer *tok); /* what the file asks for; cr_tokenize obeys only its flags */
+bool cr_tokenizer_add_bos(
+    const struct cr_tokenizer *tok); /* what the file asks for; cr_tokenize obeys only its flags */
 bool cr_tokenizer_add_eos(const struct cr_tokenizer *tok);
 bool cr_tokenizer_is_eog(const struct cr_tokenizer *tok, int32_t id); /* ends a generation */
 
