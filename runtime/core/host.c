@@ -1,0 +1,29 @@
+#include "runtime/core/host.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void cr_host_log(const struct cr_host *host, enum cr_log_level level, const char *format, ...)
+{
+    if (host == NULL || host->log == NULL) {
+        return;
+    }
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    host->log(host->ctx, level, line);
+}
+
+void cr_host_progress(const struct cr_host *host, const struct cr_progress *progress)
+{
+    if (host != NULL && host->progress != NULL) {
+        host->progress(host->ctx, progress);
+    }
+}
+
+bool cr_host_stopped(const struct cr_host *host)
+{
+    return host != NULL && host->stop != NULL && host->stop(host->ctx);
+}

@@ -1,0 +1,87 @@
+/* checkpoint: one file that holds everything a run needs to go on, and says when a byte of it is wrong.
+ *
+ * Little-endian layout:
+ *     0  8 bytes  magic "CRCKPT\r\n" (a transfer in text mode breaks it)
+ *     8  u32      version, 1
+ *    12  u32      sections n
+ *    16  u64      run id
+ *    24  u64      optimiser step
+ *    32  u64      bytes of the file
+ *    40  u64      XXH3-64 of bytes 0...39 and of the table
+ *    48  16 bytes zero
+ *    64  n times  {u32 kind, u32 zero, u64 offset, u64 length, u64 XXH3-64 of the section}
+ *        sections, each at the next multiple of 64 (gaps zero), in the order of the table
+ *   -16  16 bytes XXH3-128 of everything before (low half first)
+ *
+ * Files are written through the atomic writer (temporary, fsync, rename, fsync of the directory).
+ * Errors: CR_E_IO, CR_E_INPUT naming file and place, CR_E_MEMORY.
+ */
+#ifndef CR_TRAIN_CHECKPOINT_H
+#define CR_TRAIN_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "credence/credence.h"
+#include "runtime/core/error.h"
+#include "runtime/io/file.h"
+
+enum cr_checkpoint_kind {
+    CR_CKPT_SETTINGS = 1,  /* JSON: every setting that changes the result */
+    CR_CKPT_WEIGHTS = 2,   /* f32: the trained parameters as they lie in the adapter */
+    CR_CKPT_OPTIMISER = 3, /* steps taken and moments (runtime/optim/adamw.h) */
+    CR_CKPT_RNG = 4,       /* u64 seed, u64 step: all draws are functions of these */
+    CR_CKPT_POSITION = 5,  /* u64 epoch, u64 examples of it already used */
+    CR_CKPT_HISTORY = 6,   /* running numbers of reports, evaluations and guards (runtime/train/state.h) */
+    CR_CKPT_BEST = 7,      /* f32: parameters of the best evaluation; absent before the first */
+    CR_CKPT_DIGESTS = 8,   /* JSON: what model, data and start adapter hashed to */
+    CR_CKPT_JOURNAL = 9    /* u64: bytes of train.jsonl that belong to this step */
+};
+
+enum { CR_CKPT_MAX_SECTIONS = 16 };
+
+struct cr_checkpoint_section {
+    uint32_t kind;
+    const void *data; /* borrowed */
+    size_t bytes;
+};
+
+cr_status cr_checkpoint_write(const char *path, uint64_t run_id, uint64_t step,
+                              const struct cr_checkpoint_section *sections, size_t n, struct cr_error *err);
+
+struct cr_checkpoint {
+    struct cr_file_map map; /* owned; section data lies in it */
+    uint64_t run_id, step;
+    size_t n_sections;
+    struct cr_checkpoint_section sections[CR_CKPT_MAX_SECTIONS];
+};
+
+/* Maps a file and verifies all of it. On success close with cr_checkpoint_close; *out untouched on failure. */
+cr_status cr_checkpoint_open(const char *path, struct cr_checkpoint *out, struct cr_error *err);
+void cr_checkpoint_close(struct cr_checkpoint *checkpoint);
+
+/* NULL when the file has no such section. */
+const struct cr_checkpoint_section *cr_checkpoint_find(const struct cr_checkpoint *checkpoint, uint32_t kind);
+
+/* Reads run id and step from a header whose own checksum is right; the rest of the file is not looked at. */
+bool cr_checkpoint_peek(const char *path, uint64_t *run_id, uint64_t *step);
+
+/* dir/step-%08d.cck. Returns owned, NULL when memory cannot be had. */
+char *cr_checkpoint_path(const char *dir, uint64_t step);
+
+/* The newest intact checkpoint of this run in dir; files that are damaged or misnamed are passed over with a warning.
+ * When dir holds intact checkpoints of exactly one other run and none of this one, its newest is returned: the caller
+ * compares settings. *path is owned and *checkpoint open on success.
+ * Errors: CR_E_INPUT when there is none, CR_E_BUSY when several other runs have some, CR_E_IO. */
+cr_status cr_checkpoint_newest(const char *dir, uint64_t run_id, const struct cr_host *host, char **path,
+                               struct cr_checkpoint *checkpoint, struct cr_error *err);
+
+/* After the commit of `step`: removes checkpoints of this run older than the newest `keep`, never the committed one
+ * nor files of other runs. With `fresh` (first commit of a run that starts over) also removes those with a higher step. */
+void cr_checkpoint_retain(const char *dir, uint64_t run_id, uint64_t step, uint32_t keep, bool fresh);
+
+/* Removes temporary files that a dead process left in dir. Call with the lock of the output held. */
+void cr_checkpoint_sweep(const char *dir);
+
+#endif
