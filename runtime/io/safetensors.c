@@ -261,12 +261,12 @@ static int compare_names(const void *a, const void *b)
 }
 
 static cr_status range_fault(const struct cr_safetensors *st, const struct cr_st_tensor *t, const char *what,
-                             uint64_t expected, struct cr_error *err)
+                             uint64_t place, struct cr_error *err)
 {
     char name[300];
-    return cr_fail(err, CR_E_INPUT, "%s: tensor \"%s\": data_offsets %llu to %llu %s %llu", st->label,
+    return cr_fail(err, CR_E_INPUT, "%s: tensor \"%s\": data_offsets %llu to %llu %s at %llu", st->label,
                    cr_escape(name, sizeof name, t->name, strlen(t->name)), (unsigned long long)t->begin,
-                   (unsigned long long)(t->begin + t->bytes), what, (unsigned long long)expected);
+                   (unsigned long long)(t->begin + t->bytes), what, (unsigned long long)place);
 }
 
 /* The ranges in order must follow each other and end with the file. */
@@ -279,11 +279,11 @@ static cr_status place_tensors(struct cr_safetensors *st, struct cr_error *err)
     for (size_t i = 0; i < st->n; i++) {
         struct cr_st_tensor *t = &st->tensors[i];
         if (t->begin > room || t->bytes > room - t->begin) {
-            return range_fault(st, t, "end beyond the data (file truncated?), which has bytes", room, err);
+            return range_fault(st, t, "reach beyond the data, truncated", room, err);
         }
         if (t->begin != at) {
-            return range_fault(st, t, t->begin < at ? "overlap the tensor before, which ends at"
-                                                    : "leave a hole behind", at, err);
+            return range_fault(st, t, t->begin < at ? "overlap the tensor before, which ends"
+                                                    : "leave a hole, expected to begin", at, err);
         }
         at += t->bytes;
         t->data = st->data + start + t->begin;
@@ -306,7 +306,7 @@ static cr_status place_tensors(struct cr_safetensors *st, struct cr_error *err)
 
 static cr_status find_header(struct cr_safetensors *st, struct cr_error *err)
 {
-    const char *kind = cr_sniff(st->data, st->bytes);
+    const char *kind = st->bytes > 8 && st->data[8] == '{' ? NULL : cr_sniff(st->data, st->bytes);
     const char *is = kind != NULL ? "; this is " : "";
     kind = kind != NULL ? kind : "";
     if (st->bytes < 8) {
