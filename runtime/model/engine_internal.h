@@ -1,0 +1,151 @@
+/* engine_internal: the memory plan of an engine and the list of jobs that a phase runs. Private to runtime/model.
+ *
+ * Letters: E width of the residual stream, Q = n_heads * head_dim, KV = n_kv * head_dim, F feed-forward width.
+ * "Operand" means TL16 of qgemm's x_type (bf16 on bf16 tiers, else f32).
+ */
+#ifndef CR_MODEL_ENGINE_INTERNAL_H
+#define CR_MODEL_ENGINE_INTERNAL_H
+
+#include "kernels/act/act.h"
+#include "kernels/attention/attention.h"
+#include "kernels/cast/cast.h"
+#include "kernels/embed/embed.h"
+#include "kernels/lowrank/lowrank.h"
+#include "kernels/norm/norm.h"
+#include "kernels/xent/xent.h"
+#include "runtime/model/engine.h"
+
+/* Vocabulary rows whose logits exist at one time, and rows of one job among them. */
+enum { CR_HEAD_CHUNK = 2048, CR_HEAD_ROWS = 128, CR_BLOCK_STEP = 2 };
+
+/* What the backward pass of one layer needs. One set a layer, or one for all when layers are recomputed. */
+struct layer_state {
+    float *x_mid;             /* [E] residual stream between attention and feed-forward */
+    float *rstd1, *rstd2;     /* [16] a block */
+    void *qkv;                /* operand [Q + 2 KV], after rope */
+    void *o;                  /* operand [Q], attention output */
+    float *lse;               /* [n_heads] a token */
+    void *g, *u;              /* operands [F] */
+    float *lora_u[CR_N_PROJ]; /* [rank] s A drop(x) */
+};
+
+struct job;
+typedef void job_fn(struct cr_engine *engine, const void *args, size_t begin, size_t end, void *scratch);
+
+struct job {
+    job_fn *fn;
+    const void *args;
+    size_t begin, end;
+};
+
+/* Which tokens a projection sees: all of the batch, or (last layer after attention) the loss rows only. */
+struct token_set {
+    size_t n_blocks;
+    const uint32_t *pos, *example;
+};
+
+struct cr_engine {
+    struct cr_engine_options options;
+    const struct cr_model *model;
+    size_t embd, q, kv, ff;   /* E, Q, KV, F */
+    size_t max_blocks;
+    uint32_t first_layer;     /* lowest adapted layer: nothing below it needs a gradient */
+
+    struct cr_qgemm_ops qgemm;
+    struct cr_lowrank_ops lowrank;
+    struct cr_attention_ops attention;
+    struct cr_norm_ops norm;
+    struct cr_rope_ops rope;
+    struct cr_act_ops act;
+    struct cr_cast_ops cast;
+    struct cr_embed_ops embed;
+    struct cr_xent_ops xent;
+    enum cr_xtype xt;
+
+    void *arena;
+    float **x;                    /* [n_layers] inputs of the layers; one buffer for all in forward-only engines */
+    struct layer_state *states;   /* [n_layers] (all alike when only one set exists) */
+    float *rope_table;
+    float *label_rows;            /* [n_labels][E] dequantised rows of the head */
+
+    /* work buffers, all max_blocks long */
+    void *xn;                     /* operand [E] */
+    float *qkv32;                 /* [Q + 2 KV] */
+    float *o32;                   /* [Q] */
+    float *g32, *u32;             /* [F] */
+    void *h;                      /* operand [F] */
+    float *x_rows, *out_rows;     /* [E] last layer's residual before and after, loss rows only */
+    float *o_rows;                /* [Q] */
+    void *head_x;                 /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
+    float *rstd_out;
+    uint32_t *row_pos, *row_example;
+    int32_t *row_target;          /* [16] a block, -1 in pad lanes */
+    float *row_weight, *row_m, *row_s, *row_label, *row_lse;
+    float *head_z;                /* [CR_HEAD_CHUNK] logits, or [n_labels] */
+    void *head_dz;                /* operand [CR_HEAD_CHUNK] or f32 [n_labels] */
+    float *head_m, *head_s, *head_label; /* [CR_HEAD_CHUNK / CR_HEAD_ROWS] partials a token */
+
+    /* backward only */
+    float *dx;                    /* [E] gradient of the residual stream */
+    float *dx_rows;               /* [E] */
+    float *dn;                    /* [E] gradient of a normalised input */
+    void *dop;                    /* operand [max(E, Q + 2 KV)] */
+    float *d_o, *d_o_rows;        /* [Q] */
+    float *dqkv;                  /* [Q + 2 KV] */
+    float *dk, *dv;               /* [Q] partials a head */
+    float *dh;                    /* [F] */
+    void *dg_op, *du_op;          /* operands [F] */
+    float *lora_v[CR_N_PROJ];     /* [rank] s B^T dY */
+
+    /* the pass under way */
+    const struct cr_token_batch *batch;
+    struct cr_engine_noise noise;
+    struct token_set all, rows;
+    bool keep;                    /* save what the backward pass needs */
+
+    struct job *jobs;
+    size_t n_jobs, max_jobs;
+    char *scratch;                /* one stretch of scratch_bytes a worker */
+    size_t scratch_bytes;
+    cr_engine_trace_fn *trace;
+    void *trace_ctx;
+};
+
+/* Adds jobs that cover [0, n) in stretches of `step`. args must live until the phase has run. */
+void cr_phase_add(struct cr_engine *e, job_fn *fn, const void *args, size_t n, size_t step);
+
+/* Runs all jobs added since the last run, in any order, on all workers. They must not depend on each other. */
+void cr_phase_run(struct cr_engine *e, const char *name, int layer);
+
+/* Jobs for kernels: args is the kernel's own struct. */
+job_fn cr_job_gemm_fwd, cr_job_gemm_dx, cr_job_grad, cr_job_attention_fwd, cr_job_attention_bwd;
+
+/* Adapter of a projection, NULL when it has none. */
+const struct cr_lora *cr_engine_lora(const struct cr_engine *e, uint32_t layer, enum cr_proj proj);
+
+/* lowrank arguments of a projection with everything filled that does not depend on the operation. */
+struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, const struct cr_lora *lora,
+                                         const struct token_set *set);
+
+/* Product of projection `proj` (with its adapter term, input already reduced in state->lora_u). */
+struct cr_qgemm_args cr_engine_gemm(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, const void *x,
+                                    const struct layer_state *state, const struct token_set *set);
+
+size_t cr_engine_operand_bytes(const struct cr_engine *e, size_t features);
+
+/* forward.c: embedding to the last layer's loss rows (e->out_rows). recompute: one layer again from x[layer]. */
+void cr_forward(struct cr_engine *e);
+void cr_forward_layer(struct cr_engine *e, uint32_t layer);
+
+/* backward.c: from e->dx_rows (gradient of out_rows) down to the first adapted layer. */
+void cr_backward(struct cr_engine *e);
+
+/* head.c */
+void cr_head_norm(struct cr_engine *e);           /* out_rows -> head_x */
+void cr_head_label_logits(struct cr_engine *e);   /* head_x -> head_z [n_labels] */
+double cr_head_label_loss(struct cr_engine *e);   /* logits and dx_rows */
+void cr_head_token_stats(struct cr_engine *e);    /* head_x -> row_lse, row_label */
+double cr_head_token_loss(struct cr_engine *e);   /* stats and dx_rows */
+void cr_head_logits(struct cr_engine *e, float *logits);
+
+#endif

@@ -1,0 +1,242 @@
+/* Opening a model: names and shapes of its tensors, finite values, identity of the base. */
+#include "runtime/model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/dequant/dequant.h"
+#include "runtime/core/alloc.h"
+#include "runtime/io/hash.h"
+#include "runtime/model/config.h"
+
+struct proj_names {
+    const char *hf, *hf_path, *gguf;
+};
+
+static const struct proj_names names[CR_N_PROJ] = {
+    {"q_proj", "self_attn.q_proj", "attn_q"},       {"k_proj", "self_attn.k_proj", "attn_k"},
+    {"v_proj", "self_attn.v_proj", "attn_v"},       {"o_proj", "self_attn.o_proj", "attn_output"},
+    {"gate_proj", "mlp.gate_proj", "ffn_gate"},     {"up_proj", "mlp.up_proj", "ffn_up"},
+    {"down_proj", "mlp.down_proj", "ffn_down"},
+};
+
+const char *cr_proj_hf_name(enum cr_proj proj)
+{
+    return names[proj].hf;
+}
+
+const char *cr_proj_hf_path(enum cr_proj proj)
+{
+    return names[proj].hf_path;
+}
+
+const char *cr_proj_gguf_name(enum cr_proj proj)
+{
+    return names[proj].gguf;
+}
+
+static cr_status find(const struct cr_gguf *g, const char *name, const struct cr_gguf_tensor **out,
+                      struct cr_error *err)
+{
+    *out = cr_gguf_tensor_find(g, name);
+    if (*out == NULL) {
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s is missing", cr_gguf_label(g), name);
+    }
+    return CR_OK;
+}
+
+static cr_status bad_shape(const struct cr_gguf *g, const struct cr_gguf_tensor *t, size_t n_cols, size_t n_rows,
+                           struct cr_error *err)
+{
+    return cr_fail(err, CR_E_INPUT, "%s: tensor %s: shape [%llu, %llu] in %u dimensions, expected [%zu, %zu]",
+                   cr_gguf_label(g), t->name, (unsigned long long)t->ne[0], (unsigned long long)t->ne[1], t->n_dims,
+                   n_cols, n_rows);
+}
+
+/* A matrix of n_rows x n_cols that the products can multiply. */
+static cr_status get_matrix(const struct cr_gguf *g, const char *name, size_t n_cols, size_t n_rows,
+                            struct cr_qmat *out, struct cr_error *err)
+{
+    const struct cr_gguf_tensor *t;
+    CR_TRY(find(g, name, &t, err));
+    if (t->n_dims != 2 || t->ne[0] != n_cols || t->ne[1] != n_rows) {
+        return bad_shape(g, t, n_cols, n_rows, err);
+    }
+    const struct cr_qtype_info *info = cr_qtype_info(t->type);
+    if (info == NULL || !info->computes) {
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s: type %s (%d) cannot be computed with", cr_gguf_label(g), name,
+                       info != NULL ? info->name : "unknown", t->type);
+    }
+    if (n_cols % 32 != 0) {
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s: rows of %zu values, expected a multiple of 32",
+                       cr_gguf_label(g), name, n_cols);
+    }
+    *out = (struct cr_qmat){t->data, n_cols / info->block_values * info->block_bytes, n_rows, n_cols, t->type};
+    return CR_OK;
+}
+
+/* A vector of n finite f32 values; absent and not required: NULL. */
+static cr_status get_vector(const struct cr_gguf *g, const char *name, size_t n, bool required, const float **out,
+                            struct cr_error *err)
+{
+    const struct cr_gguf_tensor *t = cr_gguf_tensor_find(g, name);
+    *out = NULL;
+    if (t == NULL && !required) {
+        return CR_OK;
+    }
+    CR_TRY(find(g, name, &t, err));
+    if (t->n_dims != 1 || t->ne[0] != n) {
+        return bad_shape(g, t, n, 1, err);
+    }
+    if (t->type != CR_Q_F32) {
+        const struct cr_qtype_info *info = cr_qtype_info(t->type);
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s: type %s, expected F32", cr_gguf_label(g), name,
+                       info != NULL ? info->name : "unknown");
+    }
+    const float *values = t->data;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(values[i])) {
+            return cr_fail(err, CR_E_INPUT, "%s: tensor %s: value %zu is not finite", cr_gguf_label(g), name, i);
+        }
+    }
+    *out = values;
+    return CR_OK;
+}
+
+static cr_status get_layer(struct cr_model *model, uint32_t i, struct cr_error *err)
+{
+    const struct cr_model_config *c = &model->config;
+    struct cr_layer *layer = &model->layers[i];
+    size_t q = (size_t)c->n_heads * c->head_dim, kv = (size_t)c->n_kv * c->head_dim;
+    const size_t n_in[CR_N_PROJ] = {c->n_embd, c->n_embd, c->n_embd, q, c->n_embd, c->n_embd, c->n_ff};
+    const size_t n_out[CR_N_PROJ] = {q, kv, kv, c->n_embd, c->n_ff, c->n_ff, c->n_embd};
+    char name[64];
+    for (int proj = 0; proj < CR_N_PROJ; proj++) {
+        snprintf(name, sizeof name, "blk.%u.%s.weight", i, names[proj].gguf);
+        CR_TRY(get_matrix(model->gguf, name, n_in[proj], n_out[proj], &layer->proj[proj], err));
+        snprintf(name, sizeof name, "blk.%u.%s.bias", i, names[proj].gguf);
+        bool required = proj <= CR_PROJ_V && strcmp(c->architecture, "qwen2") == 0;
+        CR_TRY(get_vector(model->gguf, name, n_out[proj], required, &layer->bias[proj], err));
+    }
+    snprintf(name, sizeof name, "blk.%u.attn_norm.weight", i);
+    CR_TRY(get_vector(model->gguf, name, c->n_embd, true, &layer->attn_norm, err));
+    snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", i);
+    return get_vector(model->gguf, name, c->n_embd, true, &layer->ffn_norm, err);
+}
+
+/* A block whose scale is not finite would dequantise to values that are not: found here, once. */
+static cr_status check_matrix(const struct cr_gguf *g, const struct cr_gguf_tensor *t, struct cr_error *err)
+{
+    const struct cr_qtype_info *info = cr_qtype_info(t->type);
+    const uint8_t *p = t->data;
+    size_t n_blocks = t->bytes / info->block_bytes;
+    static const uint8_t first_half[] = {[CR_Q_Q4_0] = 1,  [CR_Q_Q4_1] = 1,  [CR_Q_Q5_0] = 1,  [CR_Q_Q5_1] = 1,
+                                         [CR_Q_Q8_0] = 1,  [CR_Q_Q2_K] = 81, [CR_Q_Q3_K] = 109, [CR_Q_Q4_K] = 1,
+                                         [CR_Q_Q5_K] = 1,  [CR_Q_Q6_K] = 209, [CR_Q_IQ4_NL] = 1, [CR_Q_IQ4_XS] = 1};
+    for (size_t i = 0; i < n_blocks; i++, p += info->block_bytes) {
+        bool finite = true;
+        if (t->type == CR_Q_F32) {
+            finite = (((uint32_t)p[3] << 8 | p[2]) & 0x7f80) != 0x7f80;
+        } else if (t->type == CR_Q_BF16) {
+            finite = (((uint32_t)p[1] << 8 | p[0]) & 0x7f80) != 0x7f80;
+        } else if (t->type == CR_Q_F16) {
+            finite = (p[1] & 0x7c) != 0x7c;
+        } else {
+            size_t at = (size_t)first_half[t->type] - 1;
+            bool two = t->type == CR_Q_Q4_1 || t->type == CR_Q_Q5_1 || t->type == CR_Q_Q4_K || t->type == CR_Q_Q5_K ||
+                       t->type == CR_Q_Q2_K;
+            finite = (p[at + 1] & 0x7c) != 0x7c && (!two || (p[at + 3] & 0x7c) != 0x7c);
+        }
+        if (!finite) {
+            return cr_fail(err, CR_E_INPUT, "%s: tensor %s: block %zu has a scale or value that is not finite",
+                           cr_gguf_label(g), t->name, i);
+        }
+    }
+    return CR_OK;
+}
+
+static cr_status check_values(struct cr_model *model, struct cr_error *err)
+{
+    struct cr_hash *hash = cr_hash_create();
+    if (hash == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "%s: no memory for a digest", cr_gguf_label(model->gguf));
+    }
+    cr_status status = CR_OK;
+    for (size_t i = 0; i < cr_gguf_n_tensors(model->gguf) && status == CR_OK; i++) {
+        const struct cr_gguf_tensor *t = cr_gguf_tensor_at(model->gguf, i);
+        const struct cr_qtype_info *info = cr_qtype_info(t->type);
+        if (info != NULL && info->computes) {
+            status = check_matrix(model->gguf, t, err);
+        }
+        cr_hash_update(hash, t->data, t->bytes);
+    }
+    model->base_hash = cr_hash_64(hash);
+    cr_hash_destroy(hash);
+    return status;
+}
+
+static cr_status fill(struct cr_model *model, bool check, struct cr_error *err)
+{
+    const struct cr_gguf *g = model->gguf;
+    struct cr_model_config *c = &model->config;
+    CR_TRY(cr_model_config_read(g, c, err));
+    model->layers = cr_zalloc(c->n_layers, sizeof *model->layers);
+    if (model->layers == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "%s: no memory for %u layers", cr_gguf_label(g), c->n_layers);
+    }
+    CR_TRY(get_matrix(g, "token_embd.weight", c->n_embd, c->n_vocab, &model->token_embd, err));
+    model->output = model->token_embd;
+    if (!c->tied) {
+        CR_TRY(get_matrix(g, "output.weight", c->n_embd, c->n_vocab, &model->output, err));
+    }
+    CR_TRY(get_vector(g, "output_norm.weight", c->n_embd, true, &model->output_norm, err));
+    CR_TRY(get_vector(g, "rope_freqs.weight", c->n_rot / 2, false, &model->rope_factors, err));
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        CR_TRY(get_layer(model, i, err));
+    }
+    return check ? check_values(model, err) : CR_OK;
+}
+
+cr_status cr_model_from_gguf(struct cr_gguf *gguf, const char *path, bool check, struct cr_model **out,
+                             struct cr_error *err)
+{
+    struct cr_model *model = cr_zalloc(1, sizeof *model);
+    char *path_copy = cr_strdup(path);
+    if (model == NULL || path_copy == NULL) {
+        cr_free(model);
+        cr_free(path_copy);
+        return cr_fail(err, CR_E_MEMORY, "%s: no memory for the model", path);
+    }
+    model->gguf = gguf;
+    model->path = path_copy;
+    cr_status status = fill(model, check, err);
+    if (status != CR_OK) {
+        model->gguf = NULL;
+        cr_model_close(model);
+        return status;
+    }
+    *out = model;
+    return CR_OK;
+}
+
+cr_status cr_model_open(const char *path, struct cr_model **out, struct cr_error *err)
+{
+    struct cr_gguf *gguf;
+    CR_TRY(cr_gguf_open(path, &gguf, err));
+    cr_status status = cr_model_from_gguf(gguf, path, true, out, err);
+    if (status != CR_OK) {
+        cr_gguf_close(gguf);
+    }
+    return status;
+}
+
+void cr_model_close(struct cr_model *model)
+{
+    if (model != NULL) {
+        cr_gguf_close(model->gguf);
+        cr_free(model->layers);
+        cr_free(model->path);
+        cr_free(model);
+    }
+}
