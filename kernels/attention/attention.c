@@ -1,12 +1,12 @@
 /* attention: the variant of each tier. */
-#include "kernels/attention/attention_impl.h"
+#include "kernels/attention/attention.h"
+
+void cr_attention_fill_ref(struct cr_attention_ops *ops);
 
 void cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
 {
     (void)tier;
-    ops->fwd = cr_attention_fwd_ref;
-    ops->bwd = cr_attention_bwd_ref;
-    ops->sum_kv = cr_attention_sum_kv_ref;
+    cr_attention_fill_ref(ops);
 }
 
 size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim)

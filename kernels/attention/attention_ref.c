@@ -1,43 +1,10 @@
 /* attention, the definition: one query at a time over the keys of its sequence, f32 chains in key or feature order. */
-#include "kernels/attention/attention_impl.h"
+#include "kernels/attention/attention.h"
+
+#include "kernels/common/scalar_math.h"
+#include "kernels/common/tiers.h"
 
 #include <string.h>
-
-/* exp by x = n ln 2 + r, |r| <= ln 2 / 2, and the series of exp(r) to r^12 (remainder below 2^-52). */
-static float exp_f32(float x)
-{
-    if (!(x >= -104.0f)) { /* below half of the smallest f32, or NaN */
-        return x < 0 ? 0.0f : x;
-    }
-    double scaled = (double)x * 1.4426950408889634;
-    int64_t n = (int64_t)(scaled + (scaled < 0 ? -0.5 : 0.5));
-    double r = (double)x - (double)n * 0.6931471805599453;
-    double sum = 1;
-    for (int i = 12; i > 0; i--) {
-        sum = 1 + r * sum / i;
-    }
-    uint64_t bits = (uint64_t)(1023 + (n > 1000 ? 1000 : n)) << 52;
-    double power;
-    memcpy(&power, &bits, sizeof power);
-    return (float)(sum * power);
-}
-
-/* log of x >= 1 by x = 2^n m, m in [1, 2), and 2 atanh((m - 1) / (m + 1)); the argument is at most 1/3. */
-static float log_f32(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    int n = (int)(bits >> 23) - 127;
-    bits = (bits & 0x7fffff) | 0x3f800000;
-    float m;
-    memcpy(&m, &bits, sizeof m);
-    double s = ((double)m - 1) / ((double)m + 1);
-    double sum = 0;
-    for (int i = 31; i > 0; i -= 2) {
-        sum = sum * s * s + 1.0 / i;
-    }
-    return (float)(2 * s * sum + n * 0.6931471805599453);
-}
 
 /* One head of one sequence. */
 struct item {
@@ -101,7 +68,7 @@ static void forward_query(const struct cr_attention_args *args, const struct ite
     }
     float sum = 0;
     for (size_t j = 0; j <= query; j++) {
-        p[j] = exp_f32(p[j] - max);
+        p[j] = cr_expf(p[j] - max);
         sum += p[j];
     }
     clear(o, args->head_dim);
@@ -111,10 +78,10 @@ static void forward_query(const struct cr_attention_args *args, const struct ite
     for (size_t f = 0; f < args->head_dim; f++) {
         o[f * CR_LANES] /= sum;
     }
-    args->lse[lse_at(args, item->head, token)] = max + log_f32(sum);
+    args->lse[lse_at(args, item->head, token)] = max + (float)cr_log((double)sum);
 }
 
-void cr_attention_fwd_ref(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
+static void attention_fwd(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
 {
     for (size_t index = begin; index < end; index++) {
         struct item item = item_at(args, index);
@@ -136,7 +103,7 @@ static void backward_query(const struct cr_attention_args *args, const struct it
     for (size_t j = 0; j <= query; j++) {
         size_t in = at(args, args->kv_stride, item->kv_head, item->first + j);
         size_t out = at(args, args->dkv_stride, item->head, item->first + j);
-        float p = exp_f32(args->scale * dot(args->k + in, q, dim) - lse);
+        float p = cr_expf(args->scale * dot(args->k + in, q, dim) - lse);
         float ds = args->scale * p * (dot(args->v + in, d_o, dim) - delta);
         add(dq, ds, args->k + in, dim);
         add(args->dk + out, ds, q, dim);
@@ -144,7 +111,7 @@ static void backward_query(const struct cr_attention_args *args, const struct it
     }
 }
 
-void cr_attention_bwd_ref(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
+static void attention_bwd(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
 {
     (void)scratch;
     for (size_t index = begin; index < end; index++) {
@@ -171,7 +138,7 @@ static void sum_group(float *out, const float *partial, size_t group, size_t n)
     }
 }
 
-void cr_attention_sum_kv_ref(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
+static void attention_sum_kv(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
 {
     (void)scratch;
     size_t group = args->n_heads / args->n_kv;
@@ -185,3 +152,10 @@ void cr_attention_sum_kv_ref(const struct cr_attention_args *args, size_t begin,
         }
     }
 }
+
+static void fill(struct cr_attention_ops *ops)
+{
+    *ops = (struct cr_attention_ops){attention_fwd, attention_bwd, attention_sum_kv};
+}
+
+CR_TIER_VARIANT(attention, ref)

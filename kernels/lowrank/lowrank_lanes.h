@@ -9,7 +9,8 @@
 #define CR_LOWRANK_LANES_H
 
 #include "kernels/common/lanes_tile.h"
-#include "kernels/lowrank/lowrank_impl.h"
+#include "kernels/common/tiers.h"
+#include "kernels/lowrank/lowrank_scratch.h"
 #include "kernels/rng/philox_lanes.h"
 
 #include <string.h>
@@ -337,6 +338,11 @@ static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_
             add_sums(args, sum, first, n);
         }
     }
+}
+
+static void fill(struct cr_lowrank_ops *ops)
+{
+    *ops = (struct cr_lowrank_ops){lowrank_down, lowrank_up, lowrank_grad};
 }
 
 #endif

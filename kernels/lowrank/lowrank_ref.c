@@ -1,16 +1,11 @@
 /* lowrank, the definition: one feature and one token at a time. */
-#include "kernels/lowrank/lowrank_impl.h"
+#include "kernels/lowrank/lowrank.h"
+
+#include "kernels/common/half.h"
+#include "kernels/common/tiers.h"
 #include "kernels/rng/rng.h"
 
 #include <string.h>
-
-static float bf16_value(uint16_t bits)
-{
-    uint32_t word = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &word, sizeof value);
-    return value;
-}
 
 /* Feature k of sixteen tokens. */
 static void load_x(const struct cr_lowrank_args *args, size_t block, size_t k, float line[CR_LANES])
@@ -23,7 +18,7 @@ static void load_x(const struct cr_lowrank_args *args, size_t block, size_t k, f
     for (size_t lane = 0; lane < CR_LANES; lane++) {
         uint16_t bits;
         memcpy(&bits, base + 2 * cr_tl16_bf16(k, lane), sizeof bits);
-        line[lane] = bf16_value(bits);
+        line[lane] = cr_bf16_to_f32(bits);
     }
 }
 
@@ -44,7 +39,7 @@ static void drop(const struct cr_dropout *dropout, size_t block, size_t k, float
     }
 }
 
-void cr_lowrank_down_ref(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
+static void lowrank_down(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
 {
     (void)scratch;
     for (size_t block = begin; block < end; block++) {
@@ -67,7 +62,7 @@ void cr_lowrank_down_ref(const struct cr_lowrank_args *args, size_t begin, size_
     }
 }
 
-void cr_lowrank_up_ref(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
+static void lowrank_up(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
 {
     (void)scratch;
     for (size_t block = begin; block < end; block++) {
@@ -100,7 +95,7 @@ static float lane_sum(float line[CR_LANES])
     return line[0];
 }
 
-void cr_lowrank_grad_ref(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
+static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
 {
     float *sum = scratch; /* [rank][16] */
     for (size_t k = begin; k < end; k++) {
@@ -121,3 +116,10 @@ void cr_lowrank_grad_ref(const struct cr_lowrank_args *args, size_t begin, size_
         }
     }
 }
+
+static void fill(struct cr_lowrank_ops *ops)
+{
+    *ops = (struct cr_lowrank_ops){lowrank_down, lowrank_up, lowrank_grad};
+}
+
+CR_TIER_VARIANT(lowrank, ref)
