@@ -78,7 +78,7 @@ static void forward_query(const struct cr_attention_args *args, const struct ite
     for (size_t f = 0; f < args->head_dim; f++) {
         o[f * CR_LANES] /= sum;
     }
-    args->lse[lse_at(args, item->head, token)] = max + (float)cr_log((double)sum);
+    args->lse[lse_at(args, item->head, token)] = max + (float)cr_ln((double)sum);
 }
 
 static void attention_fwd(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
