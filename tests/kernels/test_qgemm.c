@@ -21,8 +21,7 @@ struct problem {
     bool dx;
     size_t n_out, n_reduce;
     float *x32, *w32; /* operands as the tier sees them: [blocks][reduce][16], [N][K] */
-    void *weights;
-    size_t scratch_bytes;
+    void *weights, *scratch;
 };
 
 enum { BIAS = 1, LOWRANK = 2, ACCUMULATE = 4, P_TRANSPOSED = 8 };
@@ -143,15 +142,13 @@ static struct problem make(enum cr_tier tier, int type, bool dx, size_t n, size_
         p.args.rank = rank;
     }
     p.args.accumulate = (flags & ACCUMULATE) != 0;
-    p.scratch_bytes = cr_qgemm_scratch_bytes(&p.ops, p.n_reduce, rank);
+    p.scratch = cr_guard_alloc(cr_qgemm_scratch_bytes(&p.ops, p.n_reduce, rank), 64, side);
     return p;
 }
 
 static void run_range(const struct problem *p, const struct cr_qgemm_args *args, size_t begin, size_t end)
 {
-    void *scratch = cr_guard_alloc(p->scratch_bytes, 64, CR_AT_END);
-    (p->dx ? p->ops.dx : p->ops.fwd)(args, begin, end, scratch);
-    cr_guard_free(scratch);
+    (p->dx ? p->ops.dx : p->ops.fwd)(args, begin, end, p->scratch);
 }
 
 static void drop(struct problem *p)
@@ -253,8 +250,8 @@ START_TEST(tails)
         size_t n, k, n_blocks, rank;
     } shapes[] = {
         {1, 32, 1, 0},    {7, 32, 2, 1},    {8, 64, 3, 2},    {9, 64, 4, 8},    {31, 96, 5, 16},  {32, 32, 6, 3},
-        {33, 576, 7, 16}, {40, 160, 8, 64}, {192, 576, 2, 8}, {65, 1536, 1, 4}, {577, 64, 2, 16}, {40, 4864, 4, 8},
-        {2, 2080, 3, 4},  {4099, 32, 1, 2}, {32, 32, 0, 0},   {33, 8192, 2, 1},
+        {33, 576, 7, 16}, {40, 160, 8, 64}, {192, 576, 2, 8}, {65, 1536, 1, 4}, {577, 64, 2, 16}, {33, 4864, 2, 8},
+        {2, 2080, 3, 4},  {4099, 32, 1, 2}, {32, 32, 0, 0},   {9, 8192, 2, 1},
     };
     enum cr_tier tiers[CR_TEST_TIERS];
     size_t n_tiers = cr_test_tiers(tiers);
@@ -263,7 +260,7 @@ START_TEST(tails)
         for (int dx = 0; dx < 2; dx++) {
             for (unsigned flags = 0; flags < 16; flags++) {
                 size_t rank = flags & LOWRANK ? shapes[_i].rank : 0;
-                bool large = shapes[_i].n * shapes[_i].k > 40000 && flags != 0 && flags != 7 && flags != 14;
+                bool large = shapes[_i].n * shapes[_i].k > 10000 && flags != 6 && flags != 15;
                 if ((dx && (flags & BIAS)) || ((flags & LOWRANK) && rank == 0) || large || shapes[_i].n_blocks == 0) {
                     continue;
                 }
@@ -303,6 +300,7 @@ START_TEST(invariance)
                 begin = end;
             }
             cr_expect_bytes("split of the range", a->y, whole, n_y * 4);
+            float *y = cr_guard_alloc(8 * p.n_out * 64, 64, CR_AT_END);
             for (size_t first = 0; first < 8; first++) {
                 for (size_t n = 1; first + n <= 8; n++) {
                     struct cr_qgemm_args part = *a;
@@ -310,13 +308,13 @@ START_TEST(invariance)
                     part.u = a->u + first * a->u_stride;
                     part.n_blocks = n;
                     part.y_stride = p.n_out * 16;
-                    part.y = cr_guard_alloc(n * p.n_out * 64, 64, CR_AT_END);
+                    part.y = y + (8 - n) * p.n_out * 16;
+                    cr_poison(y, 8 * p.n_out * 64);
                     run_range(&p, &part, 0, p.n_out);
                     for (size_t b = 0; b < n; b++) {
                         cr_expect_bytes("part of the tokens", part.y + b * part.y_stride,
                                         whole + (first + b) * a->y_stride, p.n_out * 64);
                     }
-                    cr_guard_free(part.y);
                 }
             }
             free(whole);

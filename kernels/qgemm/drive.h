@@ -1,0 +1,92 @@
+/* drive: the loop around the micro-tile, shared by the vector tiers. Included by a tier file after it has defined
+ *
+ *   ELEMENT_BYTES                                  of a panel weight: 4 (f32) or 2 (bf16)
+ *   tile_run(const struct tile *, nb, dx)          one strip of 8 outputs for nb token blocks over t->n_steps lines
+ *   pack_fwd(w, out, n_out, panel, strip_bytes, rows)   panel of the rows [out, out + n_out), missing rows of the last
+ *   pack_dx(w, out, n_out, panel, strip_bytes, rows)    strip zero; of the columns, a multiple of 32
+ *
+ * and struct tile by including this file's first half (CR_QGEMM_TILE_ONLY is not needed: the struct comes first).
+ */
+#ifndef CR_QGEMM_DRIVE_H
+#define CR_QGEMM_DRIVE_H
+
+#include <assert.h>
+#include <stdbool.h>
+
+#include "kernels/qgemm/plan.h"
+#include "kernels/qgemm/qgemm.h"
+#include "kernels/qgemm/tile.h"
+
+static void pack_lowrank(const struct cr_qgemm_args *a, size_t out, size_t n_out, float *lowrank)
+{
+    for (size_t s = 0; s < n_out; s += CR_QGEMM_STRIP) {
+        size_t n = n_out - s < CR_QGEMM_STRIP ? n_out - s : CR_QGEMM_STRIP;
+        for (size_t i = 0; i < a->rank; i++) {
+            float *line = lowrank + (s * a->rank + i * CR_QGEMM_STRIP);
+            for (size_t r = 0; r < CR_QGEMM_STRIP; r++) {
+                line[r] = r < n ? a->p[(out + s + r) * a->p_os + i * a->p_rs] : 0;
+            }
+        }
+    }
+}
+
+/* nb token blocks from `block` on, past a finished panel of n_out outputs from `out` on. */
+static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *plan, char *scratch, size_t out,
+                  size_t n_out, size_t block, int nb, bool dx)
+{
+    struct tile t = {.bias = NULL, .accumulate = a->accumulate != 0, .rank = a->p != NULL ? a->rank : 0};
+    for (size_t at = 0; at < plan->n_steps; at += CR_QGEMM_SLAB_STEPS) {
+        size_t left = plan->n_steps - at;
+        t.n_steps = left < CR_QGEMM_SLAB_STEPS ? left : CR_QGEMM_SLAB_STEPS;
+        t.first = at == 0;
+        t.last = left <= CR_QGEMM_SLAB_STEPS;
+        for (int j = 0; j < nb; j++) {
+            t.x[j] = (const char *)a->x + (block + (size_t)j) * a->x_stride + at * 64;
+        }
+        for (size_t s = 0; s < n_out; s += CR_QGEMM_STRIP) {
+            size_t strip = s / CR_QGEMM_STRIP;
+            t.panel = scratch + strip * plan->strip_bytes + at * 32;
+            t.partial = (float *)(void *)(scratch + plan->tile_at) + s * CR_QGEMM_GROUP * CR_LANES;
+            t.lowrank = (const float *)(void *)(scratch + plan->lowrank_at) + s * t.rank;
+            t.n_rows = n_out - s < CR_QGEMM_STRIP ? n_out - s : CR_QGEMM_STRIP;
+            t.bias = a->bias != NULL ? a->bias + out + s : NULL;
+            for (int j = 0; j < nb; j++) {
+                t.u[j] = t.rank > 0 ? a->u + (block + (size_t)j) * a->u_stride : NULL;
+                t.y[j] = a->y + (block + (size_t)j) * a->y_stride + (out + s) * CR_LANES;
+            }
+            tile_run(&t, nb, dx);
+        }
+    }
+}
+
+static void drive(const struct cr_qgemm_args *a, size_t begin, size_t end, void *scratch, bool dx)
+{
+    size_t n_reduce = dx ? a->w.n_rows : a->w.n_cols;
+    assert(begin % CR_QGEMM_STEP == 0 && end <= (dx ? a->w.n_cols : a->w.n_rows));
+    assert((uintptr_t)scratch % 64 == 0 && (a->bias == NULL || !dx));
+    struct cr_qgemm_plan plan = cr_qgemm_plan_make(n_reduce, a->p != NULL ? a->rank : 0, ELEMENT_BYTES);
+    char *panel = scratch;
+    if (a->n_blocks == 0) {
+        return;
+    }
+    for (size_t out = begin; out < end; out += plan.n_block) {
+        size_t n_out = end - out < plan.n_block ? end - out : plan.n_block;
+        float *rows = (float *)(void *)(panel + plan.rows_at);
+        if (dx) {
+            pack_dx(&a->w, out, n_out, panel, plan.strip_bytes, rows);
+        } else {
+            pack_fwd(&a->w, out, n_out, panel, plan.strip_bytes, rows);
+        }
+        if (a->p != NULL) {
+            pack_lowrank(a, out, n_out, (float *)(void *)(panel + plan.lowrank_at));
+        }
+        for (size_t block = 0; block < a->n_blocks;) {
+            size_t left = a->n_blocks - block;
+            int nb = left == 4 ? 2 : left < CR_QGEMM_GROUP ? (int)left : CR_QGEMM_GROUP; /* 2 + 2 beats 3 + 1 */
+            group(a, &plan, panel, out, n_out, block, nb, dx);
+            block += (size_t)nb;
+        }
+    }
+}
+
+#endif

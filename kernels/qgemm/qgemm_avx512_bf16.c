@@ -1,0 +1,175 @@
+/* qgemm on VDPBF16PS: weights as bf16 pairs, tokens as TL16 bf16 lines, 8 x 48 micro-tile.
+ *
+ * The instruction adds two exact products to the accumulator one after the other and flushes subnormals.
+ */
+#ifndef __AVX512BF16__
+#error "compile with the flags of the avx512_bf16 tier"
+#endif
+
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/dequant/dequant.h"
+#include "kernels/qgemm/variants.h"
+#include "kernels/qgemm/words_bf16.h"
+
+static inline __attribute__((always_inline)) __m512 product(__m512 acc, __m512 w, __m512 x)
+{
+    return _mm512_dpbf16_ps(acc, (__m512bh)x, (__m512bh)w);
+}
+
+#include "kernels/qgemm/tile512.h"
+
+typedef __m512i words_fn(const void *row, size_t block);
+
+/* Row r of a strip is 64 bytes in every 512: 32 weights as they come. */
+INLINE void rows_of(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
+                    words_fn *const words)
+{
+    size_t n_chunks = w->n_cols / 32;
+    for (size_t o = 0; o < n_out; o++) {
+        const char *row = (const char *)w->data + (out + o) * w->row_bytes;
+        char *to = panel + o / 8 * strip_bytes + o % 8 * 64;
+        for (size_t b = 0; b < n_chunks; b++) {
+            _mm512_store_si512(to + b * 512, words(row, b));
+        }
+    }
+    for (size_t o = n_out; o % 8 != 0; o++) {
+        for (size_t b = 0; b < n_chunks; b++) {
+            _mm512_store_si512(panel + o / 8 * strip_bytes + o % 8 * 64 + b * 512, _mm512_setzero_si512());
+        }
+    }
+}
+
+/* Two rows interleaved are one step of 32 columns: 32 bytes for each of four strips. */
+INLINE void columns_of(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
+                       words_fn *const words)
+{
+    __m512i count = _mm512_cvtepu16_epi32(_mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    /* word 2c from the first register, 2c + 1 from the second */
+    __m512i low = _mm512_or_si512(count, _mm512_slli_epi32(_mm512_add_epi32(count, _mm512_set1_epi32(32)), 16));
+    __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    for (size_t n = 0; n < w->n_rows; n += 2) {
+        const char *even = (const char *)w->data + n * w->row_bytes;
+        const char *odd = n + 1 < w->n_rows ? even + w->row_bytes : NULL;
+        char *to = panel + n / 2 * 32;
+        for (size_t c = 0; c < n_out; c += 32) {
+            __m512i a = words(even, (out + c) / 32);
+            __m512i b = odd != NULL ? words(odd, (out + c) / 32) : _mm512_setzero_si512();
+            __m512i pairs0 = _mm512_permutex2var_epi16(a, low, b);
+            __m512i pairs1 = _mm512_permutex2var_epi16(a, high, b);
+            char *strip = to + c / 8 * strip_bytes;
+            _mm256_store_si256((__m256i *)(void *)strip, _mm512_castsi512_si256(pairs0));
+            _mm256_store_si256((__m256i *)(void *)(strip + strip_bytes), _mm512_extracti64x4_epi64(pairs0, 1));
+            _mm256_store_si256((__m256i *)(void *)(strip + 2 * strip_bytes), _mm512_castsi512_si256(pairs1));
+            _mm256_store_si256((__m256i *)(void *)(strip + 3 * strip_bytes), _mm512_extracti64x4_epi64(pairs1, 1));
+        }
+    }
+}
+
+/* Both emissions of one type, as two plain functions. */
+#define TYPE(name)                                                                                                    \
+    static void rows_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)       \
+    {                                                                                                                 \
+        rows_of(w, out, n_out, panel, strip_bytes, words_##name);                                                     \
+    }                                                                                                                 \
+    static void columns_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)    \
+    {                                                                                                                 \
+        columns_of(w, out, n_out, panel, strip_bytes, words_##name);                                                  \
+    }
+
+TYPE(f32)
+TYPE(f16)
+TYPE(bf16)
+TYPE(q4_0)
+TYPE(q4_1)
+TYPE(q5_0)
+TYPE(q5_1)
+TYPE(q8_0)
+TYPE(q4_k)
+TYPE(q5_k)
+TYPE(q6_k)
+TYPE(iq4_nl)
+TYPE(iq4_xs)
+
+typedef void emit_fn(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes);
+
+static const struct {
+    emit_fn *rows, *columns;
+} emit[] = {
+    [CR_Q_F32] = {rows_f32, columns_f32},
+    [CR_Q_F16] = {rows_f16, columns_f16},
+    [CR_Q_BF16] = {rows_bf16, columns_bf16},
+    [CR_Q_Q4_0] = {rows_q4_0, columns_q4_0},
+    [CR_Q_Q4_1] = {rows_q4_1, columns_q4_1},
+    [CR_Q_Q5_0] = {rows_q5_0, columns_q5_0},
+    [CR_Q_Q5_1] = {rows_q5_1, columns_q5_1},
+    [CR_Q_Q8_0] = {rows_q8_0, columns_q8_0},
+    [CR_Q_Q4_K] = {rows_q4_k, columns_q4_k},
+    [CR_Q_Q5_K] = {rows_q5_k, columns_q5_k},
+    [CR_Q_Q6_K] = {rows_q6_k, columns_q6_k},
+    [CR_Q_IQ4_NL] = {rows_iq4_nl, columns_iq4_nl},
+    [CR_Q_IQ4_XS] = {rows_iq4_xs, columns_iq4_xs},
+};
+
+/* Types without words_: through f32, `n_chunks` blocks of 32 of one row at a time into a converted matrix row. */
+static void generic(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows,
+                    bool dx)
+{
+    cr_dequant_fn *dequant = cr_dequant_fn_for(w->type, CR_TIER_AVX512);
+    size_t from = dx ? out : 0, n_cols = dx ? n_out : w->n_cols;
+    size_t first = dx ? 0 : out, n_rows = dx ? w->n_rows + w->n_rows % 2 : (n_out + 7) / 8 * 8;
+    size_t end = dx ? w->n_rows : out + n_out;
+    for (size_t n = 0; n < n_rows; n += dx ? 2 : 1) {
+        for (size_t c = 0; c < n_cols; c += CR_QGEMM_ROWS / 2) {
+            size_t width = n_cols - c < CR_QGEMM_ROWS / 2 ? n_cols - c : CR_QGEMM_ROWS / 2;
+            memset(rows, 0, CR_QGEMM_ROWS * sizeof *rows);
+            for (size_t i = 0; i < (dx ? 2u : 1u) && first + n + i < end; i++) {
+                dequant((const char *)w->data + (first + n + i) * w->row_bytes, from + c, width,
+                        rows + i * (CR_QGEMM_ROWS / 2));
+            }
+            struct cr_qmat part = {rows, CR_QGEMM_ROWS / 2 * sizeof *rows, 2, width, CR_Q_F32};
+            if (dx) {
+                columns_f32(&part, 0, width, panel + c / 8 * strip_bytes + n / 2 * 32, strip_bytes);
+            } else {
+                for (size_t b = 0; b < width / 32; b++) {
+                    _mm512_store_si512(panel + n / 8 * strip_bytes + n % 8 * 64 + (c / 32 + b) * 512,
+                                       words_f32(rows, b));
+                }
+            }
+        }
+    }
+}
+
+static void pack(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows, bool dx)
+{
+    emit_fn *fn = (size_t)w->type < sizeof emit / sizeof emit[0] ? (dx ? emit[w->type].columns : emit[w->type].rows) : NULL;
+    if (fn != NULL) {
+        fn(w, out, n_out, panel, strip_bytes);
+    } else {
+        generic(w, out, n_out, panel, strip_bytes, rows, dx);
+    }
+}
+
+static void pack_fwd(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
+{
+    pack(w, out, n_out, panel, strip_bytes, rows, false);
+}
+
+static void pack_dx(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
+{
+    pack(w, out, n_out, panel, strip_bytes, rows, true);
+}
+
+enum { ELEMENT_BYTES = 2 };
+#include "kernels/qgemm/drive.h"
+
+void cr_qgemm_fwd_avx512_bf16(const struct cr_qgemm_args *args, size_t begin, size_t end, void *scratch)
+{
+    drive(args, begin, end, scratch, false);
+}
+
+void cr_qgemm_dx_avx512_bf16(const struct cr_qgemm_args *args, size_t begin, size_t end, void *scratch)
+{
+    drive(args, begin, end, scratch, true);
+}

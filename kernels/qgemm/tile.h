@@ -1,0 +1,29 @@
+/* tile: what one micro-tile call works on. */
+#ifndef CR_QGEMM_TILE_H
+#define CR_QGEMM_TILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "kernels/qgemm/plan.h"
+
+/* Step s of output r lies at panel + (s / 16) * 512 + r * CR_TILE_ROW(dx) + (s % 16) * CR_TILE_STEP(dx). */
+#define CR_TILE_ROW(dx) ((dx) ? 4 : 64)
+#define CR_TILE_STEP(dx) ((dx) ? 32 : 4)
+
+struct tile {
+    const char *panel;           /* at the first step of this slab */
+    const char *x[CR_QGEMM_GROUP]; /* token blocks at the first line of this slab */
+    size_t n_steps;
+    bool first, last;            /* slab: start from zero, finish into y; else through `partial` */
+    float *partial;              /* [8][48] */
+    size_t rank;
+    const float *lowrank;        /* [rank][8] */
+    const float *u[CR_QGEMM_GROUP];
+    size_t n_rows;               /* outputs of this strip that exist */
+    const float *bias;           /* of these outputs, or NULL */
+    bool accumulate;
+    float *y[CR_QGEMM_GROUP];    /* at the first output of this strip */
+};
+
+#endif
