@@ -1,0 +1,270 @@
+#include "runtime/cli/args.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "credence/credence.h"
+#include "runtime/cli/message.h"
+#include "runtime/cli/nearest.h"
+#include "runtime/cli/values.h"
+
+enum { LONG_BASE = 256 }; /* getopt's value of long flag i is LONG_BASE + i */
+
+/* Place of n bytes among words joined by |, -1 when they are none of them. */
+static int word_index(const char *words, const char *text, size_t n)
+{
+    int index = 0;
+    for (const char *word = words;; index++) {
+        size_t length = strcspn(word, "|");
+        if (length == n && memcmp(word, text, n) == 0) {
+            return index;
+        }
+        if (word[length] == '\0') {
+            return -1;
+        }
+        word += length + 1;
+    }
+}
+
+static bool words_valid(const char *words, const char *list)
+{
+    for (;;) {
+        size_t n = strcspn(list, ",");
+        if (word_index(words, list, n) < 0) {
+            return false;
+        }
+        if (list[n] == '\0') {
+            return true;
+        }
+        list += n + 1;
+    }
+}
+
+static bool in_range(const struct cr_cli_option *option, double value)
+{
+    bool above = option->open_min ? value > option->min : value >= option->min;
+    bool below = option->max <= 0 || (option->open_max ? value < option->max : value <= option->max);
+    return above && below;
+}
+
+/* Fills the number or word behind value->text. */
+static bool convert(const struct cr_cli_option *option, struct cr_cli_value *value)
+{
+    int index;
+    switch (option->kind) {
+    case CR_CLI_UINT:
+        return cr_cli_parse_uint(value->text, &value->integer) && in_range(option, (double)value->integer);
+    case CR_CLI_REAL:
+        return cr_cli_parse_real(value->text, &value->real) && in_range(option, value->real);
+    case CR_CLI_SIZE:
+        return cr_cli_parse_size(value->text, &value->integer) && value->integer > 0;
+    case CR_CLI_WORD:
+        index = word_index(option->value, value->text, strlen(value->text));
+        value->integer = index < 0 ? 0 : (uint64_t)index;
+        return index >= 0;
+    case CR_CLI_WORDS:
+        return words_valid(option->value, value->text);
+    case CR_CLI_SWITCH:
+        return true;
+    case CR_CLI_TEXT:
+    case CR_CLI_INPUT:
+    case CR_CLI_OUTPUT_PATH:
+        break;
+    }
+    return option->empty || value->text[0] != '\0';
+}
+
+/* Checks one flag and its value. */
+static cr_status read_value(const struct cr_cli_args *args, enum cr_cli_option_id id, struct cr_cli_value *value,
+                            struct cr_error *err)
+{
+    const struct cr_cli_option *option = &cr_cli_options[id];
+    if (option->later != NULL) {
+        return cr_cli_fail(err, CR_E_USAGE, "%s: --%s: %s", args->command, option->name, option->later);
+    }
+    if (id == CR_CLI_METHOD && strcmp(value->text, "adamw") != 0 &&
+        word_index("ivon|swag|ensemble|bora|prefix", value->text, strlen(value->text)) >= 0) {
+        return cr_cli_fail(err, CR_E_USAGE, "%s: method %s is not built yet (there is adamw)", args->command,
+                           value->text);
+    }
+    if (!convert(option, value)) {
+        char expects[160];
+        return cr_cli_fail(err, CR_E_USAGE, "%s: --%s: expected %s, got \"%s\"", args->command, option->name,
+                           cr_cli_option_expects(option, expects, sizeof expects), cr_cli_quote(value->text));
+    }
+    value->given = true;
+    return CR_OK;
+}
+
+static cr_status unknown_flag(const struct cr_cli_args *args, const char *word, struct cr_error *err)
+{
+    const char *name = word + strspn(word, "-");
+    size_t n = strcspn(name, "=");
+    const char *near = word[1] == '-' ? cr_cli_nearest_option(name, n, args->commands) : NULL;
+    if (near != NULL) {
+        return cr_cli_fail(err, CR_E_USAGE, "%s: unknown flag %s (did you mean --%s?)", args->command,
+                           cr_cli_quote(word), near);
+    }
+    bool elsewhere = cr_cli_option_find(name, n, CR_CLI_EVERY) != CR_CLI_N_OPTIONS;
+    return cr_cli_fail(err, CR_E_USAGE, "%s: %s %s (see credence %s --help)", args->command,
+                       elsewhere ? "this command does not take" : "unknown flag", cr_cli_quote(word), args->command);
+}
+
+/* getopt's tables for the flags of a command. Returns the number of long entries. */
+static int build_tables(unsigned commands, struct option *longs, int *ids, char *shorts)
+{
+    int n = 0;
+    strcpy(shorts, "-:"); /* operands in place, missing values told apart */
+    for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
+        const struct cr_cli_option *option = &cr_cli_options[id];
+        if ((option->commands & commands) == 0) {
+            continue;
+        }
+        int has_value = option->kind == CR_CLI_SWITCH ? no_argument : required_argument;
+        const char *names[2] = {option->name, option->alias};
+        for (int i = 0; i < 2 && names[i] != NULL; i++) {
+            longs[n] = (struct option){names[i], has_value, NULL, LONG_BASE + n};
+            ids[n++] = id;
+        }
+        if (option->letter != 0) {
+            size_t end = strlen(shorts);
+            snprintf(shorts + end, 3, "%c%s", option->letter, has_value == required_argument ? ":" : "");
+        }
+    }
+    longs[n] = (struct option){0};
+    return n;
+}
+
+static int id_of_letter(int letter, unsigned commands)
+{
+    for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
+        if (cr_cli_options[id].letter == letter && (cr_cli_options[id].commands & commands) != 0) {
+            return id;
+        }
+    }
+    return CR_CLI_N_OPTIONS;
+}
+
+static cr_status take_flag(struct cr_cli_args *args, enum cr_cli_option_id id, const char *text, struct cr_error *err)
+{
+    if (args->values[id].given) {
+        return cr_cli_fail(err, CR_E_USAGE, "%s: --%s is given twice", args->command, cr_cli_options[id].name);
+    }
+    struct cr_cli_value value = {.text = text};
+    cr_status status = read_value(args, id, &value, err);
+    if (status == CR_OK) {
+        args->values[id] = value;
+    }
+    return status;
+}
+
+/* getopt takes unambiguous beginnings of long names; here a name is written out. */
+static bool spelled_out(const char *word, const char *name)
+{
+    size_t n = strcspn(word, "=");
+    return strncmp(word, "--", 2) == 0 && n - 2 == strlen(name) && strncmp(word + 2, name, n - 2) == 0;
+}
+
+cr_status cr_cli_args_parse(struct cr_cli_args *args, const char *command, unsigned commands, int argc, char **argv,
+                            struct cr_error *err)
+{
+    struct option longs[2 * CR_CLI_N_OPTIONS + 1];
+    int ids[2 * CR_CLI_N_OPTIONS];
+    char shorts[2 * CR_CLI_N_OPTIONS + 3];
+    args->command = command;
+    args->commands = commands;
+    args->operands = argv + 1; /* filled from the front, behind what getopt has read */
+    build_tables(commands, longs, ids, shorts);
+    opterr = 0;
+    optind = 1;
+    for (;;) {
+        const char *word = optind < argc ? argv[optind] : "";
+        int code = getopt_long(argc, argv, shorts, longs, NULL);
+        if (code == -1) {
+            break;
+        }
+        if (code == 1) {
+            args->operands[args->n_operands++] = optarg;
+            continue;
+        }
+        bool is_long = code >= LONG_BASE || (code == ':' && optopt >= LONG_BASE);
+        int entry = is_long ? (code == ':' ? optopt : code) - LONG_BASE : -1;
+        int id = is_long ? ids[entry] : id_of_letter(code == ':' ? optopt : code, commands);
+        if (code == '?' && optopt >= LONG_BASE) {
+            return cr_cli_fail(err, CR_E_USAGE, "%s: --%s takes no value", command, longs[optopt - LONG_BASE].name);
+        }
+        if (code == '?' || (is_long && !spelled_out(word, longs[entry].name))) {
+            return unknown_flag(args, word, err);
+        }
+        if (code == ':') {
+            return cr_cli_fail(err, CR_E_USAGE, "%s: --%s needs a value (%s)", command, cr_cli_options[id].name,
+                               cr_cli_options[id].value);
+        }
+        cr_status status = take_flag(args, (enum cr_cli_option_id)id, optarg, err);
+        if (status != CR_OK) {
+            return status;
+        }
+    }
+    while (optind < argc) {
+        args->operands[args->n_operands++] = argv[optind++];
+    }
+    return CR_OK;
+}
+
+/* One member of a configuration file. */
+static cr_status set_from_file(void *ctx, const char *key, const char *text, struct cr_error *err)
+{
+    struct cr_cli_args *args = ctx;
+    enum cr_cli_option_id id = cr_cli_option_find(key, strlen(key), args->commands);
+    if (id == CR_CLI_N_OPTIONS || id == CR_CLI_CONFIG || id == CR_CLI_HELP || id == CR_CLI_VERSION) {
+        const char *near = cr_cli_nearest_option(key, strlen(key), args->commands);
+        return cr_cli_fail(err, CR_E_USAGE, "unknown key \"%s\" for %s%s%s", cr_cli_quote(key), args->command,
+                           near == NULL ? "" : "; nearest is ", near == NULL ? "" : near);
+    }
+    const struct cr_cli_option *option = &cr_cli_options[id];
+    struct cr_cli_value value = {.from_file = true};
+    bool is_switch = option->kind == CR_CLI_SWITCH;
+    if (is_switch && strcmp(text, "no") != 0 && strcmp(text, "yes") != 0) {
+        return cr_cli_fail(err, CR_E_USAGE, "\"%s\": expected true or false, got \"%s\"", option->name,
+                           cr_cli_quote(text));
+    }
+    value.owned = is_switch ? NULL : strdup(text);
+    value.text = value.owned;
+    if (!is_switch && value.owned == NULL) {
+        return cr_cli_fail(err, CR_E_MEMORY, "no memory for the value of \"%s\"", option->name);
+    }
+    cr_status status = read_value(args, id, &value, err);
+    struct cr_cli_value *current = &args->values[id];
+    if (status == CR_OK && current->given && current->from_file) {
+        status = cr_cli_fail(err, CR_E_USAGE, "\"%s\" is given twice", option->name);
+    }
+    bool loses = status == CR_OK && current->given;
+    if (loses && !is_switch && strcmp(current->text, text) != 0 && args->note != NULL) {
+        char line[512];
+        snprintf(line, sizeof line, "--%s %s on the command line wins over %s in the configuration file", option->name,
+                 cr_cli_quote(current->text), cr_cli_quote(text));
+        args->note(args->note_ctx, line);
+    }
+    if (status == CR_OK && !loses && !(is_switch && strcmp(text, "no") == 0)) {
+        *current = value;
+    } else {
+        free(value.owned);
+    }
+    return status;
+}
+
+cr_status cr_cli_args_read_config(struct cr_cli_args *args, struct cr_error *err)
+{
+    const char *path = cr_cli_text(args, CR_CLI_CONFIG);
+    return path == NULL ? CR_OK : cr_config_read(path, set_from_file, args, err);
+}
+
+void cr_cli_args_deinit(struct cr_cli_args *args)
+{
+    for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
+        free(args->values[id].owned);
+        args->values[id].owned = NULL;
+    }
+}

@@ -1,0 +1,52 @@
+#include "runtime/cli/commands.h"
+
+#include <string.h>
+
+const struct cr_cli_command cr_cli_commands[] = {
+    {.name = "finetune", .bit = CR_CLI_FINETUNE, .operands = "", .polls = true, .run = NULL,
+        .summary = "train an adapter for a model on examples",
+        .detail = "Trains low-rank adapters on the quantised model and writes them to the output directory in the\n"
+                  "forms of PEFT and llama.cpp, with train.jsonl, summary.json and checkpoints. A first Ctrl-C stops\n"
+                  "after a checkpoint; --resume goes on from it.\n"},
+    {.name = "eval", .bit = CR_CLI_EVAL, .operands = "", .polls = true, .run = NULL,
+        .summary = "measure a model, with or without an adapter, on examples",
+        .detail = "Prints, for each task and for all: number, accuracy, negative log-likelihood (NLL), expected\n"
+                  "calibration error (ECE, 15 bins) and Brier score. Texts: NLL a token and perplexity.\n"},
+    {.name = "predict", .bit = CR_CLI_PREDICT, .operands = "", .polls = true, .run = NULL,
+        .summary = "print one JSON line an example: probabilities and how sure they are",
+        .detail = ""},
+    {.name = "export", .bit = CR_CLI_EXPORT, .operands = "", .run = NULL,
+        .summary = "write an adapter in the form of another program",
+        .detail = ""},
+    {.name = "compare", .bit = CR_CLI_COMPARE, .operands = "A.json B.json ...", .min_operands = 2,
+        .max_operands = SIZE_MAX, .run = NULL,
+        .summary = "say whether evaluations of one test file really differ",
+        .detail = ""},
+    {.name = "info", .bit = CR_CLI_INFO, .operands = "FILE|DIR", .min_operands = 1, .max_operands = 1,
+        .run = NULL,
+        .summary = "tell what a model, adapter or output directory holds",
+        .detail = "Says whether the file can be used here and, if not, why.\n"},
+    {.name = "data", .bit = CR_CLI_DATA_SHOW, .operands = "", .run = NULL,
+        .summary = "show examples as the model sees them",
+        .detail = "Prints tokens marked by whether they carry loss, lengths, and what was cut or repeated.\n"},
+    {.name = "tokenize", .bit = CR_CLI_TOKENIZE, .operands = "[FILE|-]", .max_operands = 1, .polls = true,
+        .run = NULL,
+        .summary = "print token ids, one line a line of input",
+        .detail = "Reads the file, or standard input when there is none or it is -. Lines end in a line feed, or a\n"
+                  "carriage return and a line feed. Special tokens in the text are plain text unless --special.\n"},
+    {.name = "cpu", .bit = CR_CLI_CPU_REPORT, .operands = "", .run = NULL,
+        .summary = "say what this processor offers and what is used of it",
+        .detail = "CREDENCE_CPU caps like --cpu, which beats it.\n"},
+};
+
+const size_t cr_cli_n_commands = sizeof cr_cli_commands / sizeof cr_cli_commands[0];
+
+const struct cr_cli_command *cr_cli_command_find(const char *name)
+{
+    for (size_t i = 0; i < cr_cli_n_commands; i++) {
+        if (strcmp(cr_cli_commands[i].name, name) == 0) {
+            return &cr_cli_commands[i];
+        }
+    }
+    return NULL;
+}

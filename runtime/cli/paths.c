@@ -1,0 +1,42 @@
+#include <string.h>
+#include <sys/stat.h>
+
+#include "runtime/cli/args.h"
+#include "runtime/cli/message.h"
+
+static bool is_path(const struct cr_cli_args *args, int id, enum cr_cli_kind kind)
+{
+    return args->values[id].given && cr_cli_options[id].kind == kind;
+}
+
+/* Two names of one file or directory. Names that cannot be asked about are compared as texts. */
+static bool same_file(const char *a, const char *b)
+{
+    struct stat first, second;
+    if (stat(a, &first) == 0 && stat(b, &second) == 0) {
+        return first.st_dev == second.st_dev && first.st_ino == second.st_ino && !S_ISCHR(first.st_mode);
+    }
+    return strcmp(a, b) == 0;
+}
+
+cr_status cr_cli_args_check(const struct cr_cli_args *args, struct cr_error *err)
+{
+    for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
+        const struct cr_cli_option *option = &cr_cli_options[id];
+        if ((option->required & args->commands) != 0 && !args->values[id].given) {
+            return cr_cli_fail(err, CR_E_USAGE, "%s: --%s %s is missing", args->command, option->name, option->value);
+        }
+        if (!is_path(args, id, CR_CLI_OUTPUT_PATH)) {
+            continue;
+        }
+        for (int other = 0; other < CR_CLI_N_OPTIONS; other++) {
+            bool input = is_path(args, other, CR_CLI_INPUT);
+            bool earlier_output = other < id && is_path(args, other, CR_CLI_OUTPUT_PATH);
+            if ((input || earlier_output) && same_file(args->values[id].text, args->values[other].text)) {
+                return cr_cli_fail(err, CR_E_USAGE, "%s: --%s and --%s are the same: \"%s\"", args->command,
+                                   option->name, cr_cli_options[other].name, cr_cli_quote(args->values[id].text));
+            }
+        }
+    }
+    return CR_OK;
+}
