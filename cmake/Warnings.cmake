@@ -1,8 +1,16 @@
-# Flags that every target of the project shares.
+# Flags that every target of the project shares. Warnings are errors where the set of warnings is known: on the
+# compilers of Debian 12. Newer ones may warn of more, which must not stop a user's build.
+set(known_compiler OFF)
+if((CMAKE_C_COMPILER_ID STREQUAL GNU AND CMAKE_C_COMPILER_VERSION VERSION_LESS 13) OR
+   (CMAKE_C_COMPILER_ID STREQUAL Clang AND CMAKE_C_COMPILER_VERSION VERSION_LESS 15))
+  set(known_compiler ON)
+endif()
+option(CREDENCE_WERROR "Treat warnings as errors" ${known_compiler})
+
 function(cr_common_options target)
   target_compile_options(${target} PRIVATE
     -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith
-    -Wcast-qual -Wwrite-strings -Wundef -Wno-psabi -Werror
+    -Wcast-qual -Wwrite-strings -Wundef -Wno-psabi $<$<BOOL:${CREDENCE_WERROR}>:-Werror>
     -ffp-contract=off -fno-math-errno -fno-trapping-math)
   if(CREDENCE_SANITIZE)
     target_compile_options(${target} PRIVATE -fsanitize=${CREDENCE_SANITIZE} -fno-omit-frame-pointer

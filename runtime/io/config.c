@@ -1,0 +1,99 @@
+/* Configuration files: a JSON object whose members are flags. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "credence/credence.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
+#include "runtime/io/json.h"
+
+enum { MAX_CONFIG_BYTES = 1 << 20 };
+
+/* Text of a real without regard to the locale: jansson writes the shortest one that keeps the value. */
+static cr_status put_real(struct cr_buf *text, const json_t *value, struct cr_error *err)
+{
+    char digits[64];
+    size_t n = json_dumpb(value, digits, sizeof digits, JSON_ENCODE_ANY);
+    if (n == 0 || n > sizeof digits) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a number");
+    }
+    cr_buf_append(text, digits, n);
+    return CR_OK;
+}
+
+/* Appends the text a flag would be given as. Lists become comma lists. */
+static cr_status put_value(struct cr_buf *text, const char *key, const json_t *value, bool in_list,
+                           struct cr_error *err)
+{
+    char escaped[CR_ESCAPE_BYTES];
+    switch (json_typeof(value)) {
+    case JSON_STRING:
+        if (strlen(json_string_value(value)) != json_string_length(value)) {
+            return cr_fail(err, CR_E_INPUT, "key \"%s\": a string with a zero byte",
+                           cr_escape(escaped, sizeof escaped, key, strlen(key)));
+        }
+        cr_buf_puts(text, json_string_value(value));
+        return CR_OK;
+    case JSON_INTEGER:
+        cr_buf_printf(text, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        return CR_OK;
+    case JSON_REAL:
+        return put_real(text, value, err);
+    case JSON_TRUE:
+    case JSON_FALSE:
+        cr_buf_puts(text, json_is_true(value) ? "yes" : "no");
+        return CR_OK;
+    case JSON_ARRAY:
+        for (size_t i = 0; !in_list && i < json_array_size(value); i++) {
+            cr_buf_puts(text, i > 0 ? "," : "");
+            CR_TRY(put_value(text, key, json_array_get(value, i), true, err));
+        }
+        if (!in_list) {
+            return CR_OK;
+        }
+        break;
+    case JSON_OBJECT:
+    case JSON_NULL:
+        break;
+    }
+    return cr_fail(err, CR_E_INPUT, "key \"%s\": expected a string, a number, true, false or a list of those",
+                   cr_escape(escaped, sizeof escaped, key, strlen(key)));
+}
+
+cr_status cr_config_read(const char *path, cr_status (*set)(void *ctx, const char *key, const char *value,
+                                                            struct cr_error *err),
+                         void *ctx, struct cr_error *err)
+{
+    json_t *object = NULL;
+    struct cr_buf text = {0};
+    char escaped[CR_ESCAPE_BYTES];
+    const char *key;
+    json_t *value;
+    CR_TRY(cr_json_load(path, MAX_CONFIG_BYTES, &object, err));
+    cr_escape(escaped, sizeof escaped, path, strlen(path));
+    cr_status status = CR_OK;
+    if (!json_is_object(object)) {
+        status = cr_fail(err, CR_E_INPUT, "%s: expected a JSON object of flags", escaped);
+        goto out;
+    }
+    json_object_foreach(object, key, value) {
+        cr_buf_clear(&text);
+        cr_buf_puts(&text, "");
+        status = put_value(&text, key, value, false, err);
+        if (status == CR_OK && (text.failed || text.data == NULL)) {
+            status = cr_fail(err, CR_E_MEMORY, "no memory for the value of a key");
+        }
+        if (status == CR_OK) {
+            status = set(ctx, key, text.data, err);
+        }
+        if (status != CR_OK) {
+            cr_fail_prefix(err, status, "%s", escaped);
+            goto out;
+        }
+    }
+out:
+    cr_buf_free(&text);
+    json_decref(object);
+    return status;
+}
