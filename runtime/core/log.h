@@ -2,11 +2,7 @@
 #ifndef CR_CORE_LOG_H
 #define CR_CORE_LOG_H
 
-enum cr_log_level {
-    CR_LOG_WARNING,
-    CR_LOG_INFO,
-    CR_LOG_DEBUG
-};
+enum cr_log_level { CR_LOG_WARNING, CR_LOG_INFO, CR_LOG_DEBUG };
 
 /* line: one line without a final line feed, valid during the call. A NULL function drops everything. */
 struct cr_log {

@@ -150,9 +150,8 @@ cr_status cr_dir_lock(const char *path, int *fd, struct cr_error *err)
     if (result != 0) {
         int code = errno;
         cr_sys()->close(held);
-        status = code == EWOULDBLOCK
-                     ? fail_text(err, CR_E_BUSY, path, "in use by another process (it holds the lock)")
-                     : cr_path_fail(err, lock, "lock", code);
+        status = code == EWOULDBLOCK ? fail_text(err, CR_E_BUSY, path, "in use by another process (it holds the lock)")
+                                     : cr_path_fail(err, lock, "lock", code);
         goto out;
     }
     *fd = held;

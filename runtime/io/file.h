@@ -18,7 +18,7 @@
 struct cr_file_map {
     const uint8_t *data;
     size_t bytes;
-    int fd;              /* -1 when closed */
+    int fd; /* -1 when closed */
     int64_t mtime_s, mtime_ns;
     uint64_t device, inode;
 };

@@ -41,9 +41,9 @@ struct cr_gguf;
 /* One metadata value. Read the fields through the functions below. */
 struct cr_gguf_value {
     enum cr_gguf_type type;
-    enum cr_gguf_type item_type; /* of an array's elements */
-    uint64_t n;                  /* array: elements; string: bytes; else 1 */
-    const uint8_t *data;         /* scalar, first byte of the string, or first element; unaligned */
+    enum cr_gguf_type item_type;  /* of an array's elements */
+    uint64_t n;                   /* array: elements; string: bytes; else 1 */
+    const uint8_t *data;          /* scalar, first byte of the string, or first element; unaligned */
     const uint64_t *item_offsets; /* array of strings: where each string's length field lies, from `base` */
     const uint8_t *base;
 };
@@ -69,11 +69,11 @@ void cr_gguf_close(struct cr_gguf *g); /* NULL is fine */
 const char *cr_gguf_label(const struct cr_gguf *g);
 uint32_t cr_gguf_version(const struct cr_gguf *g);
 uint32_t cr_gguf_alignment(const struct cr_gguf *g);
-uint64_t cr_gguf_data_offset(const struct cr_gguf *g);     /* file offset of the data part */
+uint64_t cr_gguf_data_offset(const struct cr_gguf *g); /* file offset of the data part */
 uint64_t cr_gguf_file_bytes(const struct cr_gguf *g);
-uint64_t cr_gguf_trailing_bytes(const struct cr_gguf *g);  /* behind the last padded tensor: worth a warning */
-const uint8_t *cr_gguf_bytes(const struct cr_gguf *g);     /* the whole file, for digests */
-bool cr_gguf_changed(const struct cr_gguf *g);             /* file differs from when it was opened; memory: false */
+uint64_t cr_gguf_trailing_bytes(const struct cr_gguf *g); /* behind the last padded tensor: worth a warning */
+const uint8_t *cr_gguf_bytes(const struct cr_gguf *g);    /* the whole file, for digests */
+bool cr_gguf_changed(const struct cr_gguf *g);            /* file differs from when it was opened; memory: false */
 
 /* Metadata, in file order. */
 size_t cr_gguf_n_kv(const struct cr_gguf *g);
@@ -95,12 +95,7 @@ cr_status cr_gguf_str(const struct cr_gguf *g, const char *key, bool required, c
 
 /* An array whose elements are strings, integers (any width), floats (either width) or booleans. Absent and not
  * required: v->n = 0. */
-enum cr_gguf_kind {
-    CR_GGUF_KIND_STRING,
-    CR_GGUF_KIND_INTEGER,
-    CR_GGUF_KIND_FLOAT,
-    CR_GGUF_KIND_BOOL
-};
+enum cr_gguf_kind { CR_GGUF_KIND_STRING, CR_GGUF_KIND_INTEGER, CR_GGUF_KIND_FLOAT, CR_GGUF_KIND_BOOL };
 cr_status cr_gguf_array(const struct cr_gguf *g, const char *key, enum cr_gguf_kind kind, bool required,
                         struct cr_gguf_value *v, struct cr_error *err);
 

@@ -10,10 +10,10 @@ static const struct {
     const char *name;
     size_t bytes;
 } types[13] = {
-    [CR_GGUF_U8] = {"u8", 1},          [CR_GGUF_I8] = {"i8", 1},        [CR_GGUF_U16] = {"u16", 2},
-    [CR_GGUF_I16] = {"i16", 2},        [CR_GGUF_U32] = {"u32", 4},      [CR_GGUF_I32] = {"i32", 4},
-    [CR_GGUF_F32] = {"f32", 4},        [CR_GGUF_BOOL] = {"bool", 1},    [CR_GGUF_STRING] = {"string", 8},
-    [CR_GGUF_ARRAY] = {"array", 12},   [CR_GGUF_U64] = {"u64", 8},      [CR_GGUF_I64] = {"i64", 8},
+    [CR_GGUF_U8] = {"u8", 1},        [CR_GGUF_I8] = {"i8", 1},     [CR_GGUF_U16] = {"u16", 2},
+    [CR_GGUF_I16] = {"i16", 2},      [CR_GGUF_U32] = {"u32", 4},   [CR_GGUF_I32] = {"i32", 4},
+    [CR_GGUF_F32] = {"f32", 4},      [CR_GGUF_BOOL] = {"bool", 1}, [CR_GGUF_STRING] = {"string", 8},
+    [CR_GGUF_ARRAY] = {"array", 12}, [CR_GGUF_U64] = {"u64", 8},   [CR_GGUF_I64] = {"i64", 8},
     [CR_GGUF_F64] = {"f64", 8},
 };
 
@@ -79,7 +79,7 @@ const char *cr_gguf_key(const struct cr_gguf *g, size_t i)
 
 void cr_gguf_value_at(const struct cr_gguf *g, size_t i, struct cr_gguf_value *v)
 {
-    const struct pair *pair = &g->kv[i];
+    const struct cr_gguf_pair *pair = &g->kv[i];
     *v = (struct cr_gguf_value){
         .type = pair->type,
         .item_type = pair->item_type,
@@ -92,17 +92,17 @@ void cr_gguf_value_at(const struct cr_gguf *g, size_t i, struct cr_gguf_value *v
 
 static int compare_to_entry(const void *name, const void *entry)
 {
-    return strcmp(name, ((const struct name_index *)entry)->name);
+    return strcmp(name, ((const struct cr_gguf_name *)entry)->name);
 }
 
-static const struct name_index *search(const struct name_index *index, size_t n, const char *name)
+static const struct cr_gguf_name *search(const struct cr_gguf_name *index, size_t n, const char *name)
 {
     return n > 0 ? bsearch(name, index, n, sizeof *index, compare_to_entry) : NULL;
 }
 
 bool cr_gguf_find(const struct cr_gguf *g, const char *key, struct cr_gguf_value *v)
 {
-    const struct name_index *entry = search(g->kv_index, g->n_kv, key);
+    const struct cr_gguf_name *entry = search(g->kv_index, g->n_kv, key);
     if (entry != NULL && v != NULL) {
         cr_gguf_value_at(g, entry->i, v);
     }
@@ -121,7 +121,7 @@ const struct cr_gguf_tensor *cr_gguf_tensor_at(const struct cr_gguf *g, size_t i
 
 const struct cr_gguf_tensor *cr_gguf_tensor_find(const struct cr_gguf *g, const char *name)
 {
-    const struct name_index *entry = search(g->tensor_index, g->n_tensors, name);
+    const struct cr_gguf_name *entry = search(g->tensor_index, g->n_tensors, name);
     return entry != NULL ? &g->tensors[entry->i].public : NULL;
 }
 
@@ -203,8 +203,8 @@ bool cr_gguf_scalar_float(const struct cr_gguf_value *v, double *out)
 }
 
 /* The value with *found, or the error of an absent required key. */
-static cr_status lookup(const struct cr_gguf *g, const char *key, bool required, struct cr_gguf_value *v,
-                        bool *found, struct cr_error *err)
+static cr_status lookup(const struct cr_gguf *g, const char *key, bool required, struct cr_gguf_value *v, bool *found,
+                        struct cr_error *err)
 {
     *found = cr_gguf_find(g, key, v);
     return *found || !required ? CR_OK : cr_fail(err, CR_E_INPUT, "%s: key \"%s\" is missing", g->label, key);

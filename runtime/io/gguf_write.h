@@ -37,8 +37,7 @@ cr_status cr_gguf_writer_kv_raw(struct cr_gguf_writer *w, const char *key, enum 
                                 size_t n, struct cr_error *err);
 
 /* The i-th pair of an open file, unchanged (general.alignment is refused: this writer keeps 32). */
-cr_status cr_gguf_writer_kv_copy(struct cr_gguf_writer *w, const struct cr_gguf *from, size_t i,
-                                 struct cr_error *err);
+cr_status cr_gguf_writer_kv_copy(struct cr_gguf_writer *w, const struct cr_gguf *from, size_t i, struct cr_error *err);
 
 /* ne innermost first. bytes must be what type and shape give. */
 cr_status cr_gguf_writer_tensor(struct cr_gguf_writer *w, const char *name, int type, uint32_t n_dims,

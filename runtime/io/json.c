@@ -155,14 +155,14 @@ cr_status cr_json_load(const char *path, size_t max_bytes, json_t **out, struct 
 
 static const char *type_name(const json_t *value)
 {
-    static const char *const names[] = {"an object", "an array", "a string", "an integer",
-                                        "a real number", "true", "false", "null"};
+    static const char *const names[] = {"an object",     "an array", "a string", "an integer",
+                                        "a real number", "true",     "false",    "null"};
     return names[json_typeof(value)];
 }
 
 /* The member, NULL with CR_OK when it may be and is absent. */
-static cr_status member(const json_t *object, const char *key, bool required, const json_t **value,
-                        const char *label, struct cr_error *err)
+static cr_status member(const json_t *object, const char *key, bool required, const json_t **value, const char *label,
+                        struct cr_error *err)
 {
     *value = NULL;
     if (!json_is_object(object)) {
@@ -201,8 +201,8 @@ cr_status cr_json_get_str(const json_t *object, const char *key, bool required, 
     return CR_OK;
 }
 
-cr_status cr_json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
-                          int64_t *out, const char *label, struct cr_error *err)
+cr_status cr_json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max, int64_t *out,
+                          const char *label, struct cr_error *err)
 {
     const json_t *value;
     CR_TRY(member(object, key, required, &value, label, err));

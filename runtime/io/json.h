@@ -29,8 +29,8 @@ cr_status cr_json_load(const char *path, size_t max_bytes, json_t **out, struct 
  * Wrong type or out of range: CR_E_INPUT naming label and key. Strings are borrowed from `object`. */
 cr_status cr_json_get_str(const json_t *object, const char *key, bool required, const char **out, size_t *n,
                           const char *label, struct cr_error *err);
-cr_status cr_json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max,
-                          int64_t *out, const char *label, struct cr_error *err);
+cr_status cr_json_get_int(const json_t *object, const char *key, bool required, int64_t min, int64_t max, int64_t *out,
+                          const char *label, struct cr_error *err);
 cr_status cr_json_get_number(const json_t *object, const char *key, bool required, double *out, const char *label,
                              struct cr_error *err); /* integer or real, finite */
 cr_status cr_json_get_bool(const json_t *object, const char *key, bool required, bool *out, const char *label,

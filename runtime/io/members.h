@@ -9,7 +9,7 @@
 #include "runtime/core/error.h"
 
 struct cr_members {
-    const char *text;  /* borrowed; must have passed cr_json_scan */
+    const char *text; /* borrowed; must have passed cr_json_scan */
     size_t n, at;
     const char *label; /* printed as it is */
     bool begun;

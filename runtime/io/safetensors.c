@@ -62,7 +62,9 @@ static cr_status parse_shape(const json_t *object, const char *label, struct cr_
     const json_t *shape = json_object_get(object, "shape");
     if (!json_is_array(shape) || json_array_size(shape) > CR_SAFETENSORS_MAX_DIMS) {
         return cr_fail(err, CR_E_INPUT, "%s: shape %s, expected an array of at most %d dimensions", label,
-                       shape == NULL ? "is missing" : json_is_array(shape) ? "is longer" : "is no array",
+                       shape == NULL          ? "is missing"
+                       : json_is_array(shape) ? "is longer"
+                                              : "is no array",
                        CR_SAFETENSORS_MAX_DIMS);
     }
     t->n_dims = (uint32_t)json_array_size(shape);
@@ -282,8 +284,9 @@ static cr_status place_tensors(struct cr_safetensors *st, struct cr_error *err)
             return range_fault(st, t, "reach beyond the data, truncated", room, err);
         }
         if (t->begin != at) {
-            return range_fault(st, t, t->begin < at ? "overlap the tensor before, which ends"
-                                                    : "leave a hole, expected to begin", at, err);
+            return range_fault(
+                st, t, t->begin < at ? "overlap the tensor before, which ends" : "leave a hole, expected to begin", at,
+                err);
         }
         at += t->bytes;
         t->data = st->data + start + t->begin;

@@ -45,10 +45,10 @@ struct cr_safetensors;
 struct cr_st_tensor {
     const char *name; /* terminated */
     enum cr_st_dtype dtype;
-    uint32_t n_dims;  /* 0 = scalar */
+    uint32_t n_dims;                         /* 0 = scalar */
     uint64_t shape[CR_SAFETENSORS_MAX_DIMS]; /* outermost first */
-    uint64_t n;       /* elements, may be 0 */
-    uint64_t begin;   /* from the start of the data part */
+    uint64_t n;                              /* elements, may be 0 */
+    uint64_t begin;                          /* from the start of the data part */
     size_t bytes;
     const void *data; /* unaligned */
 };
@@ -90,8 +90,7 @@ cr_status cr_safetensors_writer_metadata(struct cr_safetensors_writer *w, const 
                                          struct cr_error *err);
 /* data: elements of `dtype` as they shall lie in the file (little-endian); F32, F16 or BF16. */
 cr_status cr_safetensors_writer_tensor(struct cr_safetensors_writer *w, const char *name, enum cr_st_dtype dtype,
-                                       uint32_t n_dims, const uint64_t *shape, const void *data,
-                                       struct cr_error *err);
+                                       uint32_t n_dims, const uint64_t *shape, const void *data, struct cr_error *err);
 cr_status cr_safetensors_writer_write(struct cr_safetensors_writer *w, const char *path, struct cr_error *err);
 cr_status cr_safetensors_writer_to_memory(struct cr_safetensors_writer *w, uint8_t **data, size_t *n,
                                           struct cr_error *err);

@@ -117,8 +117,8 @@ cr_status cr_safetensors_read_f32(const struct cr_safetensors *st, const struct 
             value = load_half(p + 2 * i, t->dtype);
         }
         if (!isfinite(value)) {
-            return cr_fail(err, CR_E_INPUT, "%s: tensor \"%s\": element %llu is %f, expected a finite value",
-                           st->label, cr_escape(name, sizeof name, t->name, strlen(t->name)), (unsigned long long)i,
+            return cr_fail(err, CR_E_INPUT, "%s: tensor \"%s\": element %llu is %f, expected a finite value", st->label,
+                           cr_escape(name, sizeof name, t->name, strlen(t->name)), (unsigned long long)i,
                            (double)value);
         }
         out[i] = value;

@@ -23,7 +23,7 @@ struct cr_safetensors {
     size_t header_bytes, n, n_meta;
     struct cr_st_tensor *tensors;
     struct cr_st_name *index; /* by name */
-    struct cr_st_meta *meta;        /* by key */
+    struct cr_st_meta *meta;  /* by key */
     char *text;               /* unescaped names, keys and values, each terminated */
     size_t text_bytes;
 };

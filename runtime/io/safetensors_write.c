@@ -89,8 +89,7 @@ cr_status cr_safetensors_writer_metadata(struct cr_safetensors_writer *w, const 
 static cr_status fail_name(struct cr_error *err, const char *name, const char *text)
 {
     char shown[CR_ESCAPE_BYTES];
-    return cr_fail(err, CR_E_USAGE, "safetensors: \"%s\" %s", cr_escape(shown, sizeof shown, name, strlen(name)),
-                   text);
+    return cr_fail(err, CR_E_USAGE, "safetensors: \"%s\" %s", cr_escape(shown, sizeof shown, name, strlen(name)), text);
 }
 
 cr_status cr_safetensors_writer_tensor(struct cr_safetensors_writer *w, const char *name, enum cr_st_dtype dtype,
@@ -217,8 +216,8 @@ static cr_status build_header(struct cr_safetensors_writer *w, struct cr_buf *he
     }
     uint64_t n = head->n - 8;
     if (n > CR_SAFETENSORS_MAX_HEADER) {
-        return cr_fail(err, CR_E_USAGE, "safetensors header of %llu bytes, at most %llu allowed",
-                       (unsigned long long)n, (unsigned long long)CR_SAFETENSORS_MAX_HEADER);
+        return cr_fail(err, CR_E_USAGE, "safetensors header of %llu bytes, at most %llu allowed", (unsigned long long)n,
+                       (unsigned long long)CR_SAFETENSORS_MAX_HEADER);
     }
     for (int i = 0; i < 8; i++) {
         head->data[i] = (char)(uint8_t)(n >> 8 * i);
