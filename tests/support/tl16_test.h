@@ -8,7 +8,7 @@
 
 /* Unit roundoff of f32 and of bf16. */
 #define CR_U32 0x1p-24
-#define CR_UBF16 0x1p-9
+#define CR_UBF16 0x1p-8
 
 static inline double cr_unit_of(enum cr_xtype type)
 {
