@@ -15,15 +15,15 @@
 
 struct cr_act_args {
     const void *g, *u;
-    size_t gu_stride;      /* bytes between token blocks of g and of u */
-    enum cr_xtype g_type;  /* of g and u */
-    void *h;               /* fwd */
-    size_t h_stride;       /* bytes */
+    size_t gu_stride;     /* bytes between token blocks of g and of u */
+    enum cr_xtype g_type; /* of g and u */
+    void *h;              /* fwd */
+    size_t h_stride;      /* bytes */
     enum cr_xtype h_type;
-    const float *dh;       /* bwd */
-    size_t dh_stride;      /* floats */
-    float *dg, *du;        /* bwd */
-    size_t dgu_stride;     /* floats */
+    const float *dh;   /* bwd */
+    size_t dh_stride;  /* floats */
+    float *dg, *du;    /* bwd */
+    size_t dgu_stride; /* floats */
     size_t n_features;
 };
 

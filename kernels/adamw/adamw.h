@@ -23,7 +23,7 @@ struct cr_adamw_args {
     const float *grad;
     double *partial; /* norm2 only */
     double lr, beta1, beta2, eps, weight_decay, clip;
-    uint64_t t;      /* number of this step, from 1 */
+    uint64_t t; /* number of this step, from 1 */
 };
 
 typedef void cr_adamw_fn(const struct cr_adamw_args *args, size_t begin, size_t end);

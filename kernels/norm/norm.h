@@ -15,17 +15,17 @@
 
 struct cr_norm_args {
     const float *x;
-    size_t x_stride;  /* floats between token blocks, all strides below too unless said */
+    size_t x_stride; /* floats between token blocks, all strides below too unless said */
     const float *w;
     float eps;
     size_t n_features;
-    void *y;          /* fwd */
-    size_t y_stride;  /* bytes */
+    void *y;         /* fwd */
+    size_t y_stride; /* bytes */
     enum cr_xtype y_type;
-    float *rstd;      /* fwd writes, bwd reads */
-    const float *dy;  /* bwd */
+    float *rstd;     /* fwd writes, bwd reads */
+    const float *dy; /* bwd */
     size_t dy_stride;
-    float *dx;        /* bwd, added to */
+    float *dx; /* bwd, added to */
     size_t dx_stride;
 };
 

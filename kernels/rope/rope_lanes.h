@@ -34,8 +34,8 @@ static void apply(const struct cr_rope_args *args, size_t begin, size_t end)
 {
     size_t n_pairs = args->n_rot / 2;
     int near = args->style == CR_ROPE_NORM;
-    size_t step = (near ? 2 : 1) * CR_LANES;          /* from one pair to the next */
-    size_t apart = (near ? 1 : n_pairs) * CR_LANES;   /* from a to b */
+    size_t step = (near ? 2 : 1) * CR_LANES;        /* from one pair to the next */
+    size_t apart = (near ? 1 : n_pairs) * CR_LANES; /* from a to b */
     size_t head_floats = args->head_dim * CR_LANES;
     lanes_u flip = lanes_splat_u(args->inverse ? 0x80000000u : 0);
     float line[PAIRS][2 * CR_LANES] __attribute__((aligned(64)));

@@ -19,8 +19,8 @@ struct cr_xent_args {
     size_t z_stride; /* floats between token blocks */
     size_t first_row, n_rows;
     const int32_t *target;
-    float *m, *s, *label;          /* stats: in and out */
-    const float *lse, *weight;     /* grad */
+    float *m, *s, *label;      /* stats: in and out */
+    const float *lse, *weight; /* grad */
     void *dz;
     size_t dz_stride; /* bytes */
     enum cr_xtype dz_type;

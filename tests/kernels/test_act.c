@@ -48,9 +48,19 @@ static void run(const struct data *d, enum cr_tier tier, size_t cut)
 {
     struct cr_act_ops ops;
     cr_act_ops_init(&ops, tier);
-    struct cr_act_args args = {.g = d->g, .u = d->u, .gu_stride = d->gu_bytes, .g_type = d->g_type, .h = d->h,
-                               .h_stride = d->h_bytes, .h_type = d->h_type, .dh = d->dh, .dh_stride = d->stride,
-                               .dg = d->dg, .du = d->du, .dgu_stride = d->stride, .n_features = d->n};
+    struct cr_act_args args = {.g = d->g,
+                               .u = d->u,
+                               .gu_stride = d->gu_bytes,
+                               .g_type = d->g_type,
+                               .h = d->h,
+                               .h_stride = d->h_bytes,
+                               .h_type = d->h_type,
+                               .dh = d->dh,
+                               .dh_stride = d->stride,
+                               .dg = d->dg,
+                               .du = d->du,
+                               .dgu_stride = d->stride,
+                               .n_features = d->n};
     ops.swiglu_fwd(&args, cut, BLOCKS);
     ops.swiglu_fwd(&args, 0, cut);
     ops.swiglu_bwd(&args, 0, cut);
@@ -82,7 +92,7 @@ static void check(const struct data *d, size_t block, size_t k, size_t lane)
 START_TEST(values)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers), n = features[_i / 4];
+    size_t n_tiers = cr_test_tiers(tiers), n = features[_i / 4], step = n > 100 ? 7 : 1;
     enum cr_xtype g_type = _i & 1 ? CR_X_BF16 : CR_X_F32, h_type = _i & 2 ? CR_X_BF16 : CR_X_F32;
     if (n % 2 != 0 && _i % 4 != 0) {
         return; /* odd counts are f32 only */
@@ -95,7 +105,7 @@ START_TEST(values)
     outputs(&ref, CR_AT_END);
     run(&ref, CR_TIER_SCALAR, 0);
     for (size_t block = 0; block < BLOCKS; block++) {
-        for (size_t i = 0; i < n * CR_LANES; i += n > 100 ? 7 : 1) {
+        for (size_t i = 0; i < n * CR_LANES; i += step) {
             check(&ref, block, i / CR_LANES, i % CR_LANES);
         }
         for (size_t i = 0; i < 64; i++) { /* between blocks: still poison */

@@ -29,8 +29,15 @@ static void exp_of_tier(enum cr_tier tier, float *out)
     }
     struct cr_xent_ops ops;
     cr_xent_ops_init(&ops, tier);
-    struct cr_xent_args args = {.z = z, .z_stride = N, .n_rows = ROWS, .target = none, .lse = zero, .weight = one,
-                                .dz = out, .dz_stride = sizeof z, .dz_type = CR_X_F32};
+    struct cr_xent_args args = {.z = z,
+                                .z_stride = N,
+                                .n_rows = ROWS,
+                                .target = none,
+                                .lse = zero,
+                                .weight = one,
+                                .dz = out,
+                                .dz_stride = sizeof z,
+                                .dz_type = CR_X_F32};
     ops.grad(&args, 0, 1);
 }
 
@@ -88,8 +95,9 @@ START_TEST(exp_special)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
     size_t n_tiers = cr_test_tiers(tiers);
-    static const float in[] = {0.0f,  -0.0f,   INFINITY,    -INFINITY,       NAN,        0x1p-149f, 88.72283f,
-                               88.73f, -103.97f, -103.98f, 0x1.fffffep127f, -0x1.fffffep127f, -87.4f};
+    static const float in[] = {
+        0.0f,     -0.0f,    INFINITY,        -INFINITY,        NAN,   0x1p-149f, 88.72283f, 88.73f,
+        -103.97f, -103.98f, 0x1.fffffep127f, -0x1.fffffep127f, -87.4f};
     for (size_t t = 0; t < n_tiers; t++) {
         memset(z, 0, sizeof z);
         memcpy(z, in, sizeof in);
@@ -143,7 +151,8 @@ START_TEST(double_exp_log)
         double y = ldexp(uniform(&rng, 1, 2), (int)cr_rng_below(&rng, 2097) - 1074);
         worst_log = fmax(worst_log, relative(cr_ln(y), logl((long double)y), 0));
         double near = 1 + uniform(&rng, -1, 1) * ldexp(1, -(int)cr_rng_below(&rng, 52));
-        worst_near = fmax(worst_near, near == 1 ? fabs(cr_ln(near)) : relative(cr_ln(near), logl((long double)near), 0));
+        worst_near =
+            fmax(worst_near, near == 1 ? fabs(cr_ln(near)) : relative(cr_ln(near), logl((long double)near), 0));
     }
     printf("double: exp %.3g, log %.3g, log near 1 %.3g (relative)\n", worst_exp, worst_log, worst_near);
     ck_assert_double_le(worst_exp, 0x1p-51);

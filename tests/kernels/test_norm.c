@@ -50,9 +50,19 @@ static void run(struct data *d, enum cr_tier tier, size_t cut)
 {
     struct cr_norm_ops ops;
     cr_norm_ops_init(&ops, tier);
-    struct cr_norm_args args = {.x = d->x, .x_stride = d->stride, .w = d->w, .eps = eps, .n_features = d->n, .y = d->y,
-                                .y_stride = d->y_bytes, .y_type = d->y_type, .rstd = d->rstd, .dy = d->dy,
-                                .dy_stride = d->stride, .dx = d->dx, .dx_stride = d->stride};
+    struct cr_norm_args args = {.x = d->x,
+                                .x_stride = d->stride,
+                                .w = d->w,
+                                .eps = eps,
+                                .n_features = d->n,
+                                .y = d->y,
+                                .y_stride = d->y_bytes,
+                                .y_type = d->y_type,
+                                .rstd = d->rstd,
+                                .dy = d->dy,
+                                .dy_stride = d->stride,
+                                .dx = d->dx,
+                                .dx_stride = d->stride};
     ops.rms_fwd(&args, 0, cut);
     ops.rms_fwd(&args, cut, BLOCKS);
     ops.rms_bwd(&args, cut, BLOCKS);
@@ -69,7 +79,8 @@ static double mean_square(const float *x, size_t n)
     return sum / (double)n;
 }
 
-/* Sum of n f32 squares in four chains: relative (n/4 + 4) u; its root halves that; quotient, root, inverse, 2 products. */
+/* Sum of n f32 squares in four chains: relative (n/4 + 4) u; its root halves that; quotient, root, inverse, 2 products.
+ */
 static double forward_bound(size_t n)
 {
     return (((double)n / 4 + 5) / 2 + 5) * CR_U32;
@@ -131,7 +142,7 @@ START_TEST(values)
     outputs(&ref, CR_AT_END);
     run(&ref, CR_TIER_SCALAR, 0);
     for (size_t block = 0; block < BLOCKS; block++) {
-        for (size_t lane = 0; lane < CR_LANES; lane += n > 100 ? 5 : 1) {
+        for (size_t lane = 0; lane<CR_LANES; lane += n> 100 ? 5 : 1) {
             check_forward(&ref, block, lane);
             check_backward(&ref, block, lane);
         }

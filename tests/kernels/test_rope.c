@@ -14,8 +14,8 @@ struct shape {
     enum cr_rope_style style;
 };
 static const struct shape shapes[] = {
-    {1, 2, 2, CR_ROPE_NORM},   {1, 2, 2, CR_ROPE_NEOX},    {3, 7, 4, CR_ROPE_NORM},    {3, 7, 4, CR_ROPE_NEOX},
-    {9, 64, 64, CR_ROPE_NORM}, {9, 64, 64, CR_ROPE_NEOX},  {3, 64, 64, CR_ROPE_NEOX},  {2, 128, 128, CR_ROPE_NORM},
+    {1, 2, 2, CR_ROPE_NORM},   {1, 2, 2, CR_ROPE_NEOX},     {3, 7, 4, CR_ROPE_NORM},   {3, 7, 4, CR_ROPE_NEOX},
+    {9, 64, 64, CR_ROPE_NORM}, {9, 64, 64, CR_ROPE_NEOX},   {3, 64, 64, CR_ROPE_NEOX}, {2, 128, 128, CR_ROPE_NORM},
     {1, 80, 32, CR_ROPE_NEOX}, {1, 200, 134, CR_ROPE_NORM}, {2, 8, 0, CR_ROPE_NEOX},
 };
 

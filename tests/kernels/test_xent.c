@@ -55,8 +55,14 @@ static void walk(const struct data *d, struct stats *st, enum cr_tier tier, size
     cr_xent_ops_init(&ops, tier);
     for (size_t row = first; row < end; row += chunk) {
         size_t n = end - row < chunk ? end - row : chunk;
-        struct cr_xent_args args = {.z = d->z + row * CR_LANES, .z_stride = d->stride, .first_row = row, .n_rows = n,
-                                    .target = d->target, .m = st->m, .s = st->s, .label = st->label};
+        struct cr_xent_args args = {.z = d->z + row * CR_LANES,
+                                    .z_stride = d->stride,
+                                    .first_row = row,
+                                    .n_rows = n,
+                                    .target = d->target,
+                                    .m = st->m,
+                                    .s = st->s,
+                                    .label = st->label};
         ops.stats(&args, cut, BLOCKS);
         ops.stats(&args, 0, cut);
     }
@@ -151,9 +157,16 @@ static void run_grad(const struct data *d, const struct grad_case *c, void *dz, 
 {
     struct cr_xent_ops ops;
     cr_xent_ops_init(&ops, tier);
-    struct cr_xent_args args = {.z = d->z, .z_stride = d->stride, .first_row = 1000, .n_rows = d->n,
-                                .target = d->target, .lse = c->lse, .weight = c->weight, .dz = dz,
-                                .dz_stride = dz_bytes, .dz_type = type};
+    struct cr_xent_args args = {.z = d->z,
+                                .z_stride = d->stride,
+                                .first_row = 1000,
+                                .n_rows = d->n,
+                                .target = d->target,
+                                .lse = c->lse,
+                                .weight = c->weight,
+                                .dz = dz,
+                                .dz_stride = dz_bytes,
+                                .dz_type = type};
     ops.grad(&args, 0, cut);
     ops.grad(&args, cut, BLOCKS);
 }
@@ -161,7 +174,7 @@ static void run_grad(const struct data *d, const struct grad_case *c, void *dz, 
 START_TEST(grad)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers), n = shapes[_i / 2].n_rows;
+    size_t n_tiers = cr_test_tiers(tiers), n = shapes[_i / 2].n_rows, step = n > 100 ? 3 : 1;
     enum cr_xtype type = _i % 2 ? CR_X_BF16 : CR_X_F32;
     if (n % 2 != 0 && type == CR_X_BF16) {
         return;
@@ -177,7 +190,7 @@ START_TEST(grad)
     void *ref = cr_guard_alloc(BLOCKS * bytes, 64, CR_AT_END);
     run_grad(&d, &c, ref, bytes, type, CR_TIER_SCALAR, 0);
     for (size_t t = 0; t < TOKENS; t++) {
-        for (size_t v = 0; v < n; v += n > 100 ? 3 : 1) {
+        for (size_t v = 0; v < n; v += step) {
             double z = (double)d.z[t / CR_LANES * d.stride + v * CR_LANES + t % CR_LANES];
             double gap = z - (double)c.lse[t], p = exp(gap), hit = d.target[t] == (int32_t)(1000 + v);
             double w = (double)c.weight[t], want = (p - hit) * w;

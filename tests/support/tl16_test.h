@@ -15,8 +15,8 @@ static inline double cr_unit_of(enum cr_xtype type)
     return type == CR_X_BF16 ? CR_UBF16 : 0;
 }
 
-static inline float cr_tl16_get(const void *buffer, enum cr_xtype type, size_t stride_bytes, size_t block, size_t feature,
-                                size_t lane)
+static inline float cr_tl16_get(const void *buffer, enum cr_xtype type, size_t stride_bytes, size_t block,
+                                size_t feature, size_t lane)
 {
     const char *base = (const char *)buffer + block * stride_bytes;
     if (type == CR_X_BF16) {
