@@ -1,12 +1,10 @@
 #include "runtime/data/encode.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-#include <utf8proc.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
+#include "runtime/tokenizer/normalize.h"
 
 cr_status cr_encoder_init(struct cr_encoder *encoder, const struct cr_tokenizer *tokenizer,
                           const struct cr_dataset_options *options, struct cr_error *err)
@@ -87,17 +85,13 @@ static cr_status encode_prompt(struct cr_encoder *encoder, const struct cr_line 
 }
 
 /* The content in normal form C, appended to the encoder's text buffer. */
-static cr_status append_nfc(struct cr_encoder *encoder, struct cr_line_text text, struct cr_error *err)
+static cr_status append_nfc(struct cr_encoder *encoder, const char *text, size_t n, struct cr_error *err)
 {
-    utf8proc_uint8_t *mapped = NULL;
-    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text.bytes, (utf8proc_ssize_t)text.n, &mapped,
-                                      UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-    if (n < 0) {
-        return n == UTF8PROC_ERROR_NOMEM ? cr_fail(err, CR_E_MEMORY, "out of memory for normal form C")
-                                         : cr_fail(err, CR_E_INPUT, "normal form C: %s", utf8proc_errmsg(n));
-    }
-    cr_buf_append(&encoder->text, mapped, (size_t)n);
-    free(mapped); /* by utf8proc's malloc */
+    char *normal = NULL;
+    size_t n_normal = 0;
+    CR_TRY(cr_text_nfc(text, n, &normal, &n_normal, err));
+    cr_buf_append(&encoder->text, normal, n_normal);
+    cr_free(normal);
     return CR_OK;
 }
 
@@ -108,7 +102,7 @@ static cr_status normalize_messages(struct cr_encoder *encoder, struct cr_chat_m
     cr_buf_clear(&encoder->text);
     for (size_t i = 0; i < n; i++) {
         size_t before = encoder->text.n;
-        CR_TRY(append_nfc(encoder, (struct cr_line_text){messages[i].text, messages[i].text_bytes}, err));
+        CR_TRY(append_nfc(encoder, messages[i].text, messages[i].text_bytes, err));
         messages[i].text_bytes = encoder->text.n - before;
     }
     if (encoder->text.failed) {

@@ -46,8 +46,8 @@ void cr_dataset_split(const struct cr_dataset *dataset, uint64_t seed, double fr
     size_t n = dataset->n;
     double share = fraction > 0 ? fraction < 1 ? fraction : 1 : 0;
     size_t wanted = (size_t)((double)n * share + 0.5);
-    if (n >= 2 && share > 0 && share < 1) { /* both parts get something */
-        wanted = wanted < 1 ? 1 : wanted > n - 1 ? n - 1 : wanted;
+    if (n >= 1 && share > 0 && share < 1) { /* both parts get something; a single example is kept */
+        wanted = wanted > n - 1 ? n - 1 : wanted < 1 && n > 1 ? 1 : wanted;
     }
     uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ (uint32_t)SPLIT_STREAM};
     cr_permutation(key, 0, kept, n);

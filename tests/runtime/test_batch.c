@@ -1,0 +1,235 @@
+/* Packing of examples, epoch order, the held-out split: on data sets built by hand. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/data/batch.h"
+
+enum { MAX_EXAMPLES = 4000 };
+
+static struct cr_example examples[MAX_EXAMPLES];
+static int32_t ids[2048];
+static uint8_t mask[2048];
+
+/* n choices of `n_ids` tokens: answers i % 2, tasks i % 3 - 1 */
+static struct cr_dataset choices(size_t n, uint32_t n_ids)
+{
+    struct cr_dataset dataset = {.examples = examples, .n = n, .classification = true, .max_ids = n_ids};
+    for (size_t i = 0; i < 2048; i++) {
+        ids[i] = (int32_t)i + 7;
+    }
+    for (size_t i = 0; i < n; i++) {
+        examples[i] = (struct cr_example){.ids = ids, .n_ids = n_ids, .n_targets = 1, .kind = CR_EXAMPLE_CHOICE,
+                                          .n_choices = 4, .answer = (uint32_t)(i % 2), .task = (int32_t)(i % 3) - 1};
+    }
+    return dataset;
+}
+
+START_TEST(choices_are_packed_with_a_pad_segment)
+{
+    struct cr_dataset dataset = choices(3, 10);
+    struct cr_token_batch batch;
+    examples[1].n_ids = 15;
+    uint32_t order[2] = {2, 1};
+    ck_assert_int_eq(cr_batch_init(&batch, 40, NULL), CR_OK);
+    ck_assert_uint_eq(batch.max_tokens, 48);
+    cr_batch_fill(&batch, &dataset, order, 2, 0.25f);
+    ck_assert_uint_eq(batch.n_tokens, 25);
+    ck_assert_uint_eq(batch.n_blocks, 2);
+    ck_assert_uint_eq(batch.n_seg, 3);
+    const uint32_t bounds[] = {0, 10, 25, 32};
+    ck_assert_mem_eq(batch.seg, bounds, sizeof bounds);
+    ck_assert_uint_eq(batch.n_rows, 2);
+    ck_assert_uint_eq(batch.row_token[0], 9);
+    ck_assert_uint_eq(batch.row_token[1], 24);
+    ck_assert_int_eq(batch.row_target[0], 0);
+    ck_assert_int_eq(batch.row_target[1], 1);
+    ck_assert_uint_eq(batch.row_choices[0], 4);
+    ck_assert(batch.row_weight[0] == 0.25f && batch.row_weight[1] == 0.25f);
+    ck_assert_uint_eq(batch.example[9], 2);
+    ck_assert_uint_eq(batch.example[10], 1);
+    ck_assert_uint_eq(batch.pos[10], 0);
+    ck_assert_uint_eq(batch.pos[24], 14);
+    ck_assert_int_eq(batch.ids[10], 7);
+    for (size_t i = 25; i < 32; i++) {
+        ck_assert_uint_eq(batch.example[i], UINT32_MAX);
+        ck_assert_int_eq(batch.ids[i], 0);
+        ck_assert_uint_eq(batch.pos[i], i - 25);
+    }
+    cr_batch_deinit(&batch);
+}
+END_TEST
+
+START_TEST(full_blocks_have_no_pad_segment)
+{
+    struct cr_dataset dataset = choices(2, 8);
+    struct cr_token_batch batch;
+    uint32_t order[2] = {0, 1};
+    ck_assert_int_eq(cr_batch_init(&batch, 16, NULL), CR_OK);
+    cr_batch_fill(&batch, &dataset, order, 2, 1);
+    ck_assert_uint_eq(batch.n_seg, 2);
+    ck_assert_uint_eq(batch.seg[2], 16);
+    ck_assert_uint_eq(batch.n_blocks, 1);
+    cr_batch_deinit(&batch);
+}
+END_TEST
+
+START_TEST(text_rows_stand_in_front_of_their_targets)
+{
+    struct cr_dataset dataset = choices(1, 5);
+    struct cr_token_batch batch;
+    const uint8_t loss[5] = {1, 0, 1, 1, 0}; /* the first token has nothing in front of it */
+    memcpy(mask, loss, sizeof loss);
+    dataset.classification = false;
+    examples[0].kind = CR_EXAMPLE_TEXT;
+    examples[0].mask = mask;
+    examples[0].n_choices = 0;
+    uint32_t order[1] = {0};
+    ck_assert_int_eq(cr_batch_init(&batch, 16, NULL), CR_OK);
+    cr_batch_fill(&batch, &dataset, order, 1, 0.5f);
+    ck_assert_uint_eq(batch.n_rows, 2);
+    ck_assert_uint_eq(batch.row_token[0], 1);
+    ck_assert_int_eq(batch.row_target[0], ids[2]);
+    ck_assert_uint_eq(batch.row_token[1], 2);
+    ck_assert_int_eq(batch.row_target[1], ids[3]);
+    ck_assert_uint_eq(batch.row_choices[0], 0);
+    /* a fill starts from nothing */
+    cr_batch_fill(&batch, &dataset, order, 1, 0.5f);
+    ck_assert_uint_eq(batch.n_rows, 2);
+    ck_assert_uint_eq(batch.n_tokens, 5);
+    cr_batch_deinit(&batch);
+}
+END_TEST
+
+START_TEST(examples_are_taken_up_to_the_limit)
+{
+    struct cr_dataset dataset = choices(10, 128);
+    uint32_t order[10];
+    for (uint32_t i = 0; i < 10; i++) {
+        order[i] = i;
+    }
+    ck_assert_uint_eq(cr_batch_take(&dataset, order, 10), 4); /* 4 * 128 = 512 */
+    ck_assert_uint_eq(cr_batch_take(&dataset, order, 3), 3);
+    examples[0].n_ids = 129;
+    ck_assert_uint_eq(cr_batch_take(&dataset, order, 10), 3);
+    examples[0].n_ids = 513; /* alone */
+    ck_assert_uint_eq(cr_batch_take(&dataset, order, 10), 1);
+    ck_assert_uint_eq(cr_batch_capacity(&dataset), CR_MICRO_TOKENS);
+    dataset.max_ids = 513;
+    ck_assert_uint_eq(cr_batch_capacity(&dataset), 528);
+}
+END_TEST
+
+START_TEST(epoch_order_is_a_permutation_of_the_pool)
+{
+    uint32_t pool[100], first[100], again[100], next[100];
+    for (uint32_t i = 0; i < 100; i++) {
+        pool[i] = 1000 + 3 * i;
+    }
+    cr_epoch_order(pool, 100, 7, 0, first);
+    cr_epoch_order(pool, 100, 7, 0, again);
+    cr_epoch_order(pool, 100, 7, 1, next);
+    ck_assert_mem_eq(first, again, sizeof first);
+    ck_assert(memcmp(first, next, sizeof first) != 0);
+    cr_epoch_order(pool, 100, 8, 0, again);
+    ck_assert(memcmp(first, again, sizeof first) != 0);
+    bool seen[100] = {false};
+    for (size_t i = 0; i < 100; i++) {
+        ck_assert_uint_eq(first[i] % 3, 1000 % 3);
+        ck_assert(!seen[(first[i] - 1000) / 3]);
+        seen[(first[i] - 1000) / 3] = true;
+    }
+}
+END_TEST
+
+static void check_partition(const uint32_t *kept, size_t n_kept, const uint32_t *out, size_t n_out, size_t n)
+{
+    size_t i = 0, j = 0;
+    ck_assert_uint_eq(n_kept + n_out, n);
+    for (uint32_t number = 0; number < n; number++) {
+        if (i < n_kept && kept[i] == number) {
+            i++;
+        } else {
+            ck_assert(j < n_out && out[j] == number);
+            j++;
+        }
+    }
+}
+
+START_TEST(the_split_is_stratified)
+{
+    static uint32_t kept[MAX_EXAMPLES], out[MAX_EXAMPLES], other[MAX_EXAMPLES], rest[MAX_EXAMPLES];
+    struct cr_dataset dataset = choices(3000, 4);
+    size_t n_kept, n_out, n_other, n_rest;
+    cr_dataset_split(&dataset, 5, 0.1, kept, &n_kept, out, &n_out);
+    ck_assert_uint_eq(n_out, 300);
+    check_partition(kept, n_kept, out, n_out, 3000);
+    int counts[6] = {0};
+    for (size_t i = 0; i < n_out; i++) {
+        counts[(out[i] % 2) * 3 + out[i] % 3]++;
+    }
+    for (int g = 0; g < 6; g++) { /* 500 in each stratum: 50, to within one */
+        ck_assert_int_ge(counts[g], 49);
+        ck_assert_int_le(counts[g], 51);
+    }
+    cr_dataset_split(&dataset, 5, 0.1, rest, &n_rest, other, &n_other);
+    ck_assert_mem_eq(out, other, n_out * sizeof *out);
+    cr_dataset_split(&dataset, 6, 0.1, rest, &n_rest, other, &n_other);
+    ck_assert(memcmp(out, other, n_out * sizeof *out) != 0);
+}
+END_TEST
+
+START_TEST(small_and_extreme_splits)
+{
+    uint32_t kept[8], out[8];
+    size_t n_kept, n_out;
+    for (size_t n = 0; n <= 8; n++) {
+        struct cr_dataset dataset = choices(n, 4);
+        cr_dataset_split(&dataset, 1, 0.1, kept, &n_kept, out, &n_out);
+        check_partition(kept, n_kept, out, n_out, n);
+        ck_assert_uint_eq(n_out, n >= 2 ? 1 : 0); /* both parts non-empty from two examples on */
+        cr_dataset_split(&dataset, 1, 0, kept, &n_kept, out, &n_out);
+        ck_assert_uint_eq(n_out, 0);
+        cr_dataset_split(&dataset, 1, 1, kept, &n_kept, out, &n_out);
+        ck_assert_uint_eq(n_out, n);
+        cr_dataset_split(&dataset, 1, 0.5, kept, &n_kept, out, &n_out);
+        ck_assert_uint_eq(n_out, n == 1 ? 0 : (n + 1) / 2);
+    }
+}
+END_TEST
+
+START_TEST(batch_memory_can_fail)
+{
+    struct cr_token_batch batch = {.n_tokens = 99};
+    long live = cr_alloc_live();
+    for (long i = 1; i <= 8; i++) {
+        struct cr_error err = {0};
+        cr_alloc_fail_at(i, false);
+        ck_assert_int_eq(cr_batch_init(&batch, 512, &err), CR_E_MEMORY);
+        cr_alloc_fail_at(0, false);
+        ck_assert_uint_eq(batch.n_tokens, 99);
+        ck_assert_int_eq(cr_alloc_live(), live);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("batch");
+    TCase *tcase = tcase_create("batch");
+    suite_add_tcase(suite, tcase);
+    tcase_add_test(tcase, choices_are_packed_with_a_pad_segment);
+    tcase_add_test(tcase, full_blocks_have_no_pad_segment);
+    tcase_add_test(tcase, text_rows_stand_in_front_of_their_targets);
+    tcase_add_test(tcase, examples_are_taken_up_to_the_limit);
+    tcase_add_test(tcase, epoch_order_is_a_permutation_of_the_pool);
+    tcase_add_test(tcase, the_split_is_stratified);
+    tcase_add_test(tcase, small_and_extreme_splits);
+    tcase_add_test(tcase, batch_memory_can_fail);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,644 @@
+/* Data files: kinds, texts, cutting, counts, and every bad input (JL cases of the reliability list). */
+#include <check.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/data/dataset.h"
+#include "runtime/io/hash.h"
+#include "tests/support/tiny_vocab.h"
+
+static char dir[] = "/tmp/credence-data-XXXXXX";
+static char path[128];
+static struct cr_tiny_vocab vocab;
+static struct cr_dataset dataset;
+static struct cr_error err;
+static char logged[4096];
+
+static void log_line(void *ctx, enum cr_log_level level, const char *line)
+{
+    (void)ctx;
+    ck_assert_int_eq(level, CR_LOG_WARNING);
+    ck_assert_uint_lt(strlen(logged) + strlen(line) + 2, sizeof logged);
+    strcat(strcat(logged, line), "\n");
+}
+
+static const struct cr_host host = {.log = log_line};
+static struct cr_dataset_options options = {.max_seq_length = 4000};
+
+static void setup(void)
+{
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/d.jsonl", dir);
+    ck_assert(cr_tiny_vocab_open(&vocab, NULL));
+    logged[0] = '\0';
+    memset(&err, 0, sizeof err);
+}
+
+static void teardown(void)
+{
+    cr_dataset_close(&dataset);
+    cr_tiny_vocab_close(&vocab);
+    unlink(path);
+    rmdir(dir);
+    ck_assert_int_eq(cr_alloc_live(), 0);
+}
+
+static void write_bytes(const void *data, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_uint_eq(fwrite(data, 1, n, f), n);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
+static cr_status open_bytes(const void *data, size_t n)
+{
+    write_bytes(data, n);
+    cr_dataset_close(&dataset);
+    return cr_dataset_open(path, vocab.tokenizer, &options, &host, &dataset, &err);
+}
+
+static cr_status open_text(const char *text)
+{
+    return open_bytes(text, strlen(text));
+}
+
+/* The text that tokens [from, to) stand for; specials by their pieces. */
+static const char *decoded(const struct cr_example *e, uint32_t from, uint32_t to)
+{
+    static char text[8192];
+    size_t n = 0;
+    for (uint32_t i = from; i < to; i++) {
+        size_t n_piece = 0;
+        const char *piece = cr_tokenizer_text(vocab.tokenizer, e->ids[i], &n_piece);
+        if (e->ids[i] >= CR_TINY_EOS) {
+            memcpy(text + n, piece, n_piece);
+            n += n_piece;
+        } else {
+            n += cr_tokenizer_decode(vocab.tokenizer, e->ids[i], text + n, sizeof text - n);
+        }
+    }
+    text[n] = '\0';
+    return text;
+}
+
+/* The target tokens as one text. */
+static const char *targets(const struct cr_example *e)
+{
+    static char text[8192];
+    text[0] = '\0';
+    for (uint32_t i = 0; i < e->n_ids; i++) {
+        if (e->mask[i]) {
+            strcat(text, decoded(e, i, i + 1));
+        }
+    }
+    return text;
+}
+
+#define CHOICE(question) "{\"question\":\"" question "\",\"choices\":[\"no\",\"yes\"],\"answer\":1}\n"
+#define LEAD "Select one of the choices that answers the following question: "
+
+START_TEST(choices_follow_the_template)
+{
+    json_t *golden = json_load_file(CR_TEST_DATA "/prompts.json", 0, NULL);
+    ck_assert_ptr_nonnull(golden);
+    const json_t *input = json_object_get(golden, "choices");
+    json_t *line = json_pack("{s:O,s:O,s:O}", "question", json_object_get(input, "question"), "choices",
+                             json_object_get(input, "choices"), "answer", json_object_get(input, "answer"));
+    char *text = json_dumps(line, JSON_COMPACT);
+    ck_assert_msg(open_text(text) == CR_OK, "%s", err.message);
+    ck_assert_uint_eq(dataset.n, 1);
+    ck_assert(dataset.classification);
+    const struct cr_example *e = &dataset.examples[0];
+    ck_assert_str_eq(decoded(e, 0, e->n_ids), json_string_value(json_object_get(golden, "t1")));
+    ck_assert_uint_eq(e->answer, 1); /* "B" */
+    ck_assert_uint_eq(e->n_choices, 4);
+    ck_assert_uint_eq(e->n_targets, 1);
+    ck_assert_ptr_null(e->mask);
+    ck_assert_int_eq(e->task, -1);
+    ck_assert_uint_eq(dataset.n_labels, 4);
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(dataset.label_ids[i], CR_TINY_LABEL_A + i);
+    }
+    free(text);
+    json_decref(line);
+    json_decref(golden);
+}
+END_TEST
+
+START_TEST(first_letters_beyond_ascii_are_raised)
+{
+    ck_assert_int_eq(open_text("{\"question\":\"q\",\"choices\":[\"\xc3\xa9t\xc3\xa9\",\"\xd0\xbc\xd0\xb8\xd1\x80.\","
+                               "\"3 b\",\"\xe6\x97\xa5\"],\"answer\":0}"), CR_OK);
+    const struct cr_example *e = &dataset.examples[0];
+    ck_assert_str_eq(decoded(e, 0, e->n_ids), LEAD "q Choices: A. \xc3\x89t\xc3\xa9. B. \xd0\x9c\xd0\xb8\xd1\x80. "
+                                              "C. 3 b. D. \xe6\x97\xa5. Answer:");
+}
+END_TEST
+
+START_TEST(bos_stands_where_the_file_asks_for_it)
+{
+    cr_tiny_vocab_close(&vocab);
+    ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.add_bos = true}));
+    ck_assert_int_eq(open_text(CHOICE("q")), CR_OK);
+    ck_assert_int_eq(dataset.examples[0].ids[0], CR_TINY_IM_START);
+    ck_assert_int_eq(dataset.examples[0].ids[1], 'S');
+    ck_assert_int_eq(open_text("{\"text\":\"ab\"}"), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, 4), "<|im_start|>ab<|endoftext|>");
+    ck_assert_str_eq(targets(&dataset.examples[0]), "ab<|endoftext|>");
+    ck_assert_int_eq(open_text("{\"prompt\":\"a\",\"completion\":\"b\"}"), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, 4), "<|im_start|>ab<|endoftext|>");
+    options.max_seq_length = 3; /* the prompt goes, bos stays */
+    ck_assert_int_eq(open_text("{\"prompt\":\"a\",\"completion\":\"b\"}"), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, 3), "<|im_start|>b<|endoftext|>");
+}
+END_TEST
+
+START_TEST(labels_of_spm_vocabularies)
+{
+    cr_tiny_vocab_close(&vocab);
+    ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.spm = true, .n_labels = 3}));
+    ck_assert_msg(open_text(CHOICE("q")) == CR_OK, "%s", err.message);
+    ck_assert_int_eq(dataset.label_ids[0], cr_tokenizer_find(vocab.tokenizer, "\xe2\x96\x81" "A", 4));
+    ck_assert_int_eq(dataset.label_ids[1], cr_tokenizer_find(vocab.tokenizer, "\xe2\x96\x81" "B", 4));
+    ck_assert_int_eq(open_text("{\"question\":\"q\",\"choices\":[\"a\",\"b\",\"c\",\"d\"],\"answer\":0}"), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "label \" D\""));
+}
+END_TEST
+
+START_TEST(a_label_must_be_one_token)
+{
+    cr_tiny_vocab_close(&vocab);
+    ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.n_labels = 2}));
+    ck_assert_int_eq(open_text(CHOICE("q")), CR_OK);
+    ck_assert_int_eq(open_text(CHOICE("q") "{\"question\":\"q\",\"choices\":[\"a\",\"b\",\"c\"],\"answer\":0}"),
+                     CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "d.jsonl:2: label \" C\" is not one token"));
+}
+END_TEST
+
+START_TEST(prompt_and_completion)
+{
+    const char *line = "{\"prompt\":\"2 A\",\"completion\":\" B.\"}";
+    ck_assert_int_eq(open_text(line), CR_OK);
+    const struct cr_example *e = &dataset.examples[0];
+    ck_assert(!dataset.classification);
+    ck_assert_uint_eq(e->n_ids, 5); /* "2" " A" " B" "." eos */
+    ck_assert_str_eq(targets(e), " B.<|endoftext|>");
+    ck_assert_uint_eq(e->n_targets, 3);
+    ck_assert_uint_eq(dataset.n_targets, 3);
+    ck_assert_uint_eq(dataset.n_tokens, 5);
+    options.train_on_prompt = true;
+    ck_assert_int_eq(open_text(line), CR_OK);
+    ck_assert_str_eq(targets(&dataset.examples[0]), " A B.<|endoftext|>");
+    ck_assert_uint_eq(dataset.examples[0].n_targets, 4);
+}
+END_TEST
+
+START_TEST(parts_are_tokenised_alone)
+{
+    /* together "x" + " A" would hold the token " A"; the space belongs to the prompt here */
+    ck_assert_int_eq(open_text("{\"prompt\":\"x \",\"completion\":\"A\"}"), CR_OK);
+    ck_assert_uint_eq(dataset.examples[0].n_ids, 4);
+    ck_assert_int_eq(dataset.examples[0].ids[1], ' ');
+    ck_assert_int_eq(dataset.examples[0].ids[2], 'A');
+}
+END_TEST
+
+START_TEST(conversations)
+{
+    const char *line = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"},"
+                       "{\"role\":\"assistant\",\"content\":\"k\"}]}";
+    ck_assert_msg(open_text(line) == CR_OK, "%s", err.message);
+    const struct cr_example *e = &dataset.examples[0];
+    ck_assert_str_eq(decoded(e, 0, e->n_ids), "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
+                                              "<|im_start|>assistant\nk<|im_end|>\n");
+    ck_assert_str_eq(targets(e), "yo<|im_end|>k<|im_end|>");
+    options.system = "S";
+    ck_assert_int_eq(open_text(line), CR_OK);
+    ck_assert_int_eq(strncmp(decoded(&dataset.examples[0], 0, 20), "<|im_start|>system\nS<|im_end|>", 28), 0);
+    options.normalize = "nfc";
+    ck_assert_int_eq(open_text("{\"messages\":[{\"role\":\"user\",\"content\":\"e\xcc\x81\"},"
+                               "{\"role\":\"assistant\",\"content\":\"o\xcc\x88x\"}]}"), CR_OK);
+    ck_assert_str_eq(targets(&dataset.examples[0]), "\xc3\xb6x<|im_end|>");
+}
+END_TEST
+
+START_TEST(conversations_need_a_template)
+{
+    cr_tiny_vocab_close(&vocab);
+    ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.no_template = true}));
+    const char *line = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}";
+    ck_assert_int_eq(open_text(line), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "chatml"));
+    options.chat_template = "chatml";
+    ck_assert_int_eq(open_text(line), CR_OK);
+}
+END_TEST
+
+START_TEST(normal_form_on_request)
+{
+    const char *line = "{\"text\":\"e\xcc\x81\"}";
+    ck_assert_int_eq(open_text(line), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, 3), "e\xcc\x81");
+    options.normalize = "nfc";
+    ck_assert_int_eq(open_text(line), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, 2), "\xc3\xa9");
+}
+END_TEST
+
+START_TEST(questions_lose_their_end) /* JL-20 */
+{
+    const char *tail = " Choices: A. No. B. Yes. Answer:";
+    ck_assert_int_eq(open_text(CHOICE("")), CR_E_INPUT);
+    ck_assert_int_eq(open_text(CHOICE("0123456789")), CR_OK);
+    uint32_t whole = dataset.examples[0].n_ids;
+    options.max_seq_length = whole;
+    ck_assert_int_eq(open_text(CHOICE("0123456789")), CR_OK);
+    ck_assert_uint_eq(dataset.n_truncated, 0);
+    for (uint32_t cut = 1; cut <= 10; cut++) {
+        char expected[256];
+        options.max_seq_length = whole - cut;
+        ck_assert_int_eq(open_text(CHOICE("0123456789")), CR_OK);
+        const struct cr_example *e = &dataset.examples[0];
+        snprintf(expected, sizeof expected, LEAD "%.*s%s", (int)(10 - cut), "0123456789", tail);
+        ck_assert_str_eq(decoded(e, 0, e->n_ids), expected);
+        ck_assert_uint_eq(e->n_ids, whole - cut);
+        ck_assert(e->truncated);
+        ck_assert_uint_eq(dataset.n_truncated, 1);
+    }
+    ck_assert_ptr_nonnull(strstr(logged, "1 of 1 examples cut to"));
+    options.max_seq_length = whole - 11; /* not even the empty question */
+    ck_assert_int_eq(open_text(CHOICE("0123456789")), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "no examples left"));
+    options.max_seq_length = whole - 1;
+    options.on_long_skip = true;
+    ck_assert_int_eq(open_text(CHOICE("0123456789") CHOICE("012")), CR_OK);
+    ck_assert_uint_eq(dataset.n, 1);
+    ck_assert_uint_eq(dataset.n_skipped, 1);
+    ck_assert_uint_eq(dataset.examples[0].line, 2);
+}
+END_TEST
+
+START_TEST(cuts_respect_characters_and_blanks)
+{
+    ck_assert_int_eq(open_text(CHOICE("ab \xc3\xa9\xe6\x97\xa5x")), CR_OK);
+    uint32_t whole = dataset.examples[0].n_ids;
+    const char *kept[] = {"ab \xc3\xa9\xe6\x97\xa5", "ab \xc3\xa9", "ab \xc3\xa9", "ab \xc3\xa9", "ab", "ab", "ab", "a"};
+    for (uint32_t cut = 1; cut <= 8; cut++) {
+        char expected[256];
+        options.max_seq_length = whole - cut;
+        ck_assert_int_eq(open_text(CHOICE("ab \xc3\xa9\xe6\x97\xa5x")), CR_OK);
+        const struct cr_example *e = &dataset.examples[0];
+        snprintf(expected, sizeof expected, LEAD "%s Choices: A. No. B. Yes. Answer:", kept[cut - 1]);
+        ck_assert_str_eq(decoded(e, 0, e->n_ids), expected);
+    }
+}
+END_TEST
+
+START_TEST(other_cuts)
+{
+    options.max_seq_length = 6;
+    ck_assert_int_eq(open_text("{\"prompt\":\"0123456789\",\"completion\":\"abc\"}"), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, 6), "89abc<|endoftext|>");
+    ck_assert_uint_eq(dataset.examples[0].n_targets, 4);
+    ck_assert_int_eq(open_text("{\"prompt\":\"01\",\"completion\":\"abcdefgh\"}"), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, dataset.examples[0].n_ids), "abcdef");
+    ck_assert_uint_eq(dataset.examples[0].n_targets, 5); /* nothing stands in front of the first */
+    ck_assert_int_eq(open_text("{\"text\":\"0123456789\"}"), CR_OK);
+    ck_assert_str_eq(decoded(&dataset.examples[0], 0, 6), "012345");
+    ck_assert_uint_eq(dataset.examples[0].n_ids, 6);
+    /* JL-22: no target token left */
+    const char *chat = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n";
+    ck_assert_int_eq(open_text(chat), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "no examples left"));
+    char two[512];
+    snprintf(two, sizeof two, "%s{\"text\":\"ab\"}\n", chat);
+    ck_assert_int_eq(open_text(two), CR_OK);
+    ck_assert_uint_eq(dataset.n, 1);
+    ck_assert_uint_eq(dataset.n_skipped, 1);
+    ck_assert_ptr_nonnull(strstr(logged, "1 examples without a target token within 6 tokens skipped"));
+}
+END_TEST
+
+START_TEST(tasks_and_duplicates)
+{
+    ck_assert_int_eq(open_text("{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
+                               "{\"task\":\"a\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
+                               "{\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
+                               "{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0,\"extra\":[1]}\n"
+                               "{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":1}"), CR_OK);
+    ck_assert_uint_eq(dataset.n, 5);
+    ck_assert_uint_eq(dataset.n_tasks, 2);
+    ck_assert_str_eq(dataset.task_names[0], "b");
+    ck_assert_str_eq(dataset.task_names[1], "a");
+    const int32_t tasks[5] = {0, 1, -1, 0, 0};
+    for (int i = 0; i < 5; i++) {
+        ck_assert_int_eq(dataset.examples[i].task, tasks[i]);
+    }
+    ck_assert_uint_eq(dataset.n_duplicates, 1); /* same text, answer and task: lines 1 and 4 */
+    ck_assert_ptr_nonnull(strstr(logged, "1 of 5 examples repeat an earlier one"));
+}
+END_TEST
+
+START_TEST(many_tasks)
+{
+    size_t n = 0;
+    char *text = malloc(2000 * 100);
+    for (int i = 0; i < 2000; i++) {
+        n += (size_t)sprintf(text + n, "{\"task\":\"t%d\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n",
+                             i % 1000);
+    }
+    ck_assert_int_eq(open_bytes(text, n), CR_OK);
+    ck_assert_uint_eq(dataset.n_tasks, 1000);
+    for (int i = 0; i < 2000; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "t%d", i % 1000);
+        ck_assert_str_eq(dataset.task_names[dataset.examples[i].task], name);
+    }
+    ck_assert_uint_eq(dataset.n_duplicates, 1000);
+    free(text);
+}
+END_TEST
+
+START_TEST(what_a_file_may_look_like) /* OK-05, OK-06, JL-13 */
+{
+    const char *text = "\xef\xbb\xbf\r\n{\"text\":\"a\\u0000b\"}\r\n\n \t\n{\"text\":\"\\ud83d\\ude42\\n\\t\\\"\"}";
+    ck_assert_int_eq(open_text(text), CR_OK);
+    ck_assert_uint_eq(dataset.n, 2);
+    ck_assert_uint_eq(dataset.examples[0].line, 2);
+    ck_assert_uint_eq(dataset.examples[0].n_ids, 4);
+    ck_assert_int_eq(dataset.examples[0].ids[1], 0);
+    ck_assert_uint_eq(dataset.examples[1].line, 5);
+    ck_assert_str_eq(decoded(&dataset.examples[1], 0, 7), "\xf0\x9f\x99\x82\n\t\"");
+    struct cr_hash128 digest = cr_xxh3_128(text, strlen(text));
+    ck_assert_uint_eq(dataset.digest[0], digest.high);
+    ck_assert_uint_eq(dataset.digest[1], digest.low);
+}
+END_TEST
+
+/* One bad line behind a good one: status, and what the message must hold. */
+static const struct {
+    const char *id, *line, *says;
+} bad_lines[] = {
+    {"JL-03", "{\"text\":\"a", "d.jsonl:2: "},
+    {"JL-04", "{\"text\":\"a\",}", "d.jsonl:2: "},
+    {"JL-04", "{'text':'a'}", "d.jsonl:2: "},
+    {"JL-05", "[{\"text\":\"a\"},", "JSON Lines expected"},
+    {"JL-06", "null", "null, an object expected"},
+    {"JL-06", "1", "an integer, an object expected"},
+    {"JL-06", "[]", "an array, an object expected"},
+    {"JL-06", "\"x\"", "a string, an object expected"},
+    {"JL-07", "{\"text\":null}", "field \"text\" is null"},
+    {"JL-07", "{\"text\":3}", "field \"text\" is an integer"},
+    {"JL-07", "{\"prompt\":\"a\"}", "field \"completion\" is missing"},
+    {"JL-07", "{\"completion\":\"a\"}", "field \"prompt\" is missing"},
+    {"JL-07", "{\"messages\":{}}", "field \"messages\" is an object"},
+    {"JL-07", "{\"messages\":[{\"role\":\"user\"}]}", "entry 0: field \"content\" is missing"},
+    {"JL-07", "{\"messages\":[1]}", "entry 0 is an integer"},
+    {"JL-09", "{\"messages\":[{\"role\":\"\",\"content\":\"a\"}]}", "role"},
+    {"JL-10", "{\"text\":\"a\",\"text\":\"b\"}", "d.jsonl:2: "},
+    {"JL-11", "{\"text\":\"\xff\"}", "byte 9 (0xff): invalid UTF-8"},
+    {"JL-11", "{\"text\":\"\xe6\x97\"}", "byte 9"},
+    {"JL-11", "{\"text\":\"\xc0\xaf\"}", "byte 9"},
+    {"JL-11", "{\"text\":\"\xed\xa0\x80\"}", "byte 9"},
+    {"JL-12", "{\"text\":\"\\ud800\"}", "d.jsonl:2: "},
+    {"JL-14", "{\"text\":\"a\x01\"}", "byte 10 (0x01)"},
+    {"JL-15", "{\"text\":NaN}", "d.jsonl:2: "},
+    {"JL-18", "{}", "no known fields"},
+    {"mixed", "{\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0}", "either choices or texts"},
+};
+
+START_TEST(bad_lines_are_named)
+{
+    char text[512];
+    const char *says = bad_lines[_i].says;
+    snprintf(text, sizeof text, "{\"text\":\"good\"}\n%s", bad_lines[_i].line);
+    ck_assert_msg(open_text(text) == CR_E_INPUT, "%s: accepted", bad_lines[_i].id);
+    ck_assert_msg(strstr(err.message, says) != NULL && strstr(err.message, "d.jsonl:2: ") != NULL, "%s: %s",
+                  bad_lines[_i].id, err.message);
+    ck_assert_ptr_null(strchr(err.message, '\n'));
+    ck_assert_ptr_null(dataset.storage);
+}
+END_TEST
+
+static const struct {
+    const char *fields, *says;
+} bad_choices[] = {
+    {"\"choices\":[\"a\",\"b\"],\"answer\":0", "\"question\" is missing"},
+    {"\"question\":1,\"choices\":[\"a\",\"b\"],\"answer\":0", "\"question\" is an integer"},
+    {"\"question\":\"\",\"choices\":[\"a\",\"b\"],\"answer\":0", "\"question\" is empty"},
+    {"\"question\":\"q\",\"answer\":0", "\"choices\" is missing"},
+    {"\"question\":\"q\",\"choices\":\"ab\",\"answer\":0", "\"choices\" is a string"},
+    {"\"question\":\"q\",\"choices\":[\"a\"],\"answer\":0", "1 entries, 2...26"},
+    {"\"question\":\"q\",\"choices\":[1,2],\"answer\":0", "entry 0 is an integer"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"\"],\"answer\":0", "entry 1 is empty"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"]", "\"answer\" is missing"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":2", "\"answer\" is 2, 0...1 expected"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":-1", "\"answer\" is -1"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":\"C\"", "\"answer\" is \"C\", one letter A...B"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":\"a\"", "\"answer\" is \"a\""},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":1.0", "\"answer\" is a fraction"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":1e400", "d.jsonl:1: "},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":true", "\"answer\" is true or false"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":null", "\"answer\" is null"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0,\"task\":\"\"", "\"task\" has 0 bytes"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0,\"task\":\"a\\u0000\"", "\"task\" has 2 bytes"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0,\"task\":null", "\"task\" is null"},
+};
+
+START_TEST(bad_choices_name_the_field) /* JL-07, JL-15 */
+{
+    char text[512];
+    snprintf(text, sizeof text, "{%s}", bad_choices[_i].fields);
+    ck_assert_int_eq(open_text(text), CR_E_INPUT);
+    ck_assert_msg(strstr(err.message, bad_choices[_i].says) != NULL, "%s", err.message);
+}
+END_TEST
+
+/* JL-02, JL-19 */
+static const struct {
+    const char *bytes;
+    size_t n;
+    const char *says;
+} bad_files[] = {
+    {"", 0, "no examples"},
+    {"\n \n\r\n", 5, "no examples"},
+    {"\xef\xbb\xbf", 3, "no examples"},
+    {"\xff\xfe{\0\"\0", 6, "UTF-16"},
+    {"{\0\"\0t\0", 6, "UTF-16"},
+    {"\xfe\xff\0{\0\"", 6, "UTF-16"},
+    {"\x1f\x8b\x08\0", 4, "gzip"},
+    {"PAR1abcd", 8, "Parquet"},
+    {"{\n\"text\":\"a\"\n}\n", 15, "JSON Lines expected"},
+    {"{\"text\":\"\"}\n{\"messages\":[]}\n", 29, "no examples left"}, /* JL-08, JL-21: skipped and counted */
+};
+
+START_TEST(bad_files_are_named)
+{
+    ck_assert_int_eq(open_bytes(bad_files[_i].bytes, bad_files[_i].n), CR_E_INPUT);
+    ck_assert_msg(strstr(err.message, bad_files[_i].says) != NULL, "%s", err.message);
+}
+END_TEST
+
+START_TEST(places_that_are_no_files) /* JL-01, JL-26, JL-27 */
+{
+    char other[160];
+    ck_assert_int_eq(cr_dataset_open(path, vocab.tokenizer, &options, &host, &dataset, &err), CR_E_IO);
+    ck_assert_int_eq(cr_dataset_open(dir, vocab.tokenizer, &options, &host, &dataset, &err), CR_E_IO);
+    ck_assert_int_eq(mkfifo(path, 0600), 0);
+    ck_assert_int_eq(cr_dataset_open(path, vocab.tokenizer, &options, &host, &dataset, &err), CR_E_IO);
+    unlink(path);
+    snprintf(other, sizeof other, "%s/a b\n\xff.jsonl", dir);
+    FILE *f = fopen(other, "w");
+    fputs("{\"text\":\"ab\"}", f);
+    fclose(f);
+    ck_assert_int_eq(cr_dataset_open(other, vocab.tokenizer, &options, &host, &dataset, &err), CR_OK);
+    cr_dataset_close(&dataset);
+    f = fopen(other, "w");
+    fputs("{}", f);
+    fclose(f);
+    ck_assert_int_eq(cr_dataset_open(other, vocab.tokenizer, &options, &host, &dataset, &err), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "a b\\n\\xff.jsonl:1"));
+    unlink(other);
+}
+END_TEST
+
+START_TEST(large_inputs_are_refused_quickly) /* JL-16, JL-18 */
+{
+    size_t n = 3000000;
+    char *text = malloc(n);
+    memset(text, '[', 100000);
+    memset(text + 100000, ']', 100000);
+    ck_assert_int_eq(open_bytes(text, 200000), CR_E_INPUT);
+    for (size_t i = 0; i < n; i += 3) {
+        memcpy(text + i, "{}\n", 3);
+    }
+    ck_assert_int_eq(open_bytes(text, n), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "d.jsonl:1: "));
+    free(text);
+}
+END_TEST
+
+START_TEST(a_huge_question_is_cut) /* JL-17 in small */
+{
+    size_t n = 2000000;
+    char *text = malloc(n + 200);
+    strcpy(text, "{\"question\":\"");
+    size_t at = strlen(text);
+    memset(text + at, 'x', n);
+    strcpy(text + at + n, "\",\"choices\":[\"no\",\"yes\"],\"answer\":0}");
+    options.max_seq_length = 300;
+    ck_assert_int_eq(open_text(text), CR_OK);
+    ck_assert_uint_eq(dataset.examples[0].n_ids, 300);
+    ck_assert_int_eq(dataset.examples[0].ids[299], ':');
+    free(text);
+}
+END_TEST
+
+START_TEST(limits_of_the_settings) /* JL-30 */
+{
+    const uint32_t bad[] = {0, 1, UINT32_C(1) << 31, UINT32_MAX};
+    for (size_t i = 0; i < 4; i++) {
+        options.max_seq_length = bad[i];
+        ck_assert_int_eq(open_text("{\"text\":\"ab\"}"), CR_E_USAGE);
+    }
+    options.max_seq_length = 2;
+    ck_assert_int_eq(open_text("{\"text\":\"ab\"}"), CR_OK);
+    options.normalize = "nfkc";
+    ck_assert_int_eq(open_text("{\"text\":\"ab\"}"), CR_E_USAGE);
+}
+END_TEST
+
+static bool stop_now(void *ctx)
+{
+    return ++*(int *)ctx >= 2;
+}
+
+START_TEST(reading_can_be_stopped)
+{
+    int calls = 0;
+    struct cr_host stopping = {.stop = stop_now, .ctx = &calls};
+    char *text = malloc(14 * 1000 + 1);
+    text[0] = '\0';
+    for (int i = 0; i < 1000; i++) {
+        memcpy(text + (size_t)i * 14, "{\"text\":\"abc\"}\n" + 0, 14);
+        text[i * 14 + 13] = '\n';
+        memcpy(text + (size_t)i * 14, "{\"text\":\"ab\"}", 13);
+    }
+    write_bytes(text, 14 * 1000);
+    ck_assert_int_eq(cr_dataset_open(path, vocab.tokenizer, &options, &stopping, &dataset, &err), CR_E_STOPPED);
+    ck_assert_int_eq(calls, 2);
+    free(text);
+}
+END_TEST
+
+START_TEST(memory_can_fail)
+{
+    static const char *const texts[] = {
+        "{\"task\":\"t\",\"question\":\"0123456789\",\"choices\":[\"x\",\"y\"],\"answer\":0}",
+        "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"text\":\"e\xcc\x81\"}\n{\"messages\":[{\"role\":\"user\",\"content\":"
+        "\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}",
+    };
+    options.max_seq_length = _i == 0 ? 100 : 400;
+    options.normalize = "nfc";
+    write_bytes(texts[_i], strlen(texts[_i]));
+    long live = cr_alloc_live();
+    for (long at = 1;; at++) {
+        cr_alloc_fail_at(at, true);
+        cr_status status = cr_dataset_open(path, vocab.tokenizer, &options, NULL, &dataset, &err);
+        cr_alloc_fail_at(0, false);
+        if (status == CR_OK) {
+            ck_assert_int_gt(at, 5);
+            break;
+        }
+        ck_assert_msg(status == CR_E_MEMORY, "allocation %ld: %s", at, err.message);
+        ck_assert_ptr_null(dataset.storage);
+        ck_assert_int_eq(cr_alloc_live(), live);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("dataset");
+    TCase *tcase = tcase_create("dataset");
+    suite_add_tcase(suite, tcase);
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_set_timeout(tcase, 20);
+    tcase_add_test(tcase, choices_follow_the_template);
+    tcase_add_test(tcase, first_letters_beyond_ascii_are_raised);
+    tcase_add_test(tcase, bos_stands_where_the_file_asks_for_it);
+    tcase_add_test(tcase, labels_of_spm_vocabularies);
+    tcase_add_test(tcase, a_label_must_be_one_token);
+    tcase_add_test(tcase, prompt_and_completion);
+    tcase_add_test(tcase, parts_are_tokenised_alone);
+    tcase_add_test(tcase, conversations);
+    tcase_add_test(tcase, conversations_need_a_template);
+    tcase_add_test(tcase, normal_form_on_request);
+    tcase_add_test(tcase, questions_lose_their_end);
+    tcase_add_test(tcase, cuts_respect_characters_and_blanks);
+    tcase_add_test(tcase, other_cuts);
+    tcase_add_test(tcase, tasks_and_duplicates);
+    tcase_add_test(tcase, many_tasks);
+    tcase_add_test(tcase, what_a_file_may_look_like);
+    tcase_add_loop_test(tcase, bad_lines_are_named, 0, sizeof bad_lines / sizeof bad_lines[0]);
+    tcase_add_loop_test(tcase, bad_choices_name_the_field, 0, sizeof bad_choices / sizeof bad_choices[0]);
+    tcase_add_loop_test(tcase, bad_files_are_named, 0, sizeof bad_files / sizeof bad_files[0]);
+    tcase_add_test(tcase, places_that_are_no_files);
+    tcase_add_test(tcase, large_inputs_are_refused_quickly);
+    tcase_add_test(tcase, a_huge_question_is_cut);
+    tcase_add_test(tcase, limits_of_the_settings);
+    tcase_add_test(tcase, reading_can_be_stopped);
+    tcase_add_loop_test(tcase, memory_can_fail, 0, 2);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
