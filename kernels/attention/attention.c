@@ -1,16 +1,20 @@
 /* attention: the variant of each tier. */
-#include "kernels/attention/attention.h"
+#include "kernels/attention/attention_scratch.h"
 
-void cr_attention_fill_ref(struct cr_attention_ops *ops);
+#include "kernels/common/tiers.h"
+
+CR_TIER_DECLARE(attention)
 
 void cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
 {
-    (void)tier;
-    cr_attention_fill_ref(ops);
+    CR_TIER_CLIMB(attention, ops, tier);
 }
 
 size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim)
 {
-    (void)head_dim;
-    return max_len * sizeof(float);
+    size_t len = cr_tl16_blocks(max_len) * CR_LANES;
+    size_t rows = CR_ATTENTION_GROUP * CR_LANES;
+    size_t fwd = (3 * head_dim + 1 + rows) * len;                               /* q k v, lse, scores */
+    size_t bwd = (5 * head_dim + 2) * len + 3 * rows * rows + 2 * rows * head_dim; /* q k v do dq, lse delta, tiles, dk dv */
+    return (fwd > bwd ? fwd : bwd) * sizeof(float);
 }

@@ -1,0 +1,417 @@
+/* attention over lines of tokens; included once by each x86 tier.
+ *
+ * Every product is one of lanes_tile.h: a TL16 buffer is the operand read by numbers and the operand read by lines.
+ *
+ *   forward, GROUP blocks of queries as lanes:   S[key][query] = scale K Q,  softmax down the lanes,  O = V^T P
+ *   backward, GROUP blocks of keys as lanes, against each group of queries from the diagonal down:
+ *       S[query][key] = scale Q K,  P = exp(S - lse),  dP[query][key] = dO V,  dS = P (dP - delta)
+ *       dV += dO^T P,  dK += scale Q^T dS,  dQ += scale K^T dS^T (the one transpose, 16 x 16 tiles)
+ *
+ * Lines of tokens past the end of a sequence are zero in scratch, so they add nothing: a key past the end lies after
+ * every query, and a query past the end has dO = 0.
+ */
+#ifndef CR_ATTENTION_LANES_H
+#define CR_ATTENTION_LANES_H
+
+#include "kernels/attention/attention_lines.h"
+#include "kernels/attention/attention_scratch.h"
+#include "kernels/common/lanes_math.h"
+#include "kernels/common/lanes_tile.h"
+#include "kernels/common/scalar_math.h"
+#include "kernels/common/tiers.h"
+
+#include <string.h>
+
+enum { GROUP = CR_ATTENTION_GROUP, ROWS = GROUP * CR_LANES, TILE = CR_LANES * CR_LANES };
+
+/* One head of one sequence. */
+struct item {
+    size_t first, len, n_blocks; /* tokens; aligned blocks */
+    size_t head, kv_head;
+    size_t dim, block;           /* head_dim; floats of one aligned block */
+};
+
+static struct item item_at(const struct cr_attention_args *args, size_t index)
+{
+    size_t seg = index / args->n_heads;
+    size_t head = index % args->n_heads;
+    size_t len = args->seg[seg + 1] - args->seg[seg];
+    return (struct item){
+        .first = args->seg[seg],
+        .len = len,
+        .n_blocks = cr_tl16_blocks(len),
+        .head = head,
+        .kv_head = head / (args->n_heads / args->n_kv),
+        .dim = args->head_dim,
+        .block = args->head_dim * CR_LANES,
+    };
+}
+
+static inline size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static struct window item_window(const struct item *item, size_t block)
+{
+    return window_at(item->first % CR_LANES, least(CR_LANES, item->len - block * CR_LANES));
+}
+
+/* aligned[n_blocks][n_lines][16] = lines of the item's tokens; packed points at the first line of token block 0. */
+static void gather(const struct item *item, const float *packed, size_t stride, size_t n_lines, float *aligned)
+{
+    for (size_t block = 0; block < item->n_blocks; block++) {
+        struct window w = item_window(item, block);
+        const float *in = packed + (item->first / CR_LANES + block) * stride;
+        for (size_t f = 0; f < n_lines; f++) {
+            window_load(&w, in + f * CR_LANES, in + stride + f * CR_LANES, aligned);
+            aligned += CR_LANES;
+        }
+    }
+}
+
+/* The way back for aligned blocks [block, block + n). */
+static void scatter(const struct item *item, size_t block, size_t n, const float *aligned, size_t n_lines, float *packed,
+                    size_t stride)
+{
+    for (size_t i = block; i < block + n; i++) {
+        struct window w = item_window(item, i);
+        float *out = packed + (item->first / CR_LANES + i) * stride;
+        for (size_t f = 0; f < n_lines; f++) {
+            window_store(&w, out + f * CR_LANES, out + stride + f * CR_LANES, aligned);
+            aligned += CR_LANES;
+        }
+    }
+}
+
+/* Lanes from `col` on that are at or after `row`: the keys a query sees, or the queries that see a key. */
+CR_INLINE lanes_i lanes_from(size_t row, size_t col)
+{
+    return lanes_greater_i((lanes_i)lanes_iota() + (int32_t)col, lanes_splat_i((int32_t)row - 1));
+}
+
+/* ---- forward ---- */
+
+struct forward {
+    float *q, *k, *v; /* aligned [n_blocks][dim][16]; q becomes o */
+    float *s;         /* [GROUP][n_blocks * 16][16] */
+    float *lse;       /* [n_blocks][16] */
+    size_t s_stride;
+};
+
+/* S of key blocks [key, key_end) and the query blocks of the group that start at `query`; c is the group's S. */
+static void scores(const struct item *item, const struct forward *m, float scale, size_t key, size_t key_end, size_t query,
+                   size_t n, float *c)
+{
+    for (; key < key_end; key++) {
+        struct tile_product t = {
+            .a = m->k + key * item->block, .a_rs = 1, .a_ks = CR_LANES, .n_inner = item->dim, .n_outer = 1,
+            .b = m->q + query * item->block, .b_stride = item->block,
+            .c = c + key * TILE, .c_stride = m->s_stride,
+            .n_rows = CR_LANES, .n_blocks = n, .alpha = scale,
+        };
+        tile_product(&t);
+    }
+}
+
+static void values(const struct item *item, const struct forward *m, size_t key, size_t key_end, size_t query, size_t n,
+                   const float *p)
+{
+    struct tile_product t = {
+        .a = m->v + key * item->block, .a_rs = CR_LANES, .a_ks = 1, .a_os = item->block,
+        .n_inner = CR_LANES, .n_outer = key_end - key,
+        .b = p + key * TILE, .b_stride = m->s_stride,
+        .c = m->q + query * item->block, .c_stride = item->block,
+        .n_rows = item->dim, .n_blocks = n, .alpha = 1, .add = key > 0,
+    };
+    tile_product(&t);
+}
+
+/* Columns of one query block: s becomes exp(s - max) for keys not after the query, else 0. Gives the sums. */
+static void softmax(float *s, size_t query, float sum_out[CR_LANES], float *lse)
+{
+    size_t diagonal = query * CR_LANES;
+    for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+        lanes max = lanes_load(s + col); /* key 0 is before every query */
+        for (size_t j = 1; j < diagonal; j++) {
+            max = lanes_max(lanes_load(s + j * CR_LANES + col), max);
+        }
+        for (size_t j = diagonal; j < diagonal + CR_LANES; j++) {
+            lanes x = lanes_load(s + j * CR_LANES + col);
+            max = lanes_select(lanes_from(j - diagonal, col), lanes_max(x, max), max);
+        }
+        lanes sum = lanes_zero();
+        for (size_t j = 0; j < diagonal; j++) {
+            lanes p = lanes_exp(lanes_load(s + j * CR_LANES + col) - max);
+            lanes_store(s + j * CR_LANES + col, p);
+            sum += p;
+        }
+        for (size_t j = diagonal; j < diagonal + CR_LANES; j++) {
+            lanes p = lanes_exp(lanes_load(s + j * CR_LANES + col) - max);
+            p = lanes_select(lanes_from(j - diagonal, col), p, lanes_zero());
+            lanes_store(s + j * CR_LANES + col, p);
+            sum += p;
+        }
+        lanes_storeu(sum_out + col, sum);
+        lanes_store(lse + col, max);
+    }
+    for (size_t lane = 0; lane < CR_LANES; lane++) {
+        lse[lane] += (float)cr_ln((double)sum_out[lane]);
+    }
+}
+
+static void divide(float *o, size_t n_lines, const float sum[CR_LANES])
+{
+    for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+        lanes factor = 1.0f / lanes_loadu(sum + col);
+        for (size_t f = 0; f < n_lines; f++) {
+            lanes_store(o + f * CR_LANES + col, lanes_load(o + f * CR_LANES + col) * factor);
+        }
+    }
+}
+
+/* Up to GROUP query blocks from `query`; the diagonal key blocks meet only the queries at or after them. */
+static void forward_group(const struct item *item, const struct forward *m, float scale, size_t query)
+{
+    size_t n = least(GROUP, item->n_blocks - query);
+    float sum[GROUP][CR_LANES];
+    scores(item, m, scale, 0, query + 1, query, n, m->s);
+    for (size_t i = 1; i < n; i++) {
+        scores(item, m, scale, query + i, query + i + 1, query + i, n - i, m->s + i * m->s_stride);
+    }
+    for (size_t i = 0; i < n; i++) {
+        softmax(m->s + i * m->s_stride, query + i, sum[i], m->lse + (query + i) * CR_LANES);
+    }
+    values(item, m, 0, query + 1, query, n, m->s);
+    for (size_t i = 1; i < n; i++) {
+        values(item, m, query + i, query + i + 1, query + i, n - i, m->s + i * m->s_stride);
+    }
+    for (size_t i = 0; i < n; i++) {
+        divide(m->q + (query + i) * item->block, item->dim, sum[i]);
+    }
+}
+
+static void attention_fwd(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
+{
+    for (size_t index = begin; index < end; index++) {
+        struct item item = item_at(args, index);
+        size_t size = item.n_blocks * item.block;
+        struct forward m = {.q = scratch, .s_stride = item.n_blocks * TILE};
+        m.k = m.q + size;
+        m.v = m.k + size;
+        m.lse = m.v + size;
+        m.s = m.lse + item.n_blocks * CR_LANES;
+        gather(&item, args->q + item.head * item.block, args->q_stride, item.dim, m.q);
+        gather(&item, args->k + item.kv_head * item.block, args->kv_stride, item.dim, m.k);
+        gather(&item, args->v + item.kv_head * item.block, args->kv_stride, item.dim, m.v);
+        for (size_t query = 0; query < item.n_blocks; query += GROUP) {
+            forward_group(&item, &m, args->scale, query);
+        }
+        scatter(&item, 0, item.n_blocks, m.q, item.dim, args->o + item.head * item.block, args->o_stride);
+        scatter(&item, 0, item.n_blocks, m.lse, 1, args->lse + item.head * CR_LANES, args->n_heads * CR_LANES);
+    }
+}
+
+/* ---- backward ---- */
+
+struct backward {
+    float *q, *k, *v, *d_o, *dq; /* aligned [n_blocks][dim][16] */
+    float *lse, *delta;          /* [n_blocks][16] */
+    float *p, *ds;               /* [key block GROUP][query ROWS][16 keys] */
+    float *ds_t;                 /* [query block GROUP][key ROWS][16 queries] */
+    float *dk, *dv;              /* [GROUP][dim][16] */
+};
+
+/* GROUP query blocks against GROUP key blocks; on the diagonal query block i meets key blocks [0, i]. */
+struct pair {
+    size_t query, n_queries, key, n_keys;
+    int diagonal;
+};
+
+/* delta[t] = <dO_t, O_t>, feature by feature. */
+static void deltas(const struct item *item, const float *o, size_t stride, const float *d_o, float *delta)
+{
+    for (size_t block = 0; block < item->n_blocks; block++, delta += CR_LANES) {
+        struct window w = item_window(item, block);
+        const float *in = o + (item->first / CR_LANES + block) * stride;
+        memset(delta, 0, CR_LANES * sizeof(float));
+        for (size_t f = 0; f < item->dim; f++, d_o += CR_LANES) {
+            float line[CR_LANES] __attribute__((aligned(64)));
+            window_load(&w, in + f * CR_LANES, in + stride + f * CR_LANES, line);
+            for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+                lanes sum = lanes_fma(lanes_load(d_o + col), lanes_load(line + col), lanes_load(delta + col));
+                lanes_store(delta + col, sum);
+            }
+        }
+    }
+}
+
+/* p = exp(p - lse), ds = p (ds - delta) on one 16 x 16 tile; on the diagonal keys after the query become 0. */
+CR_INLINE void probabilities(float *p, float *ds, const float *lse, const float *delta, int diagonal)
+{
+    for (size_t row = 0; row < CR_LANES; row++) {
+        for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+            size_t at = row * CR_LANES + col;
+            lanes prob = lanes_exp(lanes_load(p + at) - lse[row]);
+            if (diagonal) {
+                prob = lanes_select(lanes_from(row + 1, col), lanes_zero(), prob);
+            }
+            lanes_store(p + at, prob);
+            lanes_store(ds + at, prob * (lanes_load(ds + at) - delta[row]));
+        }
+    }
+}
+
+/* P, dS and dS^T of query block i of the pair. */
+static void pair_row(const struct item *item, const struct backward *m, const struct pair *pair, size_t i, float scale)
+{
+    size_t block = pair->query + i, n_keys = pair->diagonal ? i + 1 : pair->n_keys;
+    struct tile_product t = {
+        .a = m->q + block * item->block, .a_rs = 1, .a_ks = CR_LANES, .n_inner = item->dim, .n_outer = 1,
+        .b = m->k + pair->key * item->block, .b_stride = item->block,
+        .c = m->p + i * TILE, .c_stride = GROUP * TILE,
+        .n_rows = CR_LANES, .n_blocks = n_keys, .alpha = scale,
+    };
+    tile_product(&t);
+    t.a = m->d_o + block * item->block;
+    t.b = m->v + pair->key * item->block;
+    t.c = m->ds + i * TILE;
+    t.alpha = 1;
+    tile_product(&t);
+    for (size_t j = 0; j < n_keys; j++) {
+        float *p = m->p + (j * GROUP + i) * TILE, *ds = m->ds + (j * GROUP + i) * TILE;
+        const float *lse = m->lse + block * CR_LANES, *delta = m->delta + block * CR_LANES;
+        if (pair->diagonal && j == i) {
+            probabilities(p, ds, lse, delta, 1);
+        } else {
+            probabilities(p, ds, lse, delta, 0);
+        }
+        transpose_tile(ds, m->ds_t + (i * GROUP + j) * TILE);
+    }
+}
+
+/* dK, dV from query blocks [i, i + n_queries) and dQ of those, over n_keys key blocks. */
+static void pair_products(const struct item *item, const struct backward *m, const struct pair *pair, size_t i,
+                          size_t n_queries, size_t n_keys, float scale)
+{
+    size_t query = (pair->query + i) * item->block;
+    struct tile_product t = {
+        .a = m->d_o + query, .a_rs = CR_LANES, .a_ks = 1, .a_os = item->block,
+        .n_inner = CR_LANES, .n_outer = n_queries,
+        .b = m->p + i * TILE, .b_stride = GROUP * TILE,
+        .c = m->dv, .c_stride = item->block,
+        .n_rows = item->dim, .n_blocks = n_keys, .alpha = 1, .add = 1,
+    };
+    tile_product(&t);
+    t.a = m->q + query;
+    t.b = m->ds + i * TILE;
+    t.c = m->dk;
+    t.alpha = scale;
+    tile_product(&t);
+    t.a = m->k + pair->key * item->block;
+    t.n_outer = n_keys;
+    t.b = m->ds_t + i * GROUP * TILE;
+    t.c = m->dq + query;
+    t.n_blocks = n_queries;
+    tile_product(&t);
+}
+
+static void backward_pair(const struct item *item, const struct backward *m, const struct pair *pair, float scale)
+{
+    for (size_t i = 0; i < pair->n_queries; i++) {
+        pair_row(item, m, pair, i, scale);
+    }
+    if (!pair->diagonal) {
+        pair_products(item, m, pair, 0, pair->n_queries, pair->n_keys, scale);
+        return;
+    }
+    for (size_t i = 0; i < pair->n_queries; i++) {
+        pair_products(item, m, pair, i, 1, i + 1, scale);
+    }
+}
+
+static struct backward backward_scratch(const struct item *item, float *scratch)
+{
+    size_t size = item->n_blocks * item->block;
+    struct backward m = {.q = scratch};
+    m.k = m.q + size;
+    m.v = m.k + size;
+    m.d_o = m.v + size;
+    m.dq = m.d_o + size;
+    m.lse = m.dq + size;
+    m.delta = m.lse + item->n_blocks * CR_LANES;
+    m.p = m.delta + item->n_blocks * CR_LANES;
+    m.ds = m.p + ROWS * ROWS;
+    m.ds_t = m.ds + ROWS * ROWS;
+    m.dk = m.ds_t + ROWS * ROWS;
+    m.dv = m.dk + GROUP * item->block;
+    return m;
+}
+
+static void backward_item(const struct cr_attention_args *args, const struct item *item, const struct backward *m)
+{
+    size_t head = item->head * item->block, kv_head = item->kv_head * item->block;
+    gather(item, args->q + head, args->q_stride, item->dim, m->q);
+    gather(item, args->k + kv_head, args->kv_stride, item->dim, m->k);
+    gather(item, args->v + kv_head, args->kv_stride, item->dim, m->v);
+    gather(item, args->d_o + head, args->do_stride, item->dim, m->d_o);
+    gather(item, args->lse + item->head * CR_LANES, args->n_heads * CR_LANES, 1, m->lse);
+    deltas(item, args->o + head, args->o_stride, m->d_o, m->delta);
+    memset(m->dq, 0, item->n_blocks * item->block * sizeof(float));
+    for (size_t key = 0; key < item->n_blocks; key += GROUP) {
+        struct pair pair = {.key = key, .n_keys = least(GROUP, item->n_blocks - key)};
+        memset(m->dk, 0, 2 * GROUP * item->block * sizeof(float)); /* dk and dv */
+        for (pair.query = key; pair.query < item->n_blocks; pair.query += GROUP) {
+            pair.n_queries = least(GROUP, item->n_blocks - pair.query);
+            pair.diagonal = pair.query == key;
+            backward_pair(item, m, &pair, args->scale);
+        }
+        scatter(item, key, pair.n_keys, m->dk, item->dim, args->dk + head, args->dkv_stride);
+        scatter(item, key, pair.n_keys, m->dv, item->dim, args->dv + head, args->dkv_stride);
+    }
+    scatter(item, 0, item->n_blocks, m->dq, item->dim, args->dq + head, args->q_stride);
+}
+
+static void attention_bwd(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
+{
+    for (size_t index = begin; index < end; index++) {
+        struct item item = item_at(args, index);
+        struct backward m = backward_scratch(&item, scratch);
+        backward_item(args, &item, &m);
+    }
+}
+
+/* ---- sum over the query heads of a kv head ---- */
+
+static void sum_group(float *out, const float *partial, size_t group, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES_N) {
+        lanes sum = lanes_load(partial + i);
+        for (size_t g = 1; g < group; g++) {
+            sum += lanes_load(partial + g * n + i);
+        }
+        lanes_store(out + i, sum);
+    }
+}
+
+static void attention_sum_kv(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
+{
+    (void)scratch;
+    size_t group = args->n_heads / args->n_kv;
+    size_t n = args->head_dim * CR_LANES;
+    for (size_t block = begin; block < end; block++) {
+        for (size_t kv_head = 0; kv_head < args->n_kv; kv_head++) {
+            size_t out = block * args->kv_stride + kv_head * n;
+            size_t in = block * args->dkv_stride + kv_head * group * n;
+            sum_group(args->dk_sum + out, args->dk + in, group, n);
+            sum_group(args->dv_sum + out, args->dv + in, group, n);
+        }
+    }
+}
+
+static void fill(struct cr_attention_ops *ops)
+{
+    *ops = (struct cr_attention_ops){attention_fwd, attention_bwd, attention_sum_kv};
+}
+
+#endif

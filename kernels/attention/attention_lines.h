@@ -1,0 +1,143 @@
+/* attention, private: lines of a sequence that starts at any lane, and the transpose of a 16 x 16 tile.
+ *
+ * Sixteen consecutive tokens of a sequence ("aligned lanes") lie in at most two token blocks: lanes [shift, 16) of the
+ * first and [0, shift) of the second. A window moves such a line between the packed buffer and aligned scratch. Only
+ * the sequence's own lanes are touched: the others may be written by another worker at the same time.
+ */
+#ifndef CR_ATTENTION_LINES_H
+#define CR_ATTENTION_LINES_H
+
+#include "kernels/common/lanes.h"
+#include "kernels/common/tl16.h"
+
+#if LANES_N == 16
+
+struct window {
+    __mmask16 first, second; /* own lanes of the two packed lines */
+    __m512i in, out;         /* rotation to and from aligned lanes */
+};
+
+static inline struct window window_at(size_t shift, size_t n_valid)
+{
+    uint32_t own = (uint32_t)((1u << n_valid) - 1) << shift;
+    __m512i iota = (__m512i)lanes_iota();
+    __m512i by = _mm512_set1_epi32((int)shift);
+    return (struct window){(__mmask16)own, (__mmask16)(own >> 16), _mm512_add_epi32(iota, by), _mm512_sub_epi32(iota, by)};
+}
+
+/* aligned = packed lanes; lanes without a token are zero. `second` is not read where the window does not reach it. */
+CR_INLINE void window_load(const struct window *w, const float *first, const float *second, float *aligned)
+{
+    __m512 line = _mm512_maskz_load_ps(w->first, first);
+    line = _mm512_mask_load_ps(line, w->second, second);
+    _mm512_store_ps(aligned, _mm512_permutexvar_ps(w->in, line));
+}
+
+CR_INLINE void window_store(const struct window *w, float *first, float *second, const float *aligned)
+{
+    __m512 line = _mm512_permutexvar_ps(w->out, _mm512_load_ps(aligned));
+    _mm512_mask_store_ps(first, w->first, line);
+    _mm512_mask_store_ps(second, w->second, line);
+}
+
+#else
+
+struct window {
+    lanes_i first[2], second[2]; /* own lanes in aligned order */
+    size_t shift;
+};
+
+static inline struct window window_at(size_t shift, size_t n_valid)
+{
+    struct window w = {.shift = shift};
+    size_t split = CR_LANES - shift;
+    for (size_t lane = 0; lane < CR_LANES; lane++) {
+        w.first[lane / LANES_N][lane % LANES_N] = lane < split && lane < n_valid ? -1 : 0;
+        w.second[lane / LANES_N][lane % LANES_N] = lane >= split && lane < n_valid ? -1 : 0;
+    }
+    return w;
+}
+
+/* aligned = packed lanes; lanes without a token are zero. `second` is not read where the window does not reach it. */
+CR_INLINE void window_load(const struct window *w, const float *first, const float *second, float *aligned)
+{
+    for (int i = 0; i < 2; i++) {
+        __m256 a = _mm256_maskload_ps(first + w->shift + i * LANES_N, (__m256i)w->first[i]);
+        __m256 b = _mm256_maskload_ps(second + w->shift + i * LANES_N - CR_LANES, (__m256i)w->second[i]);
+        _mm256_store_ps(aligned + i * LANES_N, _mm256_or_ps(a, b));
+    }
+}
+
+CR_INLINE void window_store(const struct window *w, float *first, float *second, const float *aligned)
+{
+    for (int i = 0; i < 2; i++) {
+        __m256 line = _mm256_load_ps(aligned + i * LANES_N);
+        _mm256_maskstore_ps(first + w->shift + i * LANES_N, (__m256i)w->first[i], line);
+        _mm256_maskstore_ps(second + w->shift + i * LANES_N - CR_LANES, (__m256i)w->second[i], line);
+    }
+}
+
+#endif
+
+/* Exchanges, between lines i and i + h, the lanes whose index differs in bit h; done for every h it transposes. */
+#define EXCHANGE(h, low, high)                                                                                         \
+    for (int i = 0; i < LANES_N; i++) {                                                                                \
+        if ((i & (h)) == 0) {                                                                                          \
+            lanes a = v[i], b = v[i + (h)];                                                                            \
+            v[i] = __builtin_shufflevector(a, b, low);                                                                 \
+            v[i + (h)] = __builtin_shufflevector(a, b, high);                                                          \
+        }                                                                                                              \
+    }
+#if LANES_N == 16
+#define LOW_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define HIGH_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define LOW_4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
+#define HIGH_4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
+#define LOW_2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define HIGH_2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
+#define HIGH_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
+#else
+#define LOW_4 0, 1, 2, 3, 8, 9, 10, 11
+#define HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
+#define LOW_2 0, 1, 8, 9, 4, 5, 12, 13
+#define HIGH_2 2, 3, 10, 11, 6, 7, 14, 15
+#define LOW_1 0, 8, 2, 10, 4, 12, 6, 14
+#define HIGH_1 1, 9, 3, 11, 5, 13, 7, 15
+#endif
+
+/* out[i][j] = in[j][i] for a square of LANES_N lanes inside lines of sixteen. */
+CR_INLINE void transpose_square(const float *in, float *out)
+{
+    lanes v[LANES_N];
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES_N; i++) {
+        v[i] = lanes_load(in + i * CR_LANES);
+    }
+#if LANES_N == 16
+#pragma GCC unroll 16
+    EXCHANGE(8, LOW_8, HIGH_8)
+#endif
+#pragma GCC unroll 16
+    EXCHANGE(4, LOW_4, HIGH_4)
+#pragma GCC unroll 16
+    EXCHANGE(2, LOW_2, HIGH_2)
+#pragma GCC unroll 16
+    EXCHANGE(1, LOW_1, HIGH_1)
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES_N; i++) {
+        lanes_store(out + i * CR_LANES, v[i]);
+    }
+}
+
+/* out = in transposed, both sixteen lines of sixteen lanes. */
+static void transpose_tile(const float *in, float *out)
+{
+    for (int row = 0; row < CR_LANES; row += LANES_N) {
+        for (int column = 0; column < CR_LANES; column += LANES_N) {
+            transpose_square(in + row * CR_LANES + column, out + column * CR_LANES + row);
+        }
+    }
+}
+
+#endif
