@@ -36,6 +36,7 @@ typedef uint32_t lanes_u __attribute__((vector_size(4 * LANES_N), may_alias));
 typedef double lanes_d __attribute__((vector_size(4 * LANES_N), may_alias)); /* LANES_N / 2 of them */
 
 typedef float lanes_unaligned __attribute__((vector_size(4 * LANES_N), may_alias, aligned(4)));
+typedef int32_t lanes_i_unaligned __attribute__((vector_size(4 * LANES_N), may_alias, aligned(4)));
 typedef uint32_t lanes_u_unaligned __attribute__((vector_size(4 * LANES_N), may_alias, aligned(4)));
 
 /* Aligned to the vector: p is a 64-byte aligned line plus a column that is a multiple of LANES_N. */
@@ -79,6 +80,11 @@ CR_INLINE lanes_u lanes_loadu_u(const uint32_t *p)
 CR_INLINE void lanes_storeu_u(uint32_t *p, lanes_u x)
 {
     *(lanes_u_unaligned *)p = x;
+}
+
+CR_INLINE lanes_i lanes_loadu_i(const int32_t *p)
+{
+    return *(const lanes_i_unaligned *)p;
 }
 
 CR_INLINE lanes lanes_splat(float x)
@@ -233,9 +239,9 @@ CR_INLINE lanes lanes_fma(lanes a, lanes b, lanes c)
 CR_INLINE lanes_d lanes_low_d(lanes x)
 {
 #if LANES_N == 16
-    return __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7), lanes_d);
+    return (lanes_d)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x));
 #elif LANES_N == 8
-    return __builtin_convertvector(__builtin_shufflevector(x, x, 0, 1, 2, 3), lanes_d);
+    return (lanes_d)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x));
 #else
     return (lanes_d){(double)x[0], (double)x[1]};
 #endif
@@ -244,9 +250,9 @@ CR_INLINE lanes_d lanes_low_d(lanes x)
 CR_INLINE lanes_d lanes_high_d(lanes x)
 {
 #if LANES_N == 16
-    return __builtin_convertvector(__builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15), lanes_d);
+    return (lanes_d)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1));
 #elif LANES_N == 8
-    return __builtin_convertvector(__builtin_shufflevector(x, x, 4, 5, 6, 7), lanes_d);
+    return (lanes_d)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1));
 #else
     return (lanes_d){(double)x[2], (double)x[3]};
 #endif

@@ -3,7 +3,8 @@
  *   r[t] = 1 / sqrt(mean_k x[k][t]^2 + eps),   y = x * r * w
  *   dx += r * (w * dy) - x * r^3 / K * sum_k (w * dy * x)
  *
- * x, dy, dx TL16 f32 with K features; y an operand of y_type (K even for bf16); w [K] f32; rstd [n_blocks][16].
+ * x, dy, dx TL16 f32 with K features; y an operand of y_type (K even for bf16); w [K] f32; rstd [n_blocks][16], any
+ * alignment.
  * Range: token blocks. Sums over k are in f32: chain i takes k = i mod 4 in order, then (0 + 1) + (2 + 3); error
  * (K / 4 + 4) * 2^-24 of the sum of |terms|. Same bits on every tier.
  */

@@ -53,7 +53,7 @@ CR_INLINE void forward(const struct cr_norm_args *args, size_t begin, size_t end
             const float *x = args->x + block * args->x_stride + col;
             lanes mean = sum_squares(x, n) / (float)n;
             lanes r = 1.0f / lanes_sqrt(mean + args->eps);
-            lanes_store(args->rstd + block * CR_LANES + col, r);
+            lanes_storeu(args->rstd + block * CR_LANES + col, r);
             size_t k = 0;
             for (; k + 2 <= n; k += 2) {
                 lanes even = lanes_load(x + k * CR_LANES) * r * args->w[k];
@@ -85,7 +85,7 @@ static void rms_bwd(const struct cr_norm_args *args, size_t begin, size_t end)
             const float *x = args->x + block * args->x_stride + col;
             const float *dy = args->dy + block * args->dy_stride + col;
             float *dx = args->dx + block * args->dx_stride + col;
-            lanes r = lanes_load(args->rstd + block * CR_LANES + col);
+            lanes r = lanes_loadu(args->rstd + block * CR_LANES + col);
             lanes c = r * r * r * (weighted_dot(x, dy, w, n) / (float)n);
             for (size_t k = 0; k < n; k++) {
                 lanes own = r * (w[k] * lanes_load(dy + k * CR_LANES));

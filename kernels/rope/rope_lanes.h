@@ -7,18 +7,28 @@
 #include "kernels/common/tiers.h"
 #include "kernels/rope/rope.h"
 
-/* Pairs whose cosines and sines are fetched before they are used; 4 KiB of stack. */
+/* Pairs whose cosines and sines are fetched before they are used; twice 4 KiB of stack. */
 enum { PAIRS = 32 };
 
-/* line[j] = cos, sin of the 16 tokens for pair first + j. */
-CR_INLINE void fetch(float (*line)[2 * CR_LANES], const struct cr_rope_args *args, const uint32_t *pos, size_t first,
-                     size_t n)
+/* cosine and sine of the 16 tokens for each of n pairs from `first` on. The table holds them side by side, so tokens
+ * are gathered as they lie and then split vector by vector. */
+CR_INLINE void fetch(float (*cosine)[CR_LANES], float (*sine)[CR_LANES], const struct cr_rope_args *args,
+                     const uint32_t *pos, size_t first, size_t n)
 {
+    float both[PAIRS][2 * CR_LANES] __attribute__((aligned(64)));
     for (size_t t = 0; t < CR_LANES; t++) {
         const float *row = args->table + (size_t)pos[t] * args->n_rot + 2 * first;
         for (size_t j = 0; j < n; j++) {
-            line[j][2 * t] = row[2 * j];
-            line[j][2 * t + 1] = row[2 * j + 1];
+            both[j][2 * t] = row[2 * j];
+            both[j][2 * t + 1] = row[2 * j + 1];
+        }
+    }
+    uint32_t flip = args->inverse ? 0x80000000u : 0;
+    for (size_t j = 0; j < n; j++) {
+        for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+            lanes low = lanes_load(both[j] + 2 * col), high = lanes_load(both[j] + 2 * col + LANES_N);
+            lanes_store(cosine[j] + col, lanes_even(low, high));
+            lanes_store(sine[j] + col, lanes_from_bits(lanes_bits(lanes_odd(low, high)) ^ flip));
         }
     }
 }
@@ -37,21 +47,18 @@ static void apply(const struct cr_rope_args *args, size_t begin, size_t end)
     size_t step = (near ? 2 : 1) * CR_LANES;        /* from one pair to the next */
     size_t apart = (near ? 1 : n_pairs) * CR_LANES; /* from a to b */
     size_t head_floats = args->head_dim * CR_LANES;
-    lanes_u flip = lanes_splat_u(args->inverse ? 0x80000000u : 0);
-    float line[PAIRS][2 * CR_LANES] __attribute__((aligned(64)));
+    float cosine[PAIRS][CR_LANES] __attribute__((aligned(64)));
+    float sine[PAIRS][CR_LANES] __attribute__((aligned(64)));
     for (size_t block = begin; block < end; block++) {
         float *x = args->x + block * args->x_stride;
         for (size_t first = 0; first < n_pairs; first += PAIRS) {
             size_t n = n_pairs - first < PAIRS ? n_pairs - first : PAIRS;
-            fetch(line, args, args->pos + block * CR_LANES, first, n);
-            for (size_t j = 0; j < n; j++) {
-                for (size_t col = 0; col < CR_LANES; col += LANES_N) {
-                    lanes low = lanes_load(line[j] + 2 * col), high = lanes_load(line[j] + 2 * col + LANES_N);
-                    lanes c = lanes_even(low, high);
-                    lanes s = lanes_from_bits(lanes_bits(lanes_odd(low, high)) ^ flip);
-                    float *a = x + (first + j) * step + col;
-                    for (size_t head = 0; head < args->n_heads; head++) {
-                        rotate(a + head * head_floats, a + head * head_floats + apart, c, s);
+            fetch(cosine, sine, args, args->pos + block * CR_LANES, first, n);
+            for (size_t head = 0; head < args->n_heads; head++) {
+                float *a = x + head * head_floats + first * step;
+                for (size_t j = 0; j < n; j++, a += step) {
+                    for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+                        rotate(a + col, a + apart + col, lanes_load(cosine[j] + col), lanes_load(sine[j] + col));
                     }
                 }
             }

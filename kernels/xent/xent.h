@@ -5,7 +5,7 @@
  *   grad     dz[v][t] = (exp(z[v][t] - lse[t]) - [v == target[t]]) * weight[t]
  *
  * z TL16 f32 with n_rows features = vocabulary rows [first_row, first_row + n_rows); dz an operand of dz_type.
- * m, s, label, lse, weight, target: [n_blocks * 16]; start values m = -inf, s = 0, label = 0. target < 0: no label.
+ * m, s, label, lse, weight, target: [n_blocks * 16], any alignment; start values m = -inf, s = 0, label = 0. target < 0: no label.
  * Range: token blocks. exp at 2 ulp; sums in f32, n_rows * 2^-24 relative. Same bits on every tier.
  */
 #ifndef CR_XENT_H

@@ -45,14 +45,14 @@ static void stats(const struct cr_xent_args *args, size_t begin, size_t end)
         size_t first = block * CR_LANES;
         for (size_t col = 0; col < CR_LANES; col += LANES_N) {
             float *m = args->m + first + col, *s = args->s + first + col;
-            lanes before = lanes_load(m);
+            lanes before = lanes_loadu(m);
             lanes after = column_max(z + col, args->n_rows, before);
             /* Where every row so far is -inf the differences would be NaN: measure from 0, all terms are 0. */
             lanes_i empty = lanes_equal_i((lanes_i)after, lanes_splat_i((int32_t)0xff800000u));
             lanes from = lanes_select(empty, lanes_zero(), after);
-            lanes kept = lanes_load(s) * lanes_exp(before - from);
-            lanes_store(m, after);
-            lanes_store(s, kept + column_sum(z + col, args->n_rows, from));
+            lanes kept = lanes_loadu(s) * lanes_exp(before - from);
+            lanes_storeu(m, after);
+            lanes_storeu(s, kept + column_sum(z + col, args->n_rows, from));
         }
         for (size_t t = 0; t < CR_LANES; t++) {
             int64_t row = (int64_t)args->target[first + t] - (int64_t)args->first_row;
@@ -79,8 +79,8 @@ CR_INLINE void gradient(const struct cr_xent_args *args, size_t begin, size_t en
         for (size_t col = 0; col < CR_LANES; col += LANES_N) {
             const float *z = args->z + block * args->z_stride + col;
             size_t at = block * CR_LANES + col;
-            lanes lse = lanes_load(args->lse + at), weight = lanes_load(args->weight + at);
-            lanes_i target = *(const lanes_i *)(args->target + at);
+            lanes lse = lanes_loadu(args->lse + at), weight = lanes_loadu(args->weight + at);
+            lanes_i target = lanes_loadu_i(args->target + at);
             size_t v = 0;
             for (; v + 2 <= n; v += 2) {
                 size_t row = args->first_row + v;

@@ -132,7 +132,7 @@ static void check_backward(const struct data *d, size_t block, size_t lane)
 START_TEST(values)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers), n = features[_i / 2];
+    size_t n_tiers = cr_test_tiers(tiers), n = features[_i / 2], step = n > 100 ? 5 : 1;
     enum cr_xtype type = _i % 2 ? CR_X_BF16 : CR_X_F32;
     if (type == CR_X_BF16 && n % 2 != 0) {
         return;
@@ -142,7 +142,7 @@ START_TEST(values)
     outputs(&ref, CR_AT_END);
     run(&ref, CR_TIER_SCALAR, 0);
     for (size_t block = 0; block < BLOCKS; block++) {
-        for (size_t lane = 0; lane<CR_LANES; lane += n> 100 ? 5 : 1) {
+        for (size_t lane = 0; lane < CR_LANES; lane += step) {
             check_forward(&ref, block, lane);
             check_backward(&ref, block, lane);
         }
