@@ -1,0 +1,175 @@
+#include "runtime/adapter/adapter.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/rng/rng.h"
+#include "runtime/adapter/layout.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+
+/* Floats: one cache line, and one row of lanes. */
+enum { ALIGNMENT = 16 };
+
+static size_t padded(size_t n)
+{
+    return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+void cr_adapter_base_of(const struct cr_model *model, struct cr_adapter_base *base)
+{
+    memset(base, 0, sizeof *base);
+    snprintf(base->architecture, sizeof base->architecture, "%s", model->config.architecture);
+    base->head_dim = model->config.head_dim;
+    base->permuted_qk = model->config.permuted_qk;
+}
+
+bool cr_architecture_permutes(const char *architecture)
+{
+    return strcmp(architecture, "llama") == 0;
+}
+
+bool cr_adapter_permutes(const struct cr_adapter_base *base, enum cr_proj proj)
+{
+    return base->permuted_qk && (proj == CR_PROJ_Q || proj == CR_PROJ_K);
+}
+
+/* Sums of the padded and the plain sizes; false on overflow. */
+static bool count_params(const struct cr_lora *slots, size_t n_slots, size_t *n_params, size_t *n_trainable)
+{
+    size_t all = 0, plain = 0;
+    for (size_t i = 0; i < n_slots; i++) {
+        size_t a = (size_t)slots[i].rank * slots[i].n_in; /* 32 x 32 bits */
+        size_t b = (size_t)slots[i].rank * slots[i].n_out;
+        if (!cr_add_size(all, padded(a), &all) || !cr_add_size(all, padded(b), &all)) {
+            return false;
+        }
+        plain += a + b;
+    }
+    *n_params = all;
+    *n_trainable = plain;
+    return true;
+}
+
+/* Points the slots at their places, in parameter order. */
+static void place_slots(struct cr_adapter *adapter)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        struct cr_lora *slot = &adapter->slots[i];
+        slot->tensor_id = (uint32_t)i;
+        slot->a = slot->b = slot->grad_a = slot->grad_b = NULL;
+        if (slot->rank == 0) {
+            continue;
+        }
+        slot->a = adapter->params + at;
+        slot->grad_a = adapter->grads != NULL ? adapter->grads + at : NULL;
+        at += padded((size_t)slot->rank * slot->n_in);
+        slot->b = adapter->params + at;
+        slot->grad_b = adapter->grads != NULL ? adapter->grads + at : NULL;
+        at += padded((size_t)slot->rank * slot->n_out);
+        adapter->rank = slot->rank > adapter->rank ? slot->rank : adapter->rank;
+        adapter->targets |= 1u << (i % CR_N_PROJ);
+    }
+}
+
+cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads,
+                              struct cr_adapter **out, struct cr_error *err)
+{
+    size_t n_slots = (size_t)n_layers * CR_N_PROJ;
+    size_t n_params = 0, n_trainable = 0;
+    if (!count_params(slots, n_slots, &n_params, &n_trainable)) {
+        return cr_fail(err, CR_E_MEMORY, "the adapter is too large for this machine's address space");
+    }
+    struct cr_adapter *adapter = cr_zalloc(1, sizeof *adapter);
+    if (adapter != NULL) {
+        adapter->n_layers = n_layers;
+        adapter->n_params = n_params;
+        adapter->n_trainable = n_trainable;
+        adapter->slots = cr_alloc(n_slots, sizeof *adapter->slots);
+        adapter->params = cr_zalloc(n_params, sizeof *adapter->params);
+        adapter->grads = with_grads ? cr_zalloc(n_params, sizeof *adapter->grads) : NULL;
+    }
+    if (adapter == NULL || adapter->slots == NULL || adapter->params == NULL ||
+        (with_grads && adapter->grads == NULL)) {
+        cr_adapter_destroy(adapter);
+        return cr_fail(err, CR_E_MEMORY, "out of memory for an adapter of %zu numbers", n_params);
+    }
+    memcpy(adapter->slots, slots, n_slots * sizeof *slots);
+    place_slots(adapter);
+    *out = adapter;
+    return CR_OK;
+}
+
+void cr_adapter_destroy(struct cr_adapter *adapter)
+{
+    if (adapter != NULL) {
+        cr_free(adapter->slots);
+        cr_free(adapter->params);
+        cr_free(adapter->grads);
+        cr_free(adapter);
+    }
+}
+
+static cr_status check_settings(const struct cr_model *model, uint32_t rank, double alpha, double dropout,
+                                uint32_t targets, struct cr_error *err)
+{
+    if (rank < 1 || rank > CR_RANK_MAX) {
+        return cr_fail(err, CR_E_USAGE, "rank is %u, 1...%d expected", rank, CR_RANK_MAX);
+    }
+    if (!(alpha > 0) || !isfinite((float)alpha)) {
+        return cr_fail(err, CR_E_USAGE, "alpha is %g, a positive number expected", alpha);
+    }
+    if (!(dropout >= 0 && dropout < 1)) {
+        return cr_fail(err, CR_E_USAGE, "dropout is %g, 0 or more and below 1 expected", dropout);
+    }
+    if (targets == 0 || targets >= 1u << CR_N_PROJ) {
+        return cr_fail(err, CR_E_USAGE, "targets: no projection named");
+    }
+    for (int p = 0; p < CR_N_PROJ && model->config.n_layers > 0; p++) {
+        const struct cr_qmat *w = &model->layers[0].proj[p];
+        if ((targets >> p & 1u) != 0 && rank > w->n_rows && rank > w->n_cols) {
+            return cr_fail(err, CR_E_USAGE, "rank %u exceeds both dimensions of %s (%zu x %zu)", rank,
+                           cr_proj_hf_name((enum cr_proj)p), w->n_rows, w->n_cols);
+        }
+    }
+    return CR_OK;
+}
+
+cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double alpha, double dropout,
+                            uint32_t targets, uint64_t seed, bool with_grads, struct cr_adapter **out,
+                            struct cr_error *err)
+{
+    CR_TRY(check_settings(model, rank, alpha, dropout, targets, err));
+    size_t n_slots = (size_t)model->config.n_layers * CR_N_PROJ;
+    struct cr_lora *slots = cr_zalloc(n_slots, sizeof *slots);
+    if (slots == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "out of memory for an adapter");
+    }
+    for (size_t i = 0; i < n_slots; i++) {
+        const struct cr_qmat *w = &model->layers[i / CR_N_PROJ].proj[i % CR_N_PROJ];
+        slots[i].rank = (targets >> (i % CR_N_PROJ) & 1u) != 0 ? rank : 0;
+        slots[i].n_in = (uint32_t)w->n_cols;
+        slots[i].n_out = (uint32_t)w->n_rows;
+        slots[i].scale = (float)(alpha / rank);
+    }
+    struct cr_adapter *adapter = NULL;
+    cr_status status = cr_adapter_assemble(slots, model->config.n_layers, with_grads, &adapter, err);
+    cr_free(slots);
+    CR_TRY(status);
+    for (size_t i = 0; i < n_slots; i++) {
+        struct cr_lora *slot = &adapter->slots[i];
+        if (slot->rank > 0) {
+            /* The high word of the seed is 0 for every seed the program accepts. */
+            uint32_t key[2] = {(uint32_t)seed, slot->tensor_id ^ (uint32_t)(seed >> 32)};
+            float bound = 1.0f / sqrtf((float)slot->n_in);
+            cr_uniform_f32(key, -bound, bound, slot->a, (size_t)slot->rank * slot->n_in);
+        }
+    }
+    adapter->alpha = alpha;
+    adapter->dropout = dropout;
+    adapter->base_hash = model->base_hash;
+    *out = adapter;
+    return CR_OK;
+}

@@ -1,0 +1,31 @@
+/* files: the two file forms of an adapter, with or without the base model at hand. */
+#ifndef CR_ADAPTER_FILES_H
+#define CR_ADAPTER_FILES_H
+
+#include "runtime/adapter/layout.h"
+
+/* Names in the metadata of both forms. */
+#define CR_KEY_BASE_HASH "credence.base_xxh3"       /* 16 hexadecimal digits */
+#define CR_KEY_ARCHITECTURE "credence.architecture" /* safetensors only; GGUF has general.architecture */
+#define CR_KEY_HEAD_DIM "credence.head_dim"
+#define CR_KEY_METHOD "credence.method"
+
+/* Reads a directory (PEFT) or a file (GGUF LoRA). model NULL: shapes are those of the file, and *base is what the file
+ * says. base_hash of the adapter is the recorded one, 0 when there is none; it is not compared. Returns owned. */
+cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
+                          struct cr_adapter_base *base, struct cr_error *err);
+cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads,
+                               struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err);
+cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads,
+                               struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err);
+
+/* method may be NULL. Errors: CR_E_USAGE when rows must be reordered and the head size is unknown. */
+cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+                                const char *dir, const char *method, struct cr_error *err);
+cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+                                const char *path, struct cr_error *err);
+
+/* A base hash as it stands in a file. Errors: CR_E_INPUT naming label. */
+cr_status cr_base_hash_parse(const char *text, size_t n, const char *label, uint64_t *hash, struct cr_error *err);
+
+#endif

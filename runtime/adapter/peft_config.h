@@ -1,0 +1,37 @@
+/* peft_config: adapter_config.json of a PEFT LoRA directory.
+ *
+ * Read: peft_type, r, lora_alpha, lora_dropout, use_rslora, target_modules, rank_pattern, alpha_pattern; every setting
+ * that would change what the adapter computes and is not supported is refused by name. Unknown keys are ignored unless
+ * they read use_...: true. Errors: CR_E_IO (missing), CR_E_INPUT naming file and key, CR_E_MEMORY.
+ * Defaults of absent keys and meaning of the patterns: PEFT.
+ */
+#ifndef CR_ADAPTER_PEFT_CONFIG_H
+#define CR_ADAPTER_PEFT_CONFIG_H
+
+#include <jansson.h>
+
+#include "runtime/adapter/layout.h"
+
+struct cr_peft_config {
+    char *path;          /* owned, printable */
+    json_t *object;      /* owned: the patterns are looked up in it */
+    uint32_t rank;
+    double alpha, dropout;
+    bool rslora;
+    bool named_targets;  /* targets come from a list in the file */
+    uint32_t targets;
+};
+
+/* Reads dir/adapter_config.json. */
+cr_status cr_peft_config_read(const char *dir, struct cr_peft_config *config, struct cr_error *err);
+void cr_peft_config_deinit(struct cr_peft_config *config);
+
+/* Rank and scale of a module ("model.layers.3.self_attn.q_proj") after the patterns: alpha / r, or alpha / sqrt(r)
+ * with use_rslora. */
+cr_status cr_peft_config_module(const struct cr_peft_config *config, const char *module, uint32_t *rank,
+                                double *scale, struct cr_error *err);
+
+/* "model.layers.3.self_attn.q_proj" */
+void cr_peft_module_name(char *dst, size_t dst_bytes, uint32_t layer, enum cr_proj proj);
+
+#endif
