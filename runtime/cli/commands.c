@@ -30,11 +30,11 @@ const struct cr_cli_command cr_cli_commands[] = {
         .summary = "show examples as the model sees them",
         .detail = "Prints tokens marked by whether they carry loss, lengths, and what was cut or repeated.\n"},
     {.name = "tokenize", .bit = CR_CLI_TOKENIZE, .operands = "[FILE|-]", .max_operands = 1, .polls = true,
-        .run = NULL,
+        .run = cr_cli_run_tokenize,
         .summary = "print token ids, one line a line of input",
         .detail = "Reads the file, or standard input when there is none or it is -. Lines end in a line feed, or a\n"
                   "carriage return and a line feed. Special tokens in the text are plain text unless --special.\n"},
-    {.name = "cpu", .bit = CR_CLI_CPU_REPORT, .operands = "", .run = NULL,
+    {.name = "cpu", .bit = CR_CLI_CPU_REPORT, .operands = "", .run = cr_cli_run_cpu,
         .summary = "say what this processor offers and what is used of it",
         .detail = "CREDENCE_CPU caps like --cpu, which beats it.\n"},
 };

@@ -13,7 +13,7 @@ static cr_status unknown_command(const char *word, struct cr_error *err)
 {
     const char *near = NULL;
     size_t limit = 2;
-    for (size_t i = 0; i < cr_cli_n_commands; i++) {
+    for (size_t i = 0; i < cr_cli_n_commands && word[0] != '-'; i++) {
         size_t edits = cr_cli_edits(word, strlen(word), cr_cli_commands[i].name);
         if (edits <= limit && cr_cli_commands[i].run != NULL) {
             limit = edits;
