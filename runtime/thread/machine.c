@@ -232,6 +232,16 @@ uint64_t cr_machine_peak_rss(void)
     return own_field("VmHWM:");
 }
 
+uint64_t cr_machine_rss_anon(void)
+{
+    return own_field("RssAnon:");
+}
+
+uint64_t cr_machine_rss_file(void)
+{
+    return own_field("RssFile:");
+}
+
 uint64_t cr_machine_memory_budget(void)
 {
     uint64_t budget = cr_machine_cgroup_memory("");
@@ -247,7 +257,7 @@ uint64_t cr_machine_memory_budget(void)
     uint64_t available;
     if (read_text("/proc/meminfo", text, sizeof text) && kib_field(text, "MemAvailable:", &available)) {
         /* Mapped file pages stay part of what is available; only anonymous memory has left it. */
-        uint64_t left = available + own_field("RssAnon:");
+        uint64_t left = available + cr_machine_rss_anon();
         budget = left < budget ? left : budget;
     }
     return budget;

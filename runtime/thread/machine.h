@@ -28,4 +28,8 @@ uint64_t cr_machine_memory_budget(void);
 uint64_t cr_machine_rss(void);
 uint64_t cr_machine_peak_rss(void);
 
+/* The parts of resident memory: anonymous, and pages of mapped files; 0 when unknown. */
+uint64_t cr_machine_rss_anon(void);
+uint64_t cr_machine_rss_file(void);
+
 #endif

@@ -1,0 +1,37 @@
+/* nll: mean negative log-likelihood of examples under a model with its adapter as it stands.
+ *
+ * Choices: mean over examples of -log softmax(answer) over the example's own label tokens. Texts: mean over target
+ * tokens, whole vocabulary. Sums in double in the order given, logarithm and exponential without the C library: the
+ * same bits for any packing, thread count and backend.
+ */
+#ifndef CR_EVAL_NLL_H
+#define CR_EVAL_NLL_H
+
+#include "runtime/data/batch.h"
+#include "runtime/model/engine.h"
+
+struct cr_nll_job {
+    struct cr_engine *engine;            /* all borrowed */
+    struct cr_token_batch *batch;        /* large enough for every example */
+    const struct cr_dataset *dataset;
+    const uint32_t *examples;            /* [n] */
+    size_t n;
+    uint32_t n_labels;                   /* that the engine was made with */
+    float *scratch;                      /* [cr_nll_scratch_floats] */
+    const struct cr_host *host;
+};
+
+struct cr_nll {
+    double mean;          /* NaN when there are no targets */
+    uint64_t n_targets, n_tokens;
+};
+
+size_t cr_nll_scratch_floats(size_t max_rows, uint32_t n_labels);
+
+/* Errors: CR_E_STOPPED when the host asks to stop between two batches, and those of the engine. */
+cr_status cr_nll_mean(const struct cr_nll_job *job, struct cr_nll *out, struct cr_error *err);
+
+/* -log softmax(logits [n])[answer] in double. */
+double cr_label_nll(const float *logits, uint32_t n, uint32_t answer);
+
+#endif

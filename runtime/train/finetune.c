@@ -1,0 +1,239 @@
+/* cr_finetune: from options to a finished output directory. */
+#include "runtime/train/train.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/core/clock.h"
+#include "runtime/thread/parallel.h"
+
+enum { MAX_THREADS = 1024, PROBE_STEPS = 3 };
+
+static cr_status choose_machine(struct cr_train *train, struct cr_error *err)
+{
+    const struct cr_host *host = train->host;
+    struct cr_cpu cpu;
+    cr_cpu_detect(&cpu);
+    CR_TRY(cr_cpu_cap(&cpu, host->cpu_cap, &train->tier, err));
+    if (host->n_threads < 0 || host->n_threads > MAX_THREADS) {
+        return cr_fail(err, CR_E_USAGE, "--threads %d, expected 1 to %d", host->n_threads, MAX_THREADS);
+    }
+    train->parallel = host->parallel;
+    if (train->parallel == NULL) {
+        cr_parallel_openmp(&train->pool, cr_thread_count(host->n_threads));
+        train->parallel = &train->pool;
+    }
+    if (host->verbose != NULL && strstr(host->verbose, "dispatch") != NULL) {
+        cr_host_log(host, CR_LOG_INFO, "cpu: %s, tier %s, %d threads", cpu.name, cr_tier_name(train->tier),
+                    train->parallel->n_workers);
+    }
+    return CR_OK;
+}
+
+/* Refuses an unusable output before the minutes of loading. An absent one is made only once all else is known to be
+ * good, so a refusal leaves nothing behind. */
+static cr_status check_output(const struct cr_train *train, struct cr_error *err)
+{
+    const struct cr_finetune_options *o = &train->options;
+    struct stat info;
+    if (stat(o->output, &info) == 0 || o->resume || errno != ENOENT) {
+        return cr_dir_prepare_output(o->output, o->force, o->resume, err);
+    }
+    char *parent = cr_path_parent(o->output);
+    cr_status status = CR_OK;
+    if (parent == NULL) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    } else if (stat(parent, &info) != 0) {
+        char shown[CR_ESCAPE_BYTES];
+        status = cr_fail(err, CR_E_IO, "%s: cannot create the directory: its parent does not exist",
+                         cr_escape(shown, sizeof shown, o->output, strlen(o->output)));
+    }
+    cr_free(parent);
+    return status;
+}
+
+static cr_status start_adapter(struct cr_train *train, struct cr_error *err)
+{
+    struct cr_finetune_options *o = &train->options;
+    if (o->adapter == NULL) {
+        return cr_targets_parse(o->targets, &train->targets, err);
+    }
+    CR_TRY(cr_adapter_load(o->adapter, train->model, true, o->allow_inexact, train->host, &train->adapter, err));
+    train->targets = train->adapter->targets;
+    o->rank = train->adapter->rank;
+    o->alpha = train->adapter->alpha;
+    return CR_OK;
+}
+
+/* Room for two checkpoints and the outputs, as far as the file system tells. */
+static cr_status check_space(const struct cr_train *train, struct cr_error *err)
+{
+    struct statvfs fs;
+    uint64_t params = (uint64_t)train->adapter->n_params * sizeof(float);
+    uint64_t checkpoint = 4 * params + 65536 + train->max_evals * sizeof(struct cr_train_eval);
+    uint64_t need = 2 * checkpoint + 2 * params + 1048576;
+    if (statvfs(train->options.output, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < need) {
+        return cr_fail(err, CR_E_IO, "%s: %.1f MiB free, %.1f MiB needed for two checkpoints and the adapter",
+                       train->options.output, (double)((uint64_t)fs.f_bavail * fs.f_frsize) / CR_MIB,
+                       (double)need / CR_MIB);
+    }
+    return CR_OK;
+}
+
+static cr_status take_output(struct cr_train *train, struct cr_error *err)
+{
+    const struct cr_finetune_options *o = &train->options;
+    CR_TRY(cr_dir_prepare_output(o->output, o->force, o->resume, err));
+    CR_TRY(cr_dir_lock(o->output, &train->lock_fd, err));
+    train->checkpoint_dir = cr_path_join(o->output, "checkpoints");
+    train->journal_path = cr_path_join(o->output, "train.jsonl");
+    if (train->checkpoint_dir == NULL || train->journal_path == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    return CR_OK;
+}
+
+static cr_status begin_fresh(struct cr_train *train, struct cr_error *err)
+{
+    CR_TRY(check_space(train, err));
+    CR_TRY(cr_dir_create(train->checkpoint_dir, err));
+    cr_checkpoint_sweep(train->checkpoint_dir);
+    CR_TRY(cr_journal_open(train, 0, err));
+    return cr_train_save(train, true, true, err);
+}
+
+static cr_status begin_resumed(struct cr_train *train, bool *nothing_to_do, struct cr_error *err)
+{
+    struct cr_checkpoint checkpoint;
+    char *path = NULL;
+    CR_TRY(cr_checkpoint_newest(train->checkpoint_dir, train->run_id, train->host, &path, &checkpoint, err));
+    cr_status status = cr_train_compare(train, &checkpoint, path, err);
+    if (status == CR_OK) {
+        status = cr_train_restore(train, &checkpoint, path, err);
+    }
+    cr_checkpoint_close(&checkpoint);
+    train->last_checkpoint = path;
+    CR_TRY(status);
+    bool finished = train->history->finished != 0 || train->step >= train->n_steps;
+    *nothing_to_do = finished && !cr_train_eval_due(train) && cr_train_outputs_present(train);
+    if (*nothing_to_do) {
+        return CR_OK;
+    }
+    CR_TRY(check_space(train, err));
+    cr_checkpoint_sweep(train->checkpoint_dir);
+    cr_host_log(train->host, CR_LOG_INFO, "resumed at step %" PRIu64 " of %" PRIu64 " from %s", train->step,
+                train->n_steps, path);
+    return cr_journal_open(train, train->journal_bytes, err);
+}
+
+static cr_status train_and_write(struct cr_train *train, struct cr_finetune_result *result, struct cr_error *err)
+{
+    CR_TRY(take_output(train, err));
+    CR_TRY(train->options.resume ? begin_resumed(train, &result->nothing_to_do, err) : begin_fresh(train, err));
+    if (result->nothing_to_do) {
+        cr_host_log(train->host, CR_LOG_INFO, "nothing to do: the run in %s is finished", train->options.output);
+        cr_train_fill_result(train, result);
+        return CR_OK;
+    }
+    train->first_step = train->step;
+    train->first_tokens = train->history->tokens;
+    train->started_ns = cr_clock_ns();
+    cr_status status = cr_train_loop(train, err);
+    if (train->trace != NULL) {
+        cr_status traced = cr_trace_write(train->trace, train->options.trace, train->host,
+                                          status == CR_OK ? err : NULL);
+        status = status == CR_OK ? traced : status;
+    }
+    CR_TRY(status);
+    CR_TRY(cr_train_write_outputs(train, err));
+    cr_train_fill_result(train, result);
+    return CR_OK;
+}
+
+/* A few steps to say what the whole run would take. Writes nothing but a trace that was asked for. */
+static cr_status probe(struct cr_train *train, struct cr_finetune_result *result, struct cr_error *err)
+{
+    double seconds = 0;
+    uint64_t tokens = 0;
+    uint64_t n = train->n_steps < PROBE_STEPS ? train->n_steps : PROBE_STEPS;
+    for (uint64_t i = 0; i < n; i++) {
+        struct cr_step_result step;
+        if (cr_host_stopped(train->host)) {
+            return cr_fail(err, CR_E_STOPPED, "stopped during the probe; nothing written");
+        }
+        if (train->trace != NULL) {
+            cr_trace_step(train->trace, i);
+        }
+        uint64_t start = cr_clock_ns();
+        CR_TRY(cr_train_step(train, &step, err));
+        if (i > 0 || n == 1) { /* the first one touches memory for the first time */
+            seconds += cr_clock_since(start);
+            tokens += step.tokens;
+        }
+    }
+    uint64_t train_tokens = 0;
+    uint64_t valid_tokens = 0;
+    for (size_t i = 0; i < train->n_train; i++) {
+        train_tokens += train->data.examples[train->train_pool[i]].n_ids;
+    }
+    for (size_t i = 0; i < train->n_valid; i++) {
+        valid_tokens += train->valid->examples[train->valid_pool[i]].n_ids;
+    }
+    /* An evaluation is the forward third of a step (forward, gradients of inputs and of adapters, recomputation). */
+    double epochs = (double)train->n_steps / (double)train->steps_per_epoch;
+    double work = epochs * (double)train_tokens + (double)train->max_evals * (double)valid_tokens / 3;
+    train->train_seconds = seconds;
+    cr_train_fill_result(train, result);
+    result->tokens = tokens;
+    result->tok_s = seconds > 0 ? (double)tokens / seconds : 0;
+    result->predicted_seconds = result->tok_s > 0 ? work / result->tok_s : 0;
+    cr_host_log(train->host, CR_LOG_INFO,
+                "dry run: %" PRIu64 " steps, %.0f tokens, %.1f tokens/s: about %.0f s, %.0f MiB", train->n_steps,
+                epochs * (double)train_tokens, result->tok_s, result->predicted_seconds, result->predicted_mb);
+    return train->trace != NULL ? cr_trace_write(train->trace, train->options.trace, train->host, err) : CR_OK;
+}
+
+static cr_status run(struct cr_train *train, const struct cr_finetune_options *options,
+                     struct cr_finetune_result *result, struct cr_error *err)
+{
+    CR_TRY(cr_train_check_options(options, &train->options, err));
+    CR_TRY(choose_machine(train, err));
+    if (!train->options.dry_run) {
+        CR_TRY(check_output(train, err));
+    }
+    CR_TRY(cr_train_load(train, err));
+    CR_TRY(start_adapter(train, err));
+    CR_TRY(cr_train_plan_steps(train, err));
+    CR_TRY(cr_train_plan_memory(train, err));
+    CR_TRY(cr_train_allocate(train, err));
+    CR_TRY(cr_train_make_settings(train, err));
+    CR_TRY(cr_train_make_digests(train, err));
+    return train->options.dry_run ? probe(train, result, err) : train_and_write(train, result, err);
+}
+
+cr_status cr_finetune(const struct cr_finetune_options *options, const struct cr_host *host,
+                      struct cr_finetune_result *result, struct cr_error *err)
+{
+    static const struct cr_host silent;
+    struct cr_finetune_result done = {
+        .final_loss = (double)NAN, .best_nll = (double)NAN};
+    struct cr_train *train = cr_zalloc(1, sizeof *train);
+    if (train == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a run");
+    }
+    train->host = host != NULL ? host : &silent;
+    train->lock_fd = -1;
+    train->journal_fd = -1;
+    cr_status status = run(train, options, &done, err);
+    cr_train_free(train);
+    cr_free(train);
+    if (status == CR_OK && result != NULL) {
+        *result = done;
+    }
+    return status;
+}

@@ -1,0 +1,194 @@
+/* train.jsonl: one line a report, cut back on resume to what the checkpoint knows. */
+#include "runtime/train/train.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/core/clock.h"
+#include "runtime/io/json.h"
+#include "runtime/io/sys.h"
+#include "runtime/thread/machine.h"
+
+/* More than a journal can hold in a run of any length; a larger file is not ours. */
+#define MAX_JOURNAL_BYTES ((size_t)1 << 30)
+
+/* Seconds that the processes before this one trained, from the rates they reported: kept out of the checkpoint so
+ * that its bytes do not depend on the speed of the machine. */
+static double seconds_so_far(const char *text, size_t n)
+{
+    double seconds = 0;
+    int64_t before = 0;
+    for (size_t at = 0; at < n;) {
+        const char *end = memchr(text + at, '\n', n - at);
+        size_t length = end != NULL ? (size_t)(end - text) - at : n - at;
+        json_t *line = NULL;
+        int64_t tokens = before;
+        double rate = 0;
+        if (cr_json_parse(text + at, length, NULL, &line, NULL) == CR_OK && json_is_object(line) &&
+            cr_json_get_int(line, "tokens", true, 0, INT64_MAX, &tokens, NULL, NULL) == CR_OK &&
+            cr_json_get_number(line, "tok_s", true, &rate, NULL, NULL) == CR_OK && rate > 0 && tokens >= before) {
+            seconds += (double)(tokens - before) / rate;
+            before = tokens;
+        }
+        json_decref(line);
+        at += length + 1;
+    }
+    return seconds;
+}
+
+static cr_status read_earlier(struct cr_train *train, uint64_t keep_bytes, struct cr_error *err)
+{
+    uint8_t *text = NULL;
+    size_t n = 0;
+    cr_status status = cr_file_read(train->journal_path, MAX_JOURNAL_BYTES, &text, &n, err);
+    if (status == CR_E_MEMORY) {
+        return status;
+    }
+    if (status == CR_OK) {
+        n = n < keep_bytes ? n : (size_t)keep_bytes;
+        train->earlier_seconds = seconds_so_far((const char *)text, n);
+    }
+    if (n < keep_bytes) {
+        cr_host_log(train->host, CR_LOG_WARNING, "%s has %zu bytes of the %" PRIu64
+                    " that the checkpoint knows: reports before it are lost", train->journal_path, n, keep_bytes);
+    }
+    train->journal_bytes = n;
+    cr_free(text);
+    return CR_OK;
+}
+
+cr_status cr_journal_open(struct cr_train *train, uint64_t keep_bytes, struct cr_error *err)
+{
+    train->journal_bytes = 0;
+    if (keep_bytes > 0) {
+        CR_TRY(read_earlier(train, keep_bytes, err));
+    }
+    int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+    train->journal_fd = cr_sys()->open(train->journal_path, flags, 0666);
+    if (train->journal_fd < 0) {
+        return cr_fail(err, CR_E_IO, "%s: %s", train->journal_path, strerror(errno));
+    }
+    if (ftruncate(train->journal_fd, (off_t)train->journal_bytes) != 0 ||
+        lseek(train->journal_fd, 0, SEEK_END) < 0) {
+        return cr_fail(err, CR_E_IO, "%s: %s", train->journal_path, strerror(errno));
+    }
+    return CR_OK;
+}
+
+static void broken(struct cr_train *train, const char *what)
+{
+    if (!train->journal_broken) {
+        cr_host_log(train->host, CR_LOG_WARNING, "%s: cannot %s (%s): reports are no longer recorded",
+                    train->journal_path, what, strerror(errno));
+    }
+    train->journal_broken = true;
+}
+
+void cr_journal_sync(struct cr_train *train)
+{
+    if (train->journal_fd >= 0 && !train->journal_broken && cr_sys()->fsync(train->journal_fd) != 0) {
+        broken(train, "sync");
+    }
+}
+
+void cr_journal_close(struct cr_train *train)
+{
+    if (train->journal_fd >= 0) {
+        cr_sys()->close(train->journal_fd);
+        train->journal_fd = -1;
+    }
+}
+
+static void append(struct cr_train *train, const char *text, size_t n)
+{
+    for (size_t done = 0; done < n && !train->journal_broken;) {
+        ssize_t wrote = cr_sys()->write(train->journal_fd, text + done, n - done);
+        if (wrote > 0) {
+            done += (size_t)wrote;
+            train->journal_bytes += (uint64_t)wrote;
+        } else if (errno != EINTR) {
+            broken(train, "write");
+        }
+    }
+}
+
+static json_t *number_or_null(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* A figure of a clock or a machine, to a readable number of digits. */
+static json_t *rounded(double value, double unit)
+{
+    return isfinite(value) && fabs(value) < 1e15 ? json_real((double)(int64_t)(value / unit + 0.5) * unit)
+                                                 : json_null();
+}
+
+static void write_line(struct cr_train *train, const struct cr_progress *p)
+{
+    /* Two passes (forward, and gradient of the inputs) of a multiplication and an addition for every weight of the
+     * projections: an estimate from below that leaves out attention, the head, the adapter and recomputation. */
+    double gflops = 4e-9 * (double)train->linear_params * p->tok_s;
+    json_t *line = json_object();
+    json_object_set_new(line, "step", json_integer((json_int_t)p->step));
+    json_object_set_new(line, "epoch", json_real(p->epoch));
+    json_object_set_new(line, "loss", number_or_null(p->loss));
+    json_object_set_new(line, "lr", json_real(p->lr));
+    json_object_set_new(line, "grad_norm", number_or_null(p->grad_norm));
+    json_object_set_new(line, "tokens", json_integer((json_int_t)p->tokens));
+    json_object_set_new(line, "tok_s", rounded(p->tok_s, 0.001));
+    json_object_set_new(line, "gflops", rounded(gflops, 0.001));
+    json_object_set_new(line, "rss_mb", rounded(p->rss_mb, 0.1));
+    json_object_set_new(line, "eta_s", rounded(p->eta_s, 0.1));
+    char *text = json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(12));
+    if (text != NULL) {
+        size_t n = strlen(text);
+        text[n] = '\n'; /* in place of the terminator */
+        append(train, text, n + 1);
+        free(text);
+    }
+    json_decref(line);
+}
+
+void cr_train_report(struct cr_train *train, const struct cr_step_result *step, bool report)
+{
+    struct cr_train_history *h = train->history;
+    double wall = cr_clock_since(train->started_ns);
+    uint64_t done = train->step - train->first_step;
+    double mean = h->report_steps > 0 ? h->report_loss / (double)h->report_steps : (double)NAN;
+    uint64_t tokens = report ? h->tokens - h->report_tokens : step->tokens;
+    struct cr_progress p = {
+        .phase = "train",
+        .step = train->step,
+        .n_steps = train->n_steps,
+        .epoch = (double)train->step / (double)train->steps_per_epoch,
+        .loss = report ? mean : step->loss,
+        .lr = cr_schedule_lr(&train->schedule, train->step - 1),
+        .grad_norm = step->norm,
+        .tok_s = train->report_seconds > 0 ? (double)tokens / train->report_seconds : (double)NAN,
+        .eta_s = done > 0 ? wall / (double)done * (double)(train->n_steps - train->step) : (double)NAN,
+        .tokens = h->tokens,
+        .report = report,
+    };
+    if (!report) { /* the rate of this process so far: steadier than that of one step */
+        p.tok_s = (double)(h->tokens - train->first_tokens) / train->train_seconds;
+        cr_host_progress(train->host, &p);
+        return;
+    }
+    p.rss_mb = (double)cr_machine_rss() / CR_MIB;
+    if (train->journal_fd >= 0) {
+        write_line(train, &p);
+    }
+    cr_host_progress(train->host, &p);
+    h->last_report_loss = mean;
+    h->report_loss = 0;
+    h->report_steps = 0;
+    h->report_tokens = h->tokens;
+    train->report_seconds = 0;
+}

@@ -1,0 +1,160 @@
+/* Optimiser steps, and what happens between them. */
+#include "runtime/train/train.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "runtime/core/clock.h"
+
+/* Steps without a finite loss and gradient, one after the other, that end a run. */
+enum { MAX_BAD_STEPS = 3 };
+
+/* The examples of the present step: a slice of the epoch's order. */
+static const uint32_t *examples_of_step(struct cr_train *train, size_t *n)
+{
+    uint64_t epoch = train->step / train->steps_per_epoch;
+    if (epoch != train->order_epoch) {
+        cr_epoch_order(train->train_pool, train->n_train, train->options.seed, (uint32_t)epoch, train->order);
+        train->order_epoch = epoch;
+    }
+    size_t per_step = (size_t)train->options.batch_size * train->options.grad_accumulation_steps;
+    size_t begin = (size_t)(train->step % train->steps_per_epoch) * per_step;
+    *n = train->n_train - begin < per_step ? train->n_train - begin : per_step;
+    return train->order + begin;
+}
+
+/* Gradient of the mean over the targets of all examples, micro-batch by micro-batch. */
+static cr_status accumulate(struct cr_train *train, const uint32_t *examples, size_t n, struct cr_step_result *result,
+                            struct cr_error *err)
+{
+    uint64_t targets = 0;
+    for (size_t i = 0; i < n; i++) {
+        targets += train->data.examples[examples[i]].n_targets;
+    }
+    float weight = targets > 0 ? (float)(1.0 / (double)targets) : 0;
+    struct cr_engine_noise noise = {
+        .dropout = train->options.dropout, .seed = train->options.seed, .step = (uint32_t)train->step};
+    memset(train->adapter->grads, 0, train->adapter->n_params * sizeof *train->adapter->grads);
+    for (size_t done = 0; done < n;) {
+        size_t take = cr_batch_take(&train->data, examples + done, n - done);
+        cr_batch_fill(&train->batch, &train->data, examples + done, take, weight);
+        CR_TRY(cr_engine_train(train->engine, &train->batch, &noise, &result->loss, err));
+        result->tokens += train->batch.n_tokens;
+        done += take;
+    }
+    return CR_OK;
+}
+
+static cr_status diverged(const struct cr_train *train, const char *what, double value, struct cr_error *err)
+{
+    const char *last = train->last_checkpoint;
+    return cr_fail(err, CR_E_DIVERGED,
+                   "training diverged at step %" PRIu64 ": %s is %g; a smaller --lr or a --warmup helps%s%.300s%s",
+                   train->step + 1, what, value, last != NULL ? "; last finite checkpoint: " : "",
+                   last != NULL ? last : "",
+                   last != NULL ? " (credence export -a FILE -o OUT writes its adapter)" : "");
+}
+
+cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, struct cr_error *err)
+{
+    *result = (struct cr_step_result){0};
+    size_t n;
+    const uint32_t *examples = examples_of_step(train, &n);
+    CR_TRY(accumulate(train, examples, n, result, err));
+    double norm2 = cr_adamw_norm2(&train->adamw, train->adapter->grads);
+    result->norm = sqrt(norm2);
+    struct cr_train_history *h = train->history;
+    h->tokens += result->tokens;
+    result->applied = isfinite(result->loss) && isfinite(norm2);
+    if (!result->applied) {
+        h->n_skipped++;
+        h->n_bad_in_row++;
+        const char *what = isfinite(result->loss) ? "the gradient's norm" : "the loss";
+        double value = isfinite(result->loss) ? result->norm : result->loss;
+        if (h->n_bad_in_row >= MAX_BAD_STEPS) {
+            return diverged(train, what, value, err);
+        }
+        cr_host_log(train->host, CR_LOG_WARNING, "step %" PRIu64 " skipped: %s is %g", train->step + 1, what, value);
+        train->step++;
+        return CR_OK;
+    }
+    cr_adamw_step(&train->adamw, train->adapter->params, train->adapter->grads, result->norm,
+                  cr_schedule_lr(&train->schedule, train->step));
+    double weights2 = cr_adamw_norm2(&train->adamw, train->adapter->params);
+    if (!isfinite(weights2)) {
+        return diverged(train, "the norm of the weights", sqrt(weights2), err);
+    }
+    h->n_bad_in_row = 0;
+    h->report_loss += result->loss;
+    h->report_steps++;
+    train->step++;
+    return CR_OK;
+}
+
+static bool at_end(const struct cr_train *train)
+{
+    return train->step >= train->n_steps || train->history->finished != 0;
+}
+
+/* A step with its clock and its report. */
+static cr_status timed_step(struct cr_train *train, struct cr_error *err)
+{
+    struct cr_step_result result;
+    if (train->trace != NULL) {
+        cr_trace_step(train->trace, train->step);
+    }
+    uint64_t start = cr_clock_ns();
+    CR_TRY(cr_train_step(train, &result, err));
+    double seconds = cr_clock_since(start);
+    train->train_seconds += seconds;
+    train->report_seconds += seconds;
+    cr_train_report(train, &result, train->step % train->options.report_every == 0 || train->step == train->n_steps);
+    return CR_OK;
+}
+
+static cr_status stopped(struct cr_train *train, bool saved, struct cr_error *err)
+{
+    if (!saved) {
+        CR_TRY(cr_train_save(train, true, false, err));
+    }
+    return cr_fail(err, CR_E_STOPPED, "stopped at step %" PRIu64 " of %" PRIu64 "; --resume continues from %.400s",
+                   train->step, train->n_steps, train->last_checkpoint != NULL ? train->last_checkpoint : "the start");
+}
+
+/* Evaluation of the present step. A stop in its middle leaves it undone: the checkpoint says so and a resume redoes
+ * it. */
+static cr_status evaluate(struct cr_train *train, bool saved, struct cr_error *err)
+{
+    struct cr_error why = {0};
+    cr_status status = cr_train_validate(train, &why);
+    if (status == CR_E_STOPPED) {
+        return stopped(train, saved, err);
+    }
+    return status == CR_OK ? CR_OK : cr_fail(err, status, "%s", why.message);
+}
+
+cr_status cr_train_loop(struct cr_train *train, struct cr_error *err)
+{
+    bool saved = train->last_checkpoint != NULL; /* the present state is on disk */
+    for (;;) {
+        if (cr_train_eval_due(train)) {
+            CR_TRY(evaluate(train, saved, err));
+            train->history->finished |= train->step >= train->n_steps;
+            saved = false;
+        }
+        if (!saved && (at_end(train) || train->step % train->options.save_every == 0)) {
+            train->history->finished |= at_end(train);
+            CR_TRY(cr_train_save(train, false, false, err));
+            saved = train->failed_saves == 0;
+        }
+        if (at_end(train)) {
+            return CR_OK;
+        }
+        if (cr_host_stopped(train->host)) {
+            return stopped(train, saved, err);
+        }
+        CR_TRY(timed_step(train, err));
+        saved = false;
+    }
+}

@@ -1,0 +1,157 @@
+#include "runtime/train/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* The largest number of steps: far beyond any run, and exact in a double. */
+#define MAX_STEPS ((uint64_t)1 << 50)
+
+void cr_finetune_options_init(struct cr_finetune_options *options)
+{
+    *options = (struct cr_finetune_options){
+        .size = sizeof *options,
+        .method = "adamw",
+        .targets = "q_proj,v_proj",
+        .rank = 8,
+        .epochs = 1,
+        .batch_size = 8,
+        .grad_accumulation_steps = 1,
+        .lr = 2e-4,
+        .max_grad_norm = 1,
+        .save_every = 200,
+        .report_every = 10,
+        .keep_checkpoints = 2,
+    };
+}
+
+/* True for two names of one existing file or directory. */
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x;
+    struct stat y;
+    return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino;
+}
+
+static cr_status check_paths(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    if (o->model == NULL || o->data == NULL || (o->output == NULL && !o->dry_run)) {
+        return cr_fail(err, CR_E_USAGE, "%s is required",
+                       o->model == NULL ? "--model" : o->data == NULL ? "--data" : "--output");
+    }
+    const char *inputs[] = {o->model, o->data, o->valid, o->adapter};
+    const char *names[] = {"--model", "--data", "--valid", "--adapter"};
+    for (int i = 0; i < 4; i++) {
+        if (same_file(o->output, inputs[i])) {
+            return cr_fail(err, CR_E_USAGE, "--output is the same as %s", names[i]);
+        }
+        if (same_file(o->trace, inputs[i])) {
+            return cr_fail(err, CR_E_USAGE, "--trace is the same as %s", names[i]);
+        }
+    }
+    return CR_OK;
+}
+
+static cr_status in_range(const char *name, double value, double min, double below, struct cr_error *err)
+{
+    if (!(isfinite(value) && value >= min && value < below)) {
+        return cr_fail(err, CR_E_USAGE, "--%s %g, expected a number from %g to below %g", name, value, min, below);
+    }
+    return CR_OK;
+}
+
+static cr_status at_least_one(const char *name, uint64_t value, struct cr_error *err)
+{
+    return value > 0 ? CR_OK : cr_fail(err, CR_E_USAGE, "--%s 0, expected at least 1", name);
+}
+
+static cr_status check_numbers(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    if (o->rank < 1 || o->rank > 256) {
+        return cr_fail(err, CR_E_USAGE, "--rank %u, expected 1 to 256", o->rank);
+    }
+    CR_TRY(in_range("alpha", o->alpha, 0, 1e6, err));
+    CR_TRY(in_range("dropout", o->dropout, 0, 1, err));
+    CR_TRY(in_range("lr", o->lr, 0, 1e6, err));
+    if (!(o->lr > 0)) {
+        return cr_fail(err, CR_E_USAGE, "--lr 0, expected more than 0");
+    }
+    CR_TRY(in_range("weight-decay", o->weight_decay, 0, 1e6, err));
+    CR_TRY(in_range("max-grad-norm", o->max_grad_norm, 0, 1e30, err));
+    CR_TRY(in_range("warmup", o->warmup, 0, (double)MAX_STEPS, err));
+    if (o->warmup >= 1 && o->warmup != (double)(uint64_t)o->warmup) {
+        return cr_fail(err, CR_E_USAGE, "--warmup %g, expected a fraction below 1 or a whole number of steps",
+                       o->warmup);
+    }
+    if (o->steps == 0 && !(isfinite(o->epochs) && o->epochs > 0 && o->epochs < 1e9)) {
+        return cr_fail(err, CR_E_USAGE, "--epochs %g, expected more than 0 and below 1e9", o->epochs);
+    }
+    if (o->steps >= MAX_STEPS) {
+        return cr_fail(err, CR_E_USAGE, "--steps %llu, expected below 2^50", (unsigned long long)o->steps);
+    }
+    if (o->seed > UINT32_MAX) {
+        return cr_fail(err, CR_E_USAGE, "--seed %llu, expected 0 to 4294967295", (unsigned long long)o->seed);
+    }
+    if (o->max_seq_length == 1 || o->max_seq_length >= (uint32_t)1 << 31) {
+        return cr_fail(err, CR_E_USAGE, "--max-seq-length %u, expected 2 to the context of the model",
+                       o->max_seq_length);
+    }
+    CR_TRY(at_least_one("batch-size", o->batch_size, err));
+    CR_TRY(at_least_one("grad-accumulation-steps", o->grad_accumulation_steps, err));
+    CR_TRY(at_least_one("save-every", o->save_every, err));
+    CR_TRY(at_least_one("report-every", o->report_every, err));
+    return at_least_one("keep-checkpoints", o->keep_checkpoints, err);
+}
+
+static cr_status check_conflicts(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    if (o->method == NULL || strcmp(o->method, "adamw") != 0) {
+        char shown[CR_ESCAPE_BYTES];
+        const char *name = o->method != NULL ? o->method : "";
+        return cr_fail(err, CR_E_USAGE, "--method \"%s\" unknown, expected adamw",
+                       cr_escape(shown, sizeof shown, name, strlen(name)));
+    }
+    if ((unsigned)o->lr_schedule > CR_LR_CONSTANT || (unsigned)o->grad_checkpoint > CR_NO) {
+        return cr_fail(err, CR_E_USAGE, "--lr-schedule or --grad-checkpoint out of range");
+    }
+    if (o->no_valid && o->valid != NULL) {
+        return cr_fail(err, CR_E_USAGE, "--no-valid and --valid exclude each other");
+    }
+    if (o->no_valid && ((o->keep_best_set && o->keep_best) || o->patience > 0)) {
+        return cr_fail(err, CR_E_USAGE, "--no-valid leaves nothing for %s to look at",
+                       o->patience > 0 ? "--patience" : "--keep best");
+    }
+    if (o->force && o->resume) {
+        return cr_fail(err, CR_E_USAGE, "--force and --resume exclude each other");
+    }
+    return CR_OK;
+}
+
+cr_status cr_train_check_options(const struct cr_finetune_options *given, struct cr_finetune_options *out,
+                                 struct cr_error *err)
+{
+    struct cr_finetune_options o;
+    if (given == NULL || given->size == 0 || given->size > sizeof o) {
+        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected %zu or less (cr_finetune_options_init sets it)",
+                       given != NULL ? given->size : 0, sizeof o);
+    }
+    cr_finetune_options_init(&o);
+    memcpy(&o, given, given->size); /* fields that an older caller does not know keep their defaults */
+    o.size = sizeof o;
+    CR_TRY(check_paths(&o, err));
+    CR_TRY(check_numbers(&o, err));
+    CR_TRY(check_conflicts(&o, err));
+    if (o.targets == NULL) {
+        o.targets = "q_proj,v_proj";
+    }
+    if (!(o.alpha > 0)) {
+        o.alpha = 2.0 * o.rank;
+    }
+    if (!o.keep_best_set) {
+        o.keep_best = o.valid != NULL;
+    }
+    *out = o;
+    return CR_OK;
+}

@@ -1,0 +1,186 @@
+/* How long a run is and what it will take, before anything is allocated. */
+#include "runtime/train/train.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/eval/nll.h"
+#include "runtime/thread/machine.h"
+
+/* Stored activations above this prediction make recomputing the default: fixed, so that the choice is a function of
+ * the settings and never of what else the machine is doing. */
+#define RECOMPUTE_ABOVE ((uint64_t)2 << 30)
+
+/* Libraries, thread stacks and allocator slack that no term names; generous for a few dozen threads. */
+#define OVERHEAD_BYTES ((uint64_t)6 << 20)
+#define OVERHEAD_PER_WORKER ((uint64_t)128 << 10)
+
+static uint64_t divide_up(uint64_t a, uint64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
+cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err)
+{
+    const struct cr_finetune_options *o = &train->options;
+    train->steps_per_epoch = divide_up(train->n_train, (uint64_t)o->batch_size * o->grad_accumulation_steps);
+    if (o->steps > 0) {
+        train->n_steps = o->steps;
+    } else {
+        double steps = o->epochs * (double)train->steps_per_epoch;
+        train->n_steps = (uint64_t)steps;
+        train->n_steps += (double)train->n_steps < steps;
+    }
+    if (train->n_steps / train->steps_per_epoch >= UINT32_MAX) {
+        return cr_fail(err, CR_E_USAGE, "%" PRIu64 " steps of %" PRIu64 " an epoch: more than 2^32 epochs",
+                       train->n_steps, train->steps_per_epoch);
+    }
+    train->schedule = (struct cr_schedule){.kind = o->lr_schedule,
+                                           .lr = o->lr,
+                                           .n_steps = train->n_steps,
+                                           .n_warmup = cr_schedule_warmup(o->warmup, train->n_steps)};
+    if (train->n_valid > 0) {
+        uint64_t every = o->eval_every > 0 ? o->eval_every : train->steps_per_epoch;
+        train->max_evals = (size_t)(train->n_steps / every + 1);
+    }
+    return CR_OK;
+}
+
+void cr_train_engine_options(const struct cr_train *train, const struct cr_lora *lora, size_t max_seq, bool recompute,
+                             struct cr_engine_options *out)
+{
+    size_t rounded = (max_seq + 15) / 16 * 16;
+    *out = (struct cr_engine_options){
+        .model = train->model,
+        .lora = lora,
+        .parallel = train->parallel,
+        .tier = train->tier,
+        .max_tokens = rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS,
+        .max_seq = max_seq,
+        .label_ids = train->data.classification ? train->data.label_ids : NULL,
+        .n_labels = train->data.classification ? train->n_labels : 0,
+        .train = true,
+        .recompute = recompute,
+    };
+}
+
+/* The shapes of an adapter that does not exist yet, and the floats it will hold. Returns owned slots or NULL. */
+static struct cr_lora *shapes(const struct cr_train *train, uint64_t *n_params)
+{
+    uint32_t n_layers = train->model->config.n_layers;
+    struct cr_lora *slots = cr_zalloc((size_t)n_layers * CR_N_PROJ, sizeof *slots);
+    *n_params = 0;
+    for (uint32_t layer = 0; slots != NULL && layer < n_layers; layer++) {
+        for (uint32_t proj = 0; proj < CR_N_PROJ; proj++) {
+            const struct cr_qmat *w = &train->model->layers[layer].proj[proj];
+            if ((train->targets >> proj & 1) == 0) {
+                continue;
+            }
+            struct cr_lora *slot = &slots[layer * CR_N_PROJ + proj];
+            *slot = (struct cr_lora){.rank = train->options.rank,
+                                     .n_in = (uint32_t)w->n_cols,
+                                     .n_out = (uint32_t)w->n_rows,
+                                     .tensor_id = layer * CR_N_PROJ + proj,
+                                     .scale = 1};
+            *n_params += divide_up((uint64_t)slot->rank * slot->n_in, 16) * 16;
+            *n_params += divide_up((uint64_t)slot->rank * slot->n_out, 16) * 16;
+        }
+    }
+    return slots;
+}
+
+static void predict(const struct cr_train *train, const struct cr_lora *lora, uint64_t n_params, size_t max_seq,
+                    bool recompute, struct cr_train_memory *out)
+{
+    struct cr_engine_options engine;
+    cr_train_engine_options(train, lora, max_seq, recompute, &engine);
+    struct cr_train_memory m = {0};
+    uint64_t file = cr_machine_rss_file();
+    m.model = cr_gguf_file_bytes(train->model->gguf);
+    m.held = cr_machine_rss_anon() + (file > m.model ? file - m.model : 0);
+    m.engine = cr_engine_bytes(&engine);
+    m.adapter = train->adapter != NULL ? 0 : 2 * n_params * sizeof(float); /* one that was read is held already */
+    m.optimiser = cr_adamw_bytes((size_t)n_params);
+    m.best = train->options.keep_best ? n_params * sizeof(float) : 0;
+    m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + train->n_train * sizeof(uint32_t) +
+              cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
+              train->max_evals * sizeof(struct cr_train_eval);
+    m.overhead = OVERHEAD_BYTES + (uint64_t)train->parallel->n_workers * OVERHEAD_PER_WORKER;
+    m.total = m.held + m.model + m.engine + m.adapter + m.optimiser + m.best + m.batch + m.overhead;
+    uint64_t peak = cr_machine_peak_rss();
+    m.total = m.total > peak ? m.total : peak;
+    *out = m;
+}
+
+/* The part of the prediction that settings and data alone decide. */
+static uint64_t by_settings(const struct cr_train_memory *m)
+{
+    return m->model + m->engine + m->adapter + m->optimiser + m->best + m->batch;
+}
+
+/* Says what would fit into the budget: recomputing, then shorter sequences. */
+static void suggest(const struct cr_train *train, const struct cr_lora *lora, uint64_t n_params, size_t longest,
+                    uint64_t budget, char *text, size_t n)
+{
+    struct cr_train_memory m;
+    predict(train, lora, n_params, longest, true, &m);
+    if (m.total <= budget && !train->recompute) {
+        snprintf(text, n, "--grad-checkpoint yes needs %.0f MiB", (double)m.total / CR_MIB);
+        return;
+    }
+    for (size_t length = longest / 32 * 16; length >= 16; length = length / 32 * 16) {
+        predict(train, lora, n_params, length, true, &m);
+        if (m.total <= budget) {
+            snprintf(text, n, "--grad-checkpoint yes --max-seq-length %zu needs %.0f MiB", length,
+                     (double)m.total / CR_MIB);
+            return;
+        }
+    }
+    snprintf(text, n, "no sequence length fits; the smallest needs %.0f MiB", (double)m.total / CR_MIB);
+}
+
+cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
+{
+    uint64_t n_params;
+    struct cr_lora *made = NULL;
+    const struct cr_lora *lora;
+    if (train->adapter != NULL) {
+        n_params = train->adapter->n_params;
+        lora = train->adapter->slots;
+    } else {
+        made = shapes(train, &n_params);
+        lora = made;
+    }
+    if (lora == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the shapes of an adapter");
+    }
+    size_t longest = train->data.max_ids > train->valid_file.max_ids ? train->data.max_ids : train->valid_file.max_ids;
+    struct cr_train_memory *m = &train->memory;
+    predict(train, lora, n_params, longest, false, m);
+    enum cr_tristate choice = train->options.grad_checkpoint;
+    train->recompute = choice == CR_YES || (choice == CR_AUTO && by_settings(m) > RECOMPUTE_ABOVE);
+    if (train->recompute) {
+        predict(train, lora, n_params, longest, true, m);
+    }
+    cr_host_log(train->host, CR_LOG_INFO,
+                "memory: %.0f MiB predicted: model %.0f, passes %.0f, adapter %.1f, optimiser %.1f, best %.1f, "
+                "program, tokenizer and data %.0f",
+                (double)m->total / CR_MIB, (double)m->model / CR_MIB, (double)m->engine / CR_MIB,
+                (double)m->adapter / CR_MIB, (double)m->optimiser / CR_MIB, (double)m->best / CR_MIB,
+                (double)(m->held + m->batch + m->overhead) / CR_MIB);
+    uint64_t budget = train->host->memory_bytes > 0 ? train->host->memory_bytes : cr_machine_memory_budget();
+    cr_status status = CR_OK;
+    if (m->total > budget) {
+        char advice[128];
+        suggest(train, lora, n_params, longest, budget, advice, sizeof advice);
+        status = cr_fail(err, CR_E_MEMORY,
+                         "memory: %.0f MiB predicted (model %.0f, passes %.0f, adapter and optimiser %.0f, program, "
+                         "tokenizer and data %.0f), %.0f MiB allowed: %s",
+                         (double)m->total / CR_MIB, (double)m->model / CR_MIB, (double)m->engine / CR_MIB,
+                         (double)(m->adapter + m->optimiser + m->best) / CR_MIB,
+                         (double)(m->held + m->batch + m->overhead) / CR_MIB, (double)budget / CR_MIB, advice);
+    }
+    cr_free(made);
+    return status;
+}

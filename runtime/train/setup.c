@@ -1,0 +1,93 @@
+/* Everything a run allocates, in one place, and its release. */
+#include "runtime/train/train.h"
+
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/eval/nll.h"
+#include "runtime/io/file.h"
+
+static cr_status no_memory(const char *what, struct cr_error *err)
+{
+    return cr_fail(err, CR_E_MEMORY, "no memory for %s", what);
+}
+
+static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
+{
+    const struct cr_finetune_options *o = &train->options;
+    if (train->adapter == NULL) {
+        CR_TRY(cr_adapter_create(train->model, o->rank, o->alpha, o->dropout, train->targets, o->seed, true,
+                                 &train->adapter, err));
+    }
+    train->adapter->dropout = o->dropout;
+    CR_TRY(cr_adamw_init(&train->adamw, train->adapter->n_params, train->tier, train->parallel, err));
+    train->adamw.weight_decay = o->weight_decay;
+    train->adamw.max_norm = o->max_grad_norm;
+    if (o->keep_best) {
+        train->best = cr_zalloc(train->adapter->n_params, sizeof *train->best);
+        if (train->best == NULL) {
+            return no_memory("the best parameters", err);
+        }
+    }
+    return CR_OK;
+}
+
+static cr_status make_engine(struct cr_train *train, struct cr_error *err)
+{
+    size_t longest = train->data.max_ids > train->valid_file.max_ids ? train->data.max_ids : train->valid_file.max_ids;
+    struct cr_engine_options options;
+    cr_train_engine_options(train, train->adapter->slots, longest, train->recompute, &options);
+    CR_TRY(cr_batch_init(&train->batch, options.max_tokens, err));
+    CR_TRY(cr_engine_create(&options, &train->engine, err));
+    size_t floats = cr_nll_scratch_floats(train->batch.max_rows, options.n_labels);
+    train->scratch = cr_alloc(floats, sizeof *train->scratch);
+    return train->scratch != NULL ? CR_OK : no_memory("validation", err);
+}
+
+cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
+{
+    CR_TRY(make_adapter(train, err));
+    CR_TRY(make_engine(train, err));
+    train->order = cr_alloc(train->n_train, sizeof *train->order);
+    train->order_epoch = UINT64_MAX;
+    train->history =
+        cr_zalloc(1, sizeof *train->history + train->max_evals * sizeof(struct cr_train_eval));
+    if (train->order == NULL || train->history == NULL) {
+        return no_memory("the order of the examples", err);
+    }
+    train->history->layout = sizeof *train->history;
+    train->history->best_nll = (double)NAN;
+    train->history->last_report_loss = (double)NAN;
+    if (train->options.trace != NULL) {
+        CR_TRY(cr_trace_create(train->engine, &train->trace, err));
+    }
+    return CR_OK;
+}
+
+void cr_train_free(struct cr_train *train)
+{
+    cr_trace_destroy(train->trace, train->engine);
+    cr_journal_close(train);
+    cr_engine_destroy(train->engine);
+    cr_batch_deinit(&train->batch);
+    cr_adamw_deinit(&train->adamw);
+    cr_adapter_destroy(train->adapter);
+    cr_free(train->best);
+    cr_free(train->scratch);
+    cr_free(train->order);
+    cr_free(train->history);
+    cr_free(train->train_pool);
+    cr_free(train->valid_pool);
+    cr_dataset_close(&train->data);
+    cr_dataset_close(&train->valid_file);
+    cr_tokenizer_close(train->tokenizer);
+    cr_model_close(train->model);
+    cr_free(train->settings);
+    cr_free(train->digests);
+    cr_free(train->checkpoint_dir);
+    cr_free(train->journal_path);
+    cr_free(train->last_checkpoint);
+    cr_dir_unlock(train->lock_fd);
+}

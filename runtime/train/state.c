@@ -1,0 +1,168 @@
+/* What a checkpoint of a run holds, and putting it back. */
+#include "runtime/train/train.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+
+/* Checkpoints that may fail one after the other before the run ends. */
+enum { MAX_FAILED_SAVES = 3 };
+
+static uint64_t examples_a_step(const struct cr_train *train)
+{
+    return (uint64_t)train->options.batch_size * train->options.grad_accumulation_steps;
+}
+
+static size_t history_bytes(const struct cr_train_history *history)
+{
+    return sizeof *history + (size_t)history->n_evals * sizeof history->evals[0];
+}
+
+static cr_status write_file(struct cr_train *train, const char *path, struct cr_error *err)
+{
+    if (cr_gguf_changed(train->model->gguf)) {
+        return cr_fail(err, CR_E_IO, "%s: the model file changed while in use", train->model->path);
+    }
+    cr_journal_sync(train);
+    size_t param_bytes = train->adapter->n_params * sizeof(float);
+    uint64_t rng[2] = {train->options.seed, train->step};
+    uint64_t position[2] = {train->step / train->steps_per_epoch,
+                            train->step % train->steps_per_epoch * examples_a_step(train)};
+    const struct cr_checkpoint_section sections[] = {
+        {CR_CKPT_SETTINGS, train->settings, strlen(train->settings)},
+        {CR_CKPT_WEIGHTS, train->adapter->params, param_bytes},
+        {CR_CKPT_OPTIMISER, train->adamw.state, cr_adamw_state_bytes(&train->adamw)},
+        {CR_CKPT_RNG, rng, sizeof rng},
+        {CR_CKPT_POSITION, position, sizeof position},
+        {CR_CKPT_HISTORY, train->history, history_bytes(train->history)},
+        {CR_CKPT_DIGESTS, train->digests, strlen(train->digests)},
+        {CR_CKPT_JOURNAL, &train->journal_bytes, sizeof train->journal_bytes},
+        {CR_CKPT_BEST, train->best, param_bytes},
+    };
+    size_t n = sizeof sections / sizeof sections[0];
+    return cr_checkpoint_write(path, train->run_id, train->step, sections, train->has_best ? n : n - 1, err);
+}
+
+cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr_error *err)
+{
+    char *path = cr_checkpoint_path(train->checkpoint_dir, train->step);
+    if (path == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    struct cr_error why = {0};
+    cr_status status = write_file(train, path, &why);
+    if (status == CR_OK) {
+        train->failed_saves = 0;
+        cr_free(train->last_checkpoint);
+        train->last_checkpoint = path;
+        cr_checkpoint_retain(train->checkpoint_dir, train->run_id, train->step, train->options.keep_checkpoints,
+                             fresh);
+        return CR_OK;
+    }
+    cr_free(path);
+    train->failed_saves++;
+    bool changed = cr_gguf_changed(train->model->gguf);
+    if (must || changed || train->failed_saves >= MAX_FAILED_SAVES) {
+        return cr_fail(err, status, "%.480s%s%.200s", why.message,
+                       train->last_checkpoint != NULL ? "; last checkpoint: " : "",
+                       train->last_checkpoint != NULL ? train->last_checkpoint : "");
+    }
+    cr_host_log(train->host, CR_LOG_WARNING, "checkpoint at step %" PRIu64 " failed: %s", train->step, why.message);
+    return CR_OK;
+}
+
+static cr_status get(const struct cr_checkpoint *checkpoint, uint32_t kind, size_t bytes, void *out, const char *path,
+                     struct cr_error *err)
+{
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, kind);
+    if (section == NULL || section->bytes != bytes) {
+        return cr_fail(err, CR_E_INPUT, "%s: section %u has %zu bytes, expected %zu", path, kind,
+                       section != NULL ? section->bytes : 0, bytes);
+    }
+    memcpy(out, section->data, bytes);
+    return CR_OK;
+}
+
+static cr_status get_params(const struct cr_train *train, const struct cr_checkpoint *checkpoint, uint32_t kind,
+                            float *out, const char *path, struct cr_error *err)
+{
+    size_t n = train->adapter->n_params;
+    CR_TRY(get(checkpoint, kind, n * sizeof *out, out, path, err));
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(out[i])) {
+            return cr_fail(err, CR_E_INPUT, "%s: section %u: parameter %zu is %g, expected a finite number", path,
+                           kind, i, (double)out[i]);
+        }
+    }
+    return CR_OK;
+}
+
+static cr_status get_history(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
+                             struct cr_error *err)
+{
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_HISTORY);
+    struct cr_train_history head;
+    if (section == NULL || section->bytes < sizeof head) {
+        return cr_fail(err, CR_E_INPUT, "%s: history missing or cut", path);
+    }
+    memcpy(&head, section->data, sizeof head);
+    size_t room = (section->bytes - sizeof head) / sizeof head.evals[0];
+    if (head.layout != sizeof head || head.n_evals != room || section->bytes != history_bytes(&head)) {
+        return cr_fail(err, CR_E_INPUT, "%s: history of %zu bytes with %" PRIu64 " evaluations, layout %" PRIu64
+                       ", expected layout %zu", path, section->bytes, head.n_evals, head.layout, sizeof head);
+    }
+    if (room > train->max_evals) { /* other settings were allowed */
+        struct cr_train_history *larger = cr_alloc(1, section->bytes + train->max_evals * sizeof head.evals[0]);
+        if (larger == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for %zu evaluations", room);
+        }
+        cr_free(train->history);
+        train->history = larger;
+        train->max_evals += room;
+    }
+    memcpy(train->history, section->data, section->bytes);
+    return CR_OK;
+}
+
+cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
+                           struct cr_error *err)
+{
+    uint64_t rng[2];
+    uint64_t position[2];
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_OPTIMISER);
+    CR_TRY(get_params(train, checkpoint, CR_CKPT_WEIGHTS, train->adapter->params, path, err));
+    if (section == NULL) {
+        return cr_fail(err, CR_E_INPUT, "%s: optimiser state missing", path);
+    }
+    struct cr_error why = {0};
+    cr_status status = cr_adamw_restore(&train->adamw, section->data, section->bytes, &why);
+    if (status != CR_OK) {
+        return cr_fail(err, status, "%s: %.500s", path, why.message);
+    }
+    CR_TRY(get_history(train, checkpoint, path, err));
+    CR_TRY(get(checkpoint, CR_CKPT_RNG, sizeof rng, rng, path, err));
+    CR_TRY(get(checkpoint, CR_CKPT_POSITION, sizeof position, position, path, err));
+    CR_TRY(get(checkpoint, CR_CKPT_JOURNAL, sizeof train->journal_bytes, &train->journal_bytes, path, err));
+    train->step = checkpoint->step;
+    if (rng[1] != train->step) {
+        return cr_fail(err, CR_E_INPUT, "%s: random numbers stand at step %" PRIu64 ", the file at step %" PRIu64,
+                       path, rng[1], train->step);
+    }
+    /* The place in the data is a function of the step; another one means other settings, which were allowed. */
+    if (position[0] != train->step / train->steps_per_epoch ||
+        position[1] != train->step % train->steps_per_epoch * examples_a_step(train)) {
+        if (!train->options.allow_inexact) {
+            return cr_fail(err, CR_E_INPUT, "%s: data position epoch %" PRIu64 " example %" PRIu64
+                           " does not belong to step %" PRIu64, path, position[0], position[1], train->step);
+        }
+    }
+    train->has_best = false;
+    if (train->best != NULL && cr_checkpoint_find(checkpoint, CR_CKPT_BEST) != NULL) {
+        CR_TRY(get_params(train, checkpoint, CR_CKPT_BEST, train->best, path, err));
+        train->has_best = true;
+    }
+    return CR_OK;
+}

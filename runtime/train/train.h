@@ -1,0 +1,166 @@
+/* train: the parts of a fine-tuning run and the functions its files share. Private to runtime/train.
+ *
+ * Order of a run (finetune.c): options checked, model and data read, memory predicted, everything allocated, output
+ * taken, then either step 0 is committed or a checkpoint restored; loop.c does the steps; outputs are written.
+ * After setup a step allocates nothing.
+ */
+#ifndef CR_TRAIN_TRAIN_H
+#define CR_TRAIN_TRAIN_H
+
+#include <jansson.h>
+
+#include "runtime/adapter/adapter.h"
+#include "runtime/core/host.h"
+#include "runtime/data/batch.h"
+#include "runtime/data/dataset.h"
+#include "runtime/model/engine.h"
+#include "runtime/model/model.h"
+#include "runtime/optim/adamw.h"
+#include "runtime/optim/schedule.h"
+#include "runtime/tokenizer/tokenizer.h"
+#include "runtime/train/checkpoint.h"
+
+#define CR_MIB (1024.0 * 1024.0)
+
+/* Running numbers of a run. A checkpoint stores this struct and the evaluations behind it as they lie. */
+struct cr_train_eval {
+    uint64_t step;
+    double nll;
+};
+
+struct cr_train_history {
+    uint64_t layout;         /* sizeof this struct */
+    uint64_t tokens;         /* non-padding tokens that entered training passes */
+    uint64_t n_skipped;      /* steps without an update because loss or gradient was not finite */
+    uint64_t n_bad_in_row;   /* of those, the latest without a good one between */
+    uint64_t finished;       /* 1: no further step */
+    uint64_t best_step, last_eval_step, n_without_better, n_evals;
+    uint64_t report_steps;   /* finite steps since the last report */
+    uint64_t report_tokens;  /* value of `tokens` at the last report */
+    double report_loss;      /* sum of their losses */
+    double last_report_loss; /* what the last report said; NaN before the first */
+    double best_nll;         /* NaN before the first evaluation */
+    struct cr_train_eval evals[];
+};
+
+/* Why the predicted peak is what it is, bytes. */
+struct cr_train_memory {
+    uint64_t held;      /* program, tokenizer and data as they are now */
+    uint64_t model;     /* the mapped file */
+    uint64_t engine, adapter, optimiser, best, batch, overhead;
+    uint64_t total;
+};
+
+struct cr_trace;
+
+struct cr_train {
+    struct cr_finetune_options options; /* checked, defaults resolved; strings borrowed from the caller */
+    const struct cr_host *host;
+    enum cr_tier tier;
+    struct cr_parallel pool;
+    const struct cr_parallel *parallel;
+
+    struct cr_model *model;
+    struct cr_tokenizer *tokenizer;
+    struct cr_dataset data, valid_file;
+    const struct cr_dataset *valid;     /* set that valid_pool indexes */
+    uint32_t *train_pool, *valid_pool;  /* owned */
+    size_t n_train, n_valid;
+    uint32_t n_labels;
+
+    uint32_t targets;
+    struct cr_adapter *adapter;
+    struct cr_adamw adamw;
+    struct cr_token_batch batch;
+    struct cr_engine *engine;
+    float *best;         /* owned: parameters of the best evaluation; NULL unless the best is kept */
+    bool has_best;
+    float *scratch;      /* owned: for cr_nll_mean */
+    uint32_t *order;     /* owned: [n_train] examples of epoch order_epoch */
+    uint64_t order_epoch;
+
+    bool recompute;
+    uint64_t step, n_steps, steps_per_epoch;
+    struct cr_schedule schedule;
+    struct cr_train_history *history; /* owned */
+    size_t max_evals;
+    struct cr_train_memory memory;
+    uint64_t linear_params;           /* of the projections of all layers, for the estimate of operations */
+
+    char *settings, *digests;         /* owned: canonical JSON texts */
+    uint64_t run_id;
+
+    char *checkpoint_dir, *journal_path, *last_checkpoint; /* owned */
+    int lock_fd, journal_fd;          /* -1 = none */
+    uint64_t journal_bytes;
+    uint32_t failed_saves;            /* in a row */
+    bool journal_broken;
+
+    double train_seconds, report_seconds; /* of this process, without evaluation and saving */
+    double earlier_seconds;           /* of the processes before a resume */
+    uint64_t first_step;              /* where this process began */
+    uint64_t first_tokens;
+    uint64_t started_ns;
+    struct cr_trace *trace;           /* owned or NULL */
+};
+
+/* options.c: ranges and conflicts; resolves defaults that need no file. Errors: CR_E_USAGE. */
+cr_status cr_train_check_options(const struct cr_finetune_options *given, struct cr_finetune_options *out,
+                                 struct cr_error *err);
+
+/* settings.c: the texts that identify a run, and their comparison with recorded ones (CR_E_BUSY lists differences). */
+cr_status cr_train_make_settings(struct cr_train *train, struct cr_error *err);
+cr_status cr_train_make_digests(struct cr_train *train, struct cr_error *err);
+cr_status cr_train_compare(const struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
+                           struct cr_error *err);
+
+/* load.c: model, tokenizer, data, split. */
+cr_status cr_train_load(struct cr_train *train, struct cr_error *err);
+
+/* plan.c: number of steps; memory prediction against the budget; then everything is allocated. */
+cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err);
+cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err);
+void cr_train_engine_options(const struct cr_train *train, const struct cr_lora *lora, size_t max_seq, bool recompute,
+                             struct cr_engine_options *out);
+
+/* setup.c */
+cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err);
+void cr_train_free(struct cr_train *train);
+
+/* state.c: saving and restoring. cr_train_save counts failures: CR_E_IO only for the third in a row or `must`. */
+cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr_error *err);
+cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
+                           struct cr_error *err);
+
+/* loop.c */
+struct cr_step_result {
+    double loss, norm;
+    uint64_t tokens;
+    bool applied;
+};
+cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, struct cr_error *err);
+cr_status cr_train_loop(struct cr_train *train, struct cr_error *err);
+
+/* validate.c: one evaluation at the present step; keeps the best parameters, decides on early stopping. */
+bool cr_train_eval_due(const struct cr_train *train);
+cr_status cr_train_validate(struct cr_train *train, struct cr_error *err);
+
+/* journal.c: train.jsonl. Losing it is a warning, never an end. */
+cr_status cr_journal_open(struct cr_train *train, uint64_t keep_bytes, struct cr_error *err);
+void cr_journal_sync(struct cr_train *train);
+void cr_journal_close(struct cr_train *train);
+void cr_train_report(struct cr_train *train, const struct cr_step_result *step, bool report);
+
+/* summary.c: adapter files, then summary.json as the last file of a run. */
+cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err);
+bool cr_train_outputs_present(const struct cr_train *train);
+void cr_train_fill_result(const struct cr_train *train, struct cr_finetune_result *result);
+
+/* trace.c: Chrome trace events of the engine's operations. */
+cr_status cr_trace_create(struct cr_engine *engine, struct cr_trace **out, struct cr_error *err);
+void cr_trace_step(struct cr_trace *trace, uint64_t step);
+cr_status cr_trace_write(const struct cr_trace *trace, const char *path, const struct cr_host *host,
+                         struct cr_error *err);
+void cr_trace_destroy(struct cr_trace *trace, struct cr_engine *engine);
+
+#endif
