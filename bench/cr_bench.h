@@ -57,7 +57,7 @@ void cr_bench_qgemm(const enum cr_tier *tiers, size_t n_tiers);
 double cr_bench_peak(enum cr_bench_unit unit);
 /* Bytes a second of y = a * y + x over arrays far larger than the caches; 0 when out of memory. */
 double cr_bench_stream(void);
-/* Seconds of a monotonic clock. */
+/* Seconds of processor time of this thread: entries run on one thread, and neighbours' time is not theirs. */
 double cr_bench_now(void);
 
 /* oneDNN: C[m][n] = A[m][k] B[k][n] on one thread, weights packed beforehand. NULL when built without it or when the

@@ -1,11 +1,11 @@
 /* drive: the loop around the micro-tile, shared by the vector tiers. Included by a tier file after it has defined
  *
- *   ELEMENT_BYTES                                  of a panel weight: 4 (f32) or 2 (bf16)
- *   tile_run(const struct tile *, nb, dx)          one strip of 8 outputs for nb token blocks over t->n_steps lines
- *   pack_fwd(w, out, n_out, panel, strip_bytes, rows)   panel of the rows [out, out + n_out), missing rows of the last
- *   pack_dx(w, out, n_out, panel, strip_bytes, rows)    strip zero; of the columns, a multiple of 32
- *
- * and struct tile by including this file's first half (CR_QGEMM_TILE_ONLY is not needed: the struct comes first).
+ *   ELEMENT_BYTES    of a panel weight: 4 (f32) or 2 (bf16)
+ *   SLAB_STEPS       lines of three token blocks that stay in the cache while the strips of a panel pass; multiple of 16
+ *   tile_run(t, nb, dx)                                  one strip of 8 outputs, nb token blocks, t->n_steps lines
+ *   pack_fwd(w, out, n_out, panel, strip_bytes, rows)    panel of the rows [out, out + n_out); the missing rows of the
+ *                                                        last strip are zero
+ *   pack_dx(w, out, n_out, panel, strip_bytes, rows)     panel of the columns [out, out + n_out), a multiple of 32
  */
 #ifndef CR_QGEMM_DRIVE_H
 #define CR_QGEMM_DRIVE_H
@@ -35,11 +35,11 @@ static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *pla
                   size_t n_out, size_t block, int nb, bool dx)
 {
     struct tile t = {.bias = NULL, .accumulate = a->accumulate != 0, .rank = a->p != NULL ? a->rank : 0};
-    for (size_t at = 0; at < plan->n_steps; at += CR_QGEMM_SLAB_STEPS) {
+    for (size_t at = 0; at < plan->n_steps; at += SLAB_STEPS) {
         size_t left = plan->n_steps - at;
-        t.n_steps = left < CR_QGEMM_SLAB_STEPS ? left : CR_QGEMM_SLAB_STEPS;
+        t.n_steps = left < SLAB_STEPS ? left : SLAB_STEPS;
         t.first = at == 0;
-        t.last = left <= CR_QGEMM_SLAB_STEPS;
+        t.last = left <= SLAB_STEPS;
         for (int j = 0; j < nb; j++) {
             t.x[j] = (const char *)a->x + (block + (size_t)j) * a->x_stride + at * 64;
         }

@@ -23,8 +23,7 @@ enum {
     CR_QGEMM_GROUP = 3,         /* token blocks of a micro-tile */
     CR_QGEMM_ROWS = 256,        /* values of one trip through `rows`, a multiple of every block's size or a divisor */
     CR_QGEMM_PANEL_BYTES = 256 * 1024,
-    CR_QGEMM_BLOCK_MAX = 256,
-    CR_QGEMM_SLAB_STEPS = 1024  /* 3 * 64 KiB of tokens */
+    CR_QGEMM_BLOCK_MAX = 256
 };
 
 struct cr_qgemm_plan {

@@ -7,6 +7,15 @@ void cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
 {
     *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_ref, cr_qgemm_dx_ref, CR_QGEMM_STEP, CR_X_F32, CR_TIER_SCALAR};
 #if CR_HAVE_X86
+    if (tier >= CR_TIER_NEON) {
+        return;
+    }
+    if (tier >= CR_TIER_AVX2) {
+        *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx2, cr_qgemm_dx_avx2, CR_QGEMM_STEP, CR_X_F32, CR_TIER_AVX2};
+    }
+    if (tier >= CR_TIER_AVX512) {
+        *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx512, cr_qgemm_dx_avx512, CR_QGEMM_STEP, CR_X_F32, CR_TIER_AVX512};
+    }
     if (tier == CR_TIER_AVX512_BF16) { /* amx implies avx512 only */
         *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx512_bf16, cr_qgemm_dx_avx512_bf16, CR_QGEMM_STEP, CR_X_BF16,
                                      CR_TIER_AVX512_BF16};
