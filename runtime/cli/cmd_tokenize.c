@@ -76,5 +76,10 @@ cr_status cr_cli_run_tokenize(const struct cr_cli_args *args, struct cr_cli_host
     };
     status = cr_tokenize_text(&options, &host->host, text, n_bytes, cr_cli_emit, NULL, err);
     free(text);
+    if (status == CR_E_INPUT && strncmp(err->message, "line ", 5) == 0) { /* the library does not know the name */
+        struct cr_error inner = *err;
+        bool named = path != NULL && strcmp(path, "-") != 0;
+        cr_cli_fail(err, status, "%s: %.600s", named ? cr_cli_quote(path) : "standard input", inner.message);
+    }
     return status;
 }

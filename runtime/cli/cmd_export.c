@@ -1,0 +1,19 @@
+#include "runtime/cli/commands.h"
+#include "runtime/cli/output.h"
+
+cr_status cr_cli_run_export(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err)
+{
+    struct cr_export_options options = {
+        .size = sizeof options,
+        .model = cr_cli_text(args, CR_CLI_MODEL),
+        .adapter = cr_cli_text(args, CR_CLI_ADAPTER),
+        .format = cr_cli_given(args, CR_CLI_FORMAT) ? cr_cli_text(args, CR_CLI_FORMAT) : "peft",
+        .output = cr_cli_text(args, CR_CLI_OUTPUT),
+        .force = cr_cli_given(args, CR_CLI_FORCE),
+    };
+    cr_status status = cr_export(&options, &host->host, err);
+    if (status == CR_OK && !host->quiet) {
+        cr_cli_print("%s: %s\n", options.format, options.output);
+    }
+    return status;
+}

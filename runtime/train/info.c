@@ -1,0 +1,221 @@
+/* What a file or directory of this program, or one it might use, holds; and whether it can be used. */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "credence/credence.h"
+#include "runtime/adapter/files.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
+#include "runtime/core/error.h"
+#include "runtime/io/gguf.h"
+#include "runtime/io/hash.h"
+#include "runtime/model/describe.h"
+#include "runtime/model/model.h"
+#include "runtime/tokenizer/chat.h"
+#include "runtime/tokenizer/tokenizer.h"
+#include "runtime/train/checkpoint.h"
+
+static void put_verdict(struct cr_buf *text, const char *what, cr_status status, const struct cr_error *reason)
+{
+    cr_buf_printf(text, "%-10s %s%s\n", what, status == CR_OK ? "supported" : "not supported: ",
+                  status == CR_OK ? "" : reason->message);
+}
+
+static void put_tokenizer(struct cr_buf *text, const struct cr_gguf *gguf)
+{
+    struct cr_tokenizer *tok = NULL;
+    struct cr_error reason;
+    size_t n;
+    cr_status status = cr_tokenizer_open(gguf, &tok, &reason);
+    put_verdict(text, "tokenizer", status, &reason);
+    if (status != CR_OK) {
+        return;
+    }
+    const char *template_text = cr_tokenizer_chat_template(tok, &n);
+    cr_buf_printf(text, "           %s %s, %zu tokens, %u bytes without a token\n", cr_tokenizer_model(tok),
+                  cr_tokenizer_pre(tok), cr_tokenizer_n_vocab(tok), cr_tokenizer_n_missing_bytes(tok));
+    enum cr_chat_kind kind = template_text == NULL ? CR_CHAT_NONE : cr_chat_detect(template_text, n);
+    cr_buf_printf(text, "chat       %s\n", template_text == NULL   ? "no template"
+                                           : kind == CR_CHAT_NONE ? "a template of unknown kind"
+                                                                  : cr_chat_name(kind));
+    cr_tokenizer_close(tok);
+}
+
+/* The base hash needs every byte of the weights; so do the checks of values. Takes gguf. */
+static void put_model(struct cr_buf *text, struct cr_gguf *gguf, const char *path)
+{
+    struct cr_model *model = NULL;
+    struct cr_error reason;
+    char hex[17];
+    put_tokenizer(text, gguf);
+    cr_status status = cr_model_from_gguf(gguf, path, true, &model, &reason);
+    put_verdict(text, "model", status, &reason);
+    if (status == CR_OK) {
+        const struct cr_model_config *c = &model->config;
+        cr_buf_printf(text,
+                      "           %s, %" PRIu32 " layers, width %" PRIu32 ", ffn %" PRIu32 ", %" PRIu32
+                      " heads of %" PRIu32 " (%" PRIu32 " for keys), context %" PRIu32 ", vocabulary %" PRIu32 "%s\n",
+                      c->architecture, c->n_layers, c->n_embd, c->n_ff, c->n_heads, c->head_dim, c->n_kv, c->n_ctx,
+                      c->n_vocab, c->tied ? ", tied head" : "");
+        cr_buf_printf(text, "base hash  %s\n", cr_hex_64(hex, model->base_hash));
+        cr_model_close(model);
+    } else {
+        cr_gguf_close(gguf);
+    }
+}
+
+static void put_adapter(struct cr_buf *text, const char *path)
+{
+    struct cr_adapter *adapter = NULL;
+    struct cr_error reason;
+    char hex[17];
+    struct cr_adapter_base base = {0};
+    cr_status status = cr_adapter_read(path, NULL, false, &adapter, &base, &reason);
+    put_verdict(text, "adapter", status, &reason);
+    if (status != CR_OK) {
+        return;
+    }
+    cr_buf_printf(text, "           rank %" PRIu32 ", alpha %g, dropout %g, %" PRIu32 " layers, %zu weights\ntargets   ",
+                  adapter->rank, adapter->alpha, adapter->dropout, adapter->n_layers, adapter->n_trainable);
+    for (int proj = 0; proj < CR_N_PROJ; proj++) {
+        if ((adapter->targets >> proj & 1) != 0) {
+            cr_buf_printf(text, " %s", cr_proj_hf_name((enum cr_proj)proj));
+        }
+    }
+    cr_buf_printf(text, "\nbase       %s, hash %s\n", base.architecture[0] != '\0' ? base.architecture : "unknown",
+                  adapter->base_hash != 0 ? cr_hex_64(hex, adapter->base_hash) : "unknown");
+    cr_adapter_destroy(adapter);
+}
+
+static cr_status put_gguf(struct cr_buf *text, const char *path, struct cr_error *err)
+{
+    struct cr_gguf *gguf = NULL;
+    CR_TRY(cr_gguf_open(path, &gguf, err));
+    cr_gguf_describe(gguf, text);
+    if (cr_gguf_is_adapter(gguf)) {
+        cr_gguf_close(gguf);
+        put_adapter(text, path);
+    } else if (cr_gguf_is_vocabulary(gguf)) {
+        put_tokenizer(text, gguf);
+        cr_gguf_close(gguf);
+    } else {
+        put_model(text, gguf, path);
+    }
+    return CR_OK;
+}
+
+static cr_status put_checkpoint(struct cr_buf *text, const char *path, struct cr_error *err)
+{
+    static const char *const names[] = {
+        [CR_CKPT_SETTINGS] = "settings", [CR_CKPT_WEIGHTS] = "weights",   [CR_CKPT_OPTIMISER] = "optimiser",
+        [CR_CKPT_RNG] = "random state",  [CR_CKPT_POSITION] = "position", [CR_CKPT_HISTORY] = "history",
+        [CR_CKPT_BEST] = "best weights", [CR_CKPT_DIGESTS] = "digests",   [CR_CKPT_JOURNAL] = "journal",
+    };
+    struct cr_checkpoint checkpoint;
+    char hex[17];
+    CR_TRY(cr_checkpoint_open(path, &checkpoint, err));
+    cr_buf_printf(text, "file       checkpoint, %zu bytes, intact\nrun        %s\nstep       %" PRIu64 "\n",
+                  checkpoint.map.bytes, cr_hex_64(hex, checkpoint.run_id), checkpoint.step);
+    for (size_t i = 0; i < checkpoint.n_sections; i++) {
+        uint32_t kind = checkpoint.sections[i].kind;
+        bool known = kind < sizeof names / sizeof names[0] && names[kind] != NULL;
+        cr_buf_printf(text, "section    %s, %zu bytes\n", known ? names[kind] : "of unknown kind",
+                      checkpoint.sections[i].bytes);
+    }
+    cr_checkpoint_close(&checkpoint);
+    return CR_OK;
+}
+
+/* True when dir/name is there. */
+static bool has_file(const char *dir, const char *name)
+{
+    struct stat st;
+    char *path = cr_path_join(dir, name);
+    bool found = path != NULL && stat(path, &st) == 0;
+    cr_free(path);
+    return found;
+}
+
+static void put_checkpoints(struct cr_buf *text, const char *dir)
+{
+    char *path = cr_path_join(dir, "checkpoints");
+    DIR *handle = path == NULL ? NULL : opendir(path);
+    uint64_t n = 0, newest = 0, run_id, step;
+    for (struct dirent *entry; handle != NULL && (entry = readdir(handle)) != NULL;) {
+        char *file = cr_path_join(path, entry->d_name);
+        if (file != NULL && cr_checkpoint_peek(file, &run_id, &step)) {
+            n++;
+            newest = step > newest ? step : newest;
+        }
+        cr_free(file);
+    }
+    if (handle != NULL) {
+        closedir(handle);
+    }
+    if (n > 0) {
+        cr_buf_printf(text, "checkpoints %" PRIu64 ", newest of step %" PRIu64 "\n", n, newest);
+    }
+    cr_free(path);
+}
+
+static cr_status put_directory(struct cr_buf *text, const char *path, struct cr_error *err)
+{
+    char escaped[CR_ESCAPE_BYTES];
+    bool adapter = has_file(path, "adapter_config.json");
+    size_t before = text->n;
+    if (adapter) {
+        cr_buf_puts(text, "directory  PEFT adapter\n");
+        put_adapter(text, path);
+    }
+    if (has_file(path, "train.jsonl")) {
+        cr_buf_printf(text, "run        %s\n", has_file(path, "summary.json") ? "finished" : "not finished");
+    }
+    put_checkpoints(text, path);
+    if (text->n == before) {
+        return cr_fail(err, CR_E_INPUT, "%s: expected a directory with adapter_config.json or checkpoints",
+                       cr_escape(escaped, sizeof escaped, path, strlen(path)));
+    }
+    return CR_OK;
+}
+
+static cr_status put_file(struct cr_buf *text, const char *path, struct cr_error *err)
+{
+    struct cr_file_map map;
+    char escaped[CR_ESCAPE_BYTES];
+    CR_TRY(cr_file_map_open(path, &map, err));
+    bool gguf = map.bytes >= 4 && memcmp(map.data, "GGUF", 4) == 0;
+    bool checkpoint = map.bytes >= 8 && memcmp(map.data, "CRCKPT\r\n", 8) == 0;
+    size_t bytes = map.bytes;
+    cr_file_map_close(&map);
+    if (checkpoint) {
+        return put_checkpoint(text, path, err);
+    }
+    if (gguf) {
+        return put_gguf(text, path, err);
+    }
+    return cr_fail(err, CR_E_INPUT, "%s: %zu bytes of no known kind, expected a GGUF or checkpoint file",
+                   cr_escape(escaped, sizeof escaped, path, strlen(path)), bytes);
+}
+
+cr_status cr_info(const char *path, cr_emit_fn *emit, void *ctx, struct cr_error *err)
+{
+    struct cr_buf text = {0};
+    struct stat st;
+    char escaped[CR_ESCAPE_BYTES];
+    if (stat(path, &st) != 0) {
+        return cr_fail(err, CR_E_IO, "%s: %s", cr_escape(escaped, sizeof escaped, path, strlen(path)), strerror(errno));
+    }
+    cr_status status = S_ISDIR(st.st_mode) ? put_directory(&text, path, err) : put_file(&text, path, err);
+    if (status == CR_OK && text.failed) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for the text");
+    }
+    if (status == CR_OK && !emit(ctx, text.data, text.n)) {
+        status = cr_fail(err, CR_E_IO, "the text could not be written");
+    }
+    cr_buf_free(&text);
+    return status;
+}
