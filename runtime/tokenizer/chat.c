@@ -6,6 +6,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/tokenizer/chat_style.h"
+#include "runtime/tokenizer/vocab.h"
 
 /* Phrases of the published templates. */
 static const struct cr_chat_style styles[CR_CHAT_N_KINDS] = {
@@ -132,7 +133,7 @@ const char *cr_chat_names(void)
     return "chatml, llama3, gemma, phi3, zephyr, phi4, llama2, mistral-v3, mistral-v7, vicuna, smolvlm";
 }
 
-static cr_status choose_kind(const char *name, const char *text, size_t n, enum cr_chat_kind *kind,
+static cr_status choose_kind(const char *label, const char *name, const char *text, size_t n, enum cr_chat_kind *kind,
                              struct cr_error *err)
 {
     if (name != NULL) {
@@ -146,7 +147,7 @@ static cr_status choose_kind(const char *name, const char *text, size_t n, enum 
     }
     *kind = text == NULL ? CR_CHAT_NONE : cr_chat_detect(text, n);
     if (*kind == CR_CHAT_NONE) {
-        return cr_fail(err, CR_E_INPUT, "tokenizer.chat_template: %s; name one of %s",
+        return cr_fail(err, CR_E_INPUT, "%s: tokenizer.chat_template: %s; name one of %s", label,
                        text == NULL ? "absent" : "of no known kind", cr_chat_names());
     }
     return CR_OK;
@@ -158,7 +159,7 @@ cr_status cr_chat_init(struct cr_chat *chat, const struct cr_tokenizer *tok, con
     struct cr_chat made = {CR_CHAT_NONE, NULL, 0};
     size_t n = 0;
     const char *text = cr_tokenizer_chat_template(tok, &n);
-    CR_TRY(choose_kind(name, text, n, &made.kind, err));
+    CR_TRY(choose_kind(cr_gguf_label(tok->gguf), name, text, n, &made.kind, err));
     if (system != NULL && system[0] != '\0') {
         made.default_system_bytes = strlen(system);
         made.default_system = cr_strndup(system, made.default_system_bytes);

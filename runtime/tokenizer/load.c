@@ -268,8 +268,12 @@ cr_status cr_tokenizer_open(const struct cr_gguf *gguf, struct cr_tokenizer **ou
     tok->gguf = gguf;
     cr_status status = load(tok, err);
     if (status != CR_OK) {
+        const char *label = cr_gguf_label(gguf);
         cr_tokenizer_close(tok);
-        return status;
+        /* The getters of the reader name the file themselves. */
+        return err != NULL && strncmp(err->message, label, strlen(label)) == 0
+                   ? status
+                   : cr_fail_prefix(err, status, "%s", label);
     }
     *out = tok;
     return CR_OK;
