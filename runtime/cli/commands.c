@@ -3,7 +3,7 @@
 #include <string.h>
 
 const struct cr_cli_command cr_cli_commands[] = {
-    {.name = "finetune", .bit = CR_CLI_FINETUNE, .operands = "", .polls = true, .run = NULL,
+    {.name = "finetune", .bit = CR_CLI_FINETUNE, .operands = "", .polls = true, .run = cr_cli_run_finetune,
         .summary = "train an adapter for a model on examples",
         .detail = "Trains low-rank adapters on the quantised model and writes them to the output directory in the\n"
                   "forms of PEFT and llama.cpp, with train.jsonl, summary.json and checkpoints. A first Ctrl-C stops\n"

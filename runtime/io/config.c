@@ -10,15 +10,23 @@
 
 enum { MAX_CONFIG_BYTES = 1 << 20 };
 
-/* Text of a real without regard to the locale: jansson writes the shortest one that keeps the value. */
+/* Shortest text of a real that reads back as the same value. jansson writes a point whatever the locale. */
 static cr_status put_real(struct cr_buf *text, const json_t *value, struct cr_error *err)
 {
     char digits[64];
-    size_t n = json_dumpb(value, digits, sizeof digits, JSON_ENCODE_ANY);
-    if (n == 0 || n > sizeof digits) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for a number");
+    for (size_t precision = 6; precision <= 17; precision++) {
+        size_t n = json_dumpb(value, digits, sizeof digits, JSON_ENCODE_ANY | JSON_REAL_PRECISION(precision));
+        json_t *back = n > 0 && n <= sizeof digits ? json_loadb(digits, n, JSON_DECODE_ANY, NULL) : NULL;
+        if (back == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for a number");
+        }
+        bool same = json_number_value(back) == json_number_value(value);
+        json_decref(back);
+        if (same || precision == 17) {
+            cr_buf_append(text, digits, n);
+            break;
+        }
     }
-    cr_buf_append(text, digits, n);
     return CR_OK;
 }
 

@@ -1,0 +1,127 @@
+#include <math.h>
+#include <stdlib.h>
+
+#include "runtime/cli/commands.h"
+#include "runtime/cli/message.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/settings.h"
+
+
+static void fill_texts(const struct cr_cli_args *args, struct cr_finetune_options *o)
+{
+    o->model = cr_cli_text(args, CR_CLI_MODEL);
+    o->data = cr_cli_text(args, CR_CLI_DATA);
+    o->output = cr_cli_text(args, CR_CLI_OUTPUT);
+    o->valid = cr_cli_text(args, CR_CLI_VALID);
+    o->adapter = cr_cli_text(args, CR_CLI_ADAPTER);
+    o->trace = cr_cli_text(args, CR_CLI_TRACE);
+    o->chat_template = cr_cli_text(args, CR_CLI_CHAT_TEMPLATE);
+    o->system = cr_cli_text(args, CR_CLI_SYSTEM);
+    o->normalize = cr_cli_text(args, CR_CLI_NORMALIZE);
+    if (cr_cli_given(args, CR_CLI_METHOD)) {
+        o->method = cr_cli_text(args, CR_CLI_METHOD);
+    }
+    if (cr_cli_given(args, CR_CLI_TARGETS)) {
+        o->targets = cr_cli_text(args, CR_CLI_TARGETS);
+    }
+}
+
+static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_options *o)
+{
+    o->rank = (uint32_t)cr_cli_uint(args, CR_CLI_RANK, o->rank);
+    o->alpha = cr_cli_real(args, CR_CLI_ALPHA, o->alpha);
+    o->dropout = cr_cli_real(args, CR_CLI_DROPOUT, o->dropout);
+    o->epochs = cr_cli_real(args, CR_CLI_EPOCHS, o->epochs);
+    o->steps = cr_cli_uint(args, CR_CLI_STEPS, o->steps);
+    o->batch_size = (uint32_t)cr_cli_uint(args, CR_CLI_BATCH_SIZE, o->batch_size);
+    o->grad_accumulation_steps =
+        (uint32_t)cr_cli_uint(args, CR_CLI_GRAD_ACCUMULATION_STEPS, o->grad_accumulation_steps);
+    o->lr = cr_cli_real(args, CR_CLI_LR, o->lr);
+    o->warmup = cr_cli_real(args, CR_CLI_WARMUP, o->warmup);
+    o->weight_decay = cr_cli_real(args, CR_CLI_WEIGHT_DECAY, o->weight_decay);
+    o->max_grad_norm = cr_cli_real(args, CR_CLI_MAX_GRAD_NORM, o->max_grad_norm);
+    o->max_seq_length = (uint32_t)cr_cli_uint(args, CR_CLI_MAX_SEQ_LENGTH, o->max_seq_length);
+    o->patience = (uint32_t)cr_cli_uint(args, CR_CLI_PATIENCE, o->patience);
+    o->eval_every = (uint32_t)cr_cli_uint(args, CR_CLI_EVAL_EVERY, o->eval_every);
+    o->save_every = (uint32_t)cr_cli_uint(args, CR_CLI_SAVE_EVERY, o->save_every);
+    o->report_every = (uint32_t)cr_cli_uint(args, CR_CLI_REPORT_EVERY, o->report_every);
+    o->seed = cr_cli_uint(args, CR_CLI_SEED, o->seed);
+}
+
+static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_options *o)
+{
+    o->lr_schedule = (enum cr_lr_schedule)cr_cli_uint(args, CR_CLI_LR_SCHEDULE, CR_LR_LINEAR);
+    o->grad_checkpoint = (enum cr_tristate)cr_cli_uint(args, CR_CLI_GRAD_CHECKPOINT, CR_AUTO);
+    o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;       /* cut|skip */
+    o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */
+    o->no_valid = cr_cli_given(args, CR_CLI_NO_VALID);
+    o->keep_best_set = cr_cli_given(args, CR_CLI_KEEP);
+    o->keep_best = o->keep_best_set && cr_cli_uint(args, CR_CLI_KEEP, 0) == 0; /* best|last */
+    o->resume = cr_cli_given(args, CR_CLI_RESUME);
+    o->force = cr_cli_given(args, CR_CLI_FORCE);
+    o->allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT);
+    o->dry_run = cr_cli_given(args, CR_CLI_DRY_RUN);
+}
+
+static cr_status check_conflicts(const struct cr_cli_args *args, struct cr_error *err)
+{
+    static const enum cr_cli_option_id pairs[][2] = {
+        {CR_CLI_EPOCHS, CR_CLI_STEPS},
+        {CR_CLI_VALID, CR_CLI_NO_VALID},
+        {CR_CLI_RESUME, CR_CLI_FORCE},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
+        if (cr_cli_given(args, pairs[i][0]) && cr_cli_given(args, pairs[i][1])) {
+            return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s and --%s exclude each other",
+                               cr_cli_options[pairs[i][0]].name, cr_cli_options[pairs[i][1]].name);
+        }
+    }
+    return CR_OK;
+}
+
+static void print_result(const struct cr_finetune_options *o, const struct cr_finetune_result *r)
+{
+    if (o->dry_run) {
+        cr_cli_print("would train %llu weights in %llu steps on %llu examples\npredicted: %.0f MiB, %.0f s\n",
+                     (unsigned long long)r->n_params, (unsigned long long)r->steps, (unsigned long long)r->n_train,
+                     r->predicted_mb, r->predicted_seconds);
+        return;
+    }
+    if (r->nothing_to_do) {
+        cr_cli_print("nothing to do: the run in %s is finished\n", o->output);
+        return;
+    }
+    cr_cli_print("%llu steps, %llu tokens in %.1f s (%.0f tokens/s), peak memory %.0f MiB\n",
+                 (unsigned long long)r->steps, (unsigned long long)r->tokens, r->seconds, r->tok_s, r->peak_rss_mb);
+    cr_cli_print("final loss %.4f", r->final_loss);
+    if (isfinite(r->best_nll)) {
+        cr_cli_print(", best validation NLL %.4f at step %llu", r->best_nll, (unsigned long long)r->best_step);
+    }
+    cr_cli_print("\nadapter: %s\n", o->output);
+}
+
+cr_status cr_cli_run_finetune(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err)
+{
+    struct cr_finetune_options options;
+    struct cr_finetune_result result = {0};
+    cr_status status = check_conflicts(args, err);
+    if (status != CR_OK) {
+        return status;
+    }
+    cr_finetune_options_init(&options);
+    fill_texts(args, &options);
+    fill_numbers(args, &options);
+    fill_choices(args, &options);
+    char *settings = cr_cli_settings_json(args);
+    if (settings == NULL) {
+        return cr_cli_fail(err, CR_E_MEMORY, "no memory for the settings");
+    }
+    options.settings_json = settings;
+    status = cr_finetune(&options, &host->host, &result, err);
+    cr_cli_host_finish(host);
+    if (status == CR_OK) {
+        print_result(&options, &result);
+    }
+    free(settings);
+    return status;
+}
