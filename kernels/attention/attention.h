@@ -14,7 +14,7 @@
  *                      every token of every block (pad tokens form a last sequence of their own)
  * Items of fwd and bwd: seg index * n_heads + head. Each item copies its head to sequence-aligned scratch, so results
  * do not depend on where a sequence was packed. Items write disjoint lanes of shared lines with plain lane stores.
- * Items of sum_kv: token blocks.
+ * Items of sum_kv: token blocks. All outputs are written, none is added to.
  * Tolerance against double: (T + head_dim + 8) * 2^-24 * sum |terms| with exp at 2 ulp.
  */
 #ifndef CR_ATTENTION_H

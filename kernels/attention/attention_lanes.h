@@ -24,66 +24,6 @@
 
 enum { GROUP = CR_ATTENTION_GROUP, ROWS = GROUP * CR_LANES, TILE = CR_LANES * CR_LANES };
 
-/* One head of one sequence. */
-struct item {
-    size_t first, len, n_blocks; /* tokens; aligned blocks */
-    size_t head, kv_head;
-    size_t dim, block;           /* head_dim; floats of one aligned block */
-};
-
-static struct item item_at(const struct cr_attention_args *args, size_t index)
-{
-    size_t seg = index / args->n_heads;
-    size_t head = index % args->n_heads;
-    size_t len = args->seg[seg + 1] - args->seg[seg];
-    return (struct item){
-        .first = args->seg[seg],
-        .len = len,
-        .n_blocks = cr_tl16_blocks(len),
-        .head = head,
-        .kv_head = head / (args->n_heads / args->n_kv),
-        .dim = args->head_dim,
-        .block = args->head_dim * CR_LANES,
-    };
-}
-
-static inline size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static struct window item_window(const struct item *item, size_t block)
-{
-    return window_at(item->first % CR_LANES, least(CR_LANES, item->len - block * CR_LANES));
-}
-
-/* aligned[n_blocks][n_lines][16] = lines of the item's tokens; packed points at the first line of token block 0. */
-static void gather(const struct item *item, const float *packed, size_t stride, size_t n_lines, float *aligned)
-{
-    for (size_t block = 0; block < item->n_blocks; block++) {
-        struct window w = item_window(item, block);
-        const float *in = packed + (item->first / CR_LANES + block) * stride;
-        for (size_t f = 0; f < n_lines; f++) {
-            window_load(&w, in + f * CR_LANES, in + stride + f * CR_LANES, aligned);
-            aligned += CR_LANES;
-        }
-    }
-}
-
-/* The way back for aligned blocks [block, block + n). */
-static void scatter(const struct item *item, size_t block, size_t n, const float *aligned, size_t n_lines, float *packed,
-                    size_t stride)
-{
-    for (size_t i = block; i < block + n; i++) {
-        struct window w = item_window(item, i);
-        float *out = packed + (item->first / CR_LANES + i) * stride;
-        for (size_t f = 0; f < n_lines; f++) {
-            window_store(&w, out + f * CR_LANES, out + stride + f * CR_LANES, aligned);
-            aligned += CR_LANES;
-        }
-    }
-}
-
 /* Lanes from `col` on that are at or after `row`: the keys a query sees, or the queries that see a key. */
 CR_INLINE lanes_i lanes_from(size_t row, size_t col)
 {
@@ -99,21 +39,22 @@ struct forward {
     size_t s_stride;
 };
 
-/* S of key blocks [key, key_end) and the query blocks of the group that start at `query`; c is the group's S. */
-static void scores(const struct item *item, const struct forward *m, float scale, size_t key, size_t key_end, size_t query,
-                   size_t n, float *c)
+/* S of key blocks [key, key_end) and n query blocks from `query`; s is the first query block's. */
+static void scores(const struct item *item, const struct forward *m, float scale, size_t key, size_t key_end,
+                   size_t query, size_t n, float *s)
 {
     for (; key < key_end; key++) {
         struct tile_product t = {
             .a = m->k + key * item->block, .a_rs = 1, .a_ks = CR_LANES, .n_inner = item->dim, .n_outer = 1,
             .b = m->q + query * item->block, .b_stride = item->block,
-            .c = c + key * TILE, .c_stride = m->s_stride,
+            .c = s + key * TILE, .c_stride = m->s_stride,
             .n_rows = CR_LANES, .n_blocks = n, .alpha = scale,
         };
         tile_product(&t);
     }
 }
 
+/* O of n query blocks from `query`, plus the part of key blocks [key, key_end). */
 static void values(const struct item *item, const struct forward *m, size_t key, size_t key_end, size_t query, size_t n,
                    const float *p)
 {

@@ -1,4 +1,5 @@
-/* attention, private: lines of a sequence that starts at any lane, and the transpose of a 16 x 16 tile.
+/* attention, private: one head of a sequence that starts at any lane, to and from aligned scratch; and the transpose
+ * of a 16 x 16 tile.
  *
  * Sixteen consecutive tokens of a sequence ("aligned lanes") lie in at most two token blocks: lanes [shift, 16) of the
  * first and [0, shift) of the second. A window moves such a line between the packed buffer and aligned scratch. Only
@@ -7,8 +8,8 @@
 #ifndef CR_ATTENTION_LINES_H
 #define CR_ATTENTION_LINES_H
 
+#include "kernels/attention/attention.h"
 #include "kernels/common/lanes.h"
-#include "kernels/common/tl16.h"
 
 #if LANES_N == 16
 
@@ -22,7 +23,8 @@ static inline struct window window_at(size_t shift, size_t n_valid)
     uint32_t own = (uint32_t)((1u << n_valid) - 1) << shift;
     __m512i iota = (__m512i)lanes_iota();
     __m512i by = _mm512_set1_epi32((int)shift);
-    return (struct window){(__mmask16)own, (__mmask16)(own >> 16), _mm512_add_epi32(iota, by), _mm512_sub_epi32(iota, by)};
+    __m512i in = _mm512_add_epi32(iota, by), out = _mm512_sub_epi32(iota, by);
+    return (struct window){(__mmask16)own, (__mmask16)(own >> 16), in, out};
 }
 
 /* aligned = packed lanes; lanes without a token are zero. `second` is not read where the window does not reach it. */
@@ -78,6 +80,66 @@ CR_INLINE void window_store(const struct window *w, float *first, float *second,
 }
 
 #endif
+
+/* One head of one sequence. */
+struct item {
+    size_t first, len, n_blocks; /* tokens; aligned blocks */
+    size_t head, kv_head;
+    size_t dim, block;           /* head_dim; floats of one aligned block */
+};
+
+static struct item item_at(const struct cr_attention_args *args, size_t index)
+{
+    size_t seg = index / args->n_heads;
+    size_t head = index % args->n_heads;
+    size_t len = args->seg[seg + 1] - args->seg[seg];
+    return (struct item){
+        .first = args->seg[seg],
+        .len = len,
+        .n_blocks = cr_tl16_blocks(len),
+        .head = head,
+        .kv_head = head / (args->n_heads / args->n_kv),
+        .dim = args->head_dim,
+        .block = args->head_dim * CR_LANES,
+    };
+}
+
+static inline size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static struct window item_window(const struct item *item, size_t block)
+{
+    return window_at(item->first % CR_LANES, least(CR_LANES, item->len - block * CR_LANES));
+}
+
+/* aligned[n_blocks][n_lines][16] = lines of the item's tokens; packed points at the first line of token block 0. */
+static void gather(const struct item *item, const float *packed, size_t stride, size_t n_lines, float *aligned)
+{
+    for (size_t block = 0; block < item->n_blocks; block++) {
+        struct window w = item_window(item, block);
+        const float *in = packed + (item->first / CR_LANES + block) * stride;
+        for (size_t f = 0; f < n_lines; f++) {
+            window_load(&w, in + f * CR_LANES, in + stride + f * CR_LANES, aligned);
+            aligned += CR_LANES;
+        }
+    }
+}
+
+/* The way back for aligned blocks [block, block + n). */
+static void scatter(const struct item *item, size_t block, size_t n, const float *aligned, size_t n_lines,
+                    float *packed, size_t stride)
+{
+    for (size_t i = block; i < block + n; i++) {
+        struct window w = item_window(item, i);
+        float *out = packed + (item->first / CR_LANES + i) * stride;
+        for (size_t f = 0; f < n_lines; f++) {
+            window_store(&w, out + f * CR_LANES, out + stride + f * CR_LANES, aligned);
+            aligned += CR_LANES;
+        }
+    }
+}
 
 /* Exchanges, between lines i and i + h, the lanes whose index differs in bit h; done for every h it transposes. */
 #define EXCHANGE(h, low, high)                                                                                         \

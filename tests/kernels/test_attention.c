@@ -191,7 +191,8 @@ static void forward(struct matrix *m, double scale)
                 o += exp(s[j] - m->lse[t]) * m->v[j * m->dim + f];
             }
             for (size_t j = 0; j <= t; j++) {
-                bound += exp(s[j] - m->lse[t]) * (fabs(m->v[j * m->dim + f]) + fabs(o)) * (relative[j] + (n + 2) * UNIT);
+                double size = fabs(m->v[j * m->dim + f]) + fabs(o);
+                bound += exp(s[j] - m->lse[t]) * size * (relative[j] + (n + 2) * UNIT);
             }
             m->o[t * m->dim + f] = o;
             m->o_bound[t * m->dim + f] = 1.001 * bound; /* terms of second order */
@@ -235,15 +236,16 @@ static size_t place(size_t stride, size_t dim, size_t head, size_t token, size_t
     return token / CR_LANES * stride + (head * dim + f) * CR_LANES + token % CR_LANES;
 }
 
-static void read_tokens(double *out, const float *packed, size_t stride, size_t dim, size_t head, size_t first, size_t len)
+static void read_tokens(double *out, const float *packed, size_t stride, size_t dim, size_t head, size_t first,
+                        size_t len)
 {
     for (size_t i = 0; i < len * dim; i++) {
         out[i] = packed[place(stride, dim, head, first + i / dim, i % dim)];
     }
 }
 
-static void compare(const char *what, const float *packed, size_t stride, size_t dim, size_t head, size_t first, size_t len,
-                    const double *want, const double *bound)
+static void compare(const char *what, const float *packed, size_t stride, size_t dim, size_t head, size_t first,
+                    size_t len, const double *want, const double *bound)
 {
     float *got = allocate(len * dim, sizeof *got);
     for (size_t i = 0; i < len * dim; i++) {

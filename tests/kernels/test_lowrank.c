@@ -404,7 +404,7 @@ START_TEST(one_mask_by_the_formula)
         }
         double rate = keeps[_i] / 65536.0;
         double sigma = sqrt(N * rate * (1 - rate));
-        ck_assert_msg(fabs((double)kept - N * rate) <= 5 * sigma + 1, "keep16 %u: kept %zu of %d, expected %.1f +- %.1f",
+        ck_assert_msg(fabs((double)kept - N * rate) <= 5 * sigma + 1, "keep16 %u: kept %zu of %d, want %.1f +- %.1f",
                       keeps[_i], kept, N, N * rate, sigma);
         cr_guard_free_all();
     }
@@ -489,9 +489,9 @@ static float *tokens(const json_t *layer, const char *name)
     return out;
 }
 
-/* The file's number against ours. Values stay below 100 and every chain below 16 terms: 2e-5 relative to the largest
- * number of the matrix is what the origin of the file asks of f32. */
-static void expect_matrix(const json_t *layer, const char *name, const float *got, size_t rs, size_t cs, const double *plus)
+/* The file's number against ours, to 2e-5 of the largest number of the matrix: what its origin allows f32. */
+static void expect_matrix(const json_t *layer, const char *name, const float *got, size_t rs, size_t cs,
+                          const double *plus)
 {
     double value[64], largest = 0;
     size_t n_columns, n_rows = matrix(layer, name, value, &n_columns);
