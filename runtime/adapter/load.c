@@ -1,10 +1,10 @@
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "runtime/adapter/files.h"
 #include "runtime/core/error.h"
+#include "runtime/core/host.h"
 #include "runtime/io/hash.h"
 
 cr_status cr_base_hash_parse(const char *text, size_t n, const char *label, uint64_t *hash, struct cr_error *err)
@@ -39,15 +39,6 @@ cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool w
                                  : cr_adapter_read_gguf(path, model, with_grads, out, base, err);
 }
 
-static void warn(const struct cr_host *host, const char *shown, const char *what)
-{
-    if (host != NULL && host->log != NULL) {
-        char line[1024];
-        snprintf(line, sizeof line, "%s: %s", shown, what);
-        host->log(host->ctx, CR_LOG_WARNING, line);
-    }
-}
-
 cr_status cr_adapter_load(const char *path, const struct cr_model *model, bool with_grads, bool allow_inexact,
                           const struct cr_host *host, struct cr_adapter **out, struct cr_error *err)
 {
@@ -57,7 +48,7 @@ cr_status cr_adapter_load(const char *path, const struct cr_model *model, bool w
     cr_escape(shown, sizeof shown, path, strlen(path));
     CR_TRY(cr_adapter_read(path, model, with_grads, &adapter, &base, err));
     if (adapter->base_hash == 0) {
-        warn(host, shown, "no record of the base model it was trained on: not compared");
+        cr_host_log(host, CR_LOG_WARNING, "%s: no record of the base model it was trained on: not compared", shown);
     } else if (model->base_hash != 0 && adapter->base_hash != model->base_hash) {
         char recorded[17], found[17];
         cr_hex_64(recorded, adapter->base_hash);
@@ -67,7 +58,7 @@ cr_status cr_adapter_load(const char *path, const struct cr_model *model, bool w
             return cr_fail(err, CR_E_BUSY, "%s: trained on base %s, this model file is %s (allow-inexact accepts it)",
                            shown, recorded, found);
         }
-        warn(host, shown, "trained on another base model file");
+        cr_host_log(host, CR_LOG_WARNING, "%s: trained on base %s, this model file is %s", shown, recorded, found);
     }
     *out = adapter;
     return CR_OK;

@@ -1,11 +1,10 @@
 #include "runtime/data/dataset.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
+#include "runtime/core/host.h"
 #include "runtime/data/lines.h"
 #include "runtime/data/read.h"
 #include "runtime/data/store.h"
@@ -24,24 +23,6 @@ struct reader {
     uint64_t n_lines, n_truncated, n_dropped_bytes, n_targets;
     uint32_t max_ids, n_labels;
 };
-
-static void warn(const struct reader *reader, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void warn(const struct reader *reader, const char *format, ...)
-{
-    const struct cr_host *host = reader->host;
-    if (host == NULL || host->log == NULL) {
-        return;
-    }
-    char line[1024];
-    int n = snprintf(line, sizeof line, "%s: ", reader->shown);
-    size_t used = n < 0 || (size_t)n >= sizeof line ? 0 : (size_t)n;
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(line + used, sizeof line - used, format, ap);
-    va_end(ap);
-    host->log(host->ctx, CR_LOG_WARNING, line);
-}
 
 /* One loss a file: choices and texts do not mix. */
 static cr_status check_family(struct reader *reader, const struct cr_line *line, struct cr_error *err)
@@ -118,8 +99,7 @@ static cr_status read_lines(struct reader *reader, struct cr_lines *lines,
             return cr_fail(err, status, "%s", line_error.message);
         }
         reader->n_lines++;
-        if (reader->n_lines % STOP_EVERY == 0 && reader->host != NULL && reader->host->stop != NULL &&
-            reader->host->stop(reader->host->ctx)) {
+        if (reader->n_lines % STOP_EVERY == 0 && cr_host_stopped(reader->host)) {
             return cr_fail(err, CR_E_STOPPED, "%s: stopped while reading line %llu", reader->shown,
                            (unsigned long long)lines->number);
         }
@@ -143,25 +123,29 @@ static cr_status refuse_empty(const struct reader *reader, struct cr_error *err)
 
 static void report(const struct reader *reader, uint64_t n_duplicates)
 {
+    const struct cr_host *host = reader->host;
+    const char *shown = reader->shown;
     uint32_t limit = reader->encoder.options->max_seq_length;
     unsigned long long n = reader->store->n_examples;
     if (reader->n_truncated > 0) {
-        warn(reader, "%llu of %llu examples cut to %u tokens", (unsigned long long)reader->n_truncated, n, limit);
+        cr_host_log(host, CR_LOG_WARNING, "%s: %llu of %llu examples cut to %u tokens", shown,
+                    (unsigned long long)reader->n_truncated, n, limit);
     }
     if (reader->counts.skipped[CR_ENCODE_LONG] > 0) {
-        warn(reader, "%llu examples longer than %u tokens skipped",
-             (unsigned long long)reader->counts.skipped[CR_ENCODE_LONG], limit);
+        cr_host_log(host, CR_LOG_WARNING, "%s: %llu examples longer than %u tokens skipped", shown,
+                    (unsigned long long)reader->counts.skipped[CR_ENCODE_LONG], limit);
     }
     if (reader->counts.skipped[CR_ENCODE_NO_TARGET] > 0) {
-        warn(reader, "%llu examples without a target token within %u tokens skipped",
-             (unsigned long long)reader->counts.skipped[CR_ENCODE_NO_TARGET], limit);
+        cr_host_log(host, CR_LOG_WARNING, "%s: %llu examples without a target token within %u tokens skipped", shown,
+                    (unsigned long long)reader->counts.skipped[CR_ENCODE_NO_TARGET], limit);
     }
     if (n_duplicates > 0) {
-        warn(reader, "%llu of %llu examples repeat an earlier one", (unsigned long long)n_duplicates, n);
+        cr_host_log(host, CR_LOG_WARNING, "%s: %llu of %llu examples repeat an earlier one", shown,
+                    (unsigned long long)n_duplicates, n);
     }
     if (reader->n_dropped_bytes > 0) {
-        warn(reader, "%llu bytes without a token in the vocabulary dropped",
-             (unsigned long long)reader->n_dropped_bytes);
+        cr_host_log(host, CR_LOG_WARNING, "%s: %llu bytes without a token in the vocabulary dropped", shown,
+                    (unsigned long long)reader->n_dropped_bytes);
     }
 }
 
