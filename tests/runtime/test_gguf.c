@@ -1,0 +1,446 @@
+/* GGUF: what is written is read back; every accessor; unusual but valid files. */
+#include <check.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/dequant/dequant.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
+#include "runtime/core/clock.h"
+#include "runtime/io/file.h"
+#include "runtime/io/gguf.h"
+#include "runtime/io/gguf_write.h"
+#include "runtime/io/quantize.h"
+#include "tests/support/io_test.h"
+#include "tests/support/kernel_test.h"
+
+static struct cr_error err;
+
+#define OK(expression) ck_assert_msg((expression) == CR_OK, "%s: %s", #expression, err.message)
+
+/* A writer with keys of every kind and two tensors (Q8_0 [64, 2] and F32 [5]). */
+static struct cr_gguf_writer *make_writer(void)
+{
+    static float values[128];
+    static uint8_t blocks[4 * 34];
+    static const char *const words[] = {"hello", "", "w\xc3\xb6rld"};
+    static const float floats[] = {1.5f, -2.0f};
+    static const int32_t ints[] = {-1, 0, 2147483647};
+    for (int i = 0; i < 128; i++) {
+        values[i] = (float)i - 64.0f;
+    }
+    ck_assert(cr_quantize_row(CR_Q_Q8_0, values, 128, blocks));
+    struct cr_gguf_writer *w = cr_gguf_writer_create();
+    OK(cr_gguf_writer_kv_str(w, "general.architecture", "llama", &err));
+    OK(cr_gguf_writer_kv_u32(w, "llama.block_count", 30, &err));
+    OK(cr_gguf_writer_kv_f32(w, "llama.rope.freq_base", 10000.0f, &err));
+    OK(cr_gguf_writer_kv_bool(w, "llama.attention.causal", true, &err));
+    OK(cr_gguf_writer_kv_str_array(w, "tokenizer.ggml.tokens", words, 3, &err));
+    OK(cr_gguf_writer_kv_f32_array(w, "tokenizer.ggml.scores", floats, 2, &err));
+    OK(cr_gguf_writer_kv_i32_array(w, "tokenizer.ggml.token_type", ints, 3, &err));
+    OK(cr_gguf_writer_kv_strn(w, "odd", "a\0b", 3, &err));
+    OK(cr_gguf_writer_tensor(w, "blk.0.w", CR_Q_Q8_0, 2, (const uint64_t[]){64, 2}, blocks, sizeof blocks, &err));
+    OK(cr_gguf_writer_tensor(w, "norm", CR_Q_F32, 1, (const uint64_t[]){5}, values, 20, &err));
+    return w;
+}
+
+static struct cr_gguf *parse(const uint8_t *data, size_t n)
+{
+    struct cr_gguf *g = NULL;
+    OK(cr_gguf_parse(data, n, "memory", &g, &err));
+    return g;
+}
+
+START_TEST(round_trip)
+{
+    struct cr_gguf_writer *w = make_writer();
+    const char *path = cr_test_path("a b.gguf");
+    uint8_t *memory;
+    size_t n;
+    OK(cr_gguf_writer_write(w, path, &err));
+    OK(cr_gguf_writer_to_memory(w, &memory, &n, &err));
+    struct cr_gguf *g;
+    OK(cr_gguf_open(path, &g, &err));
+    ck_assert_uint_eq(cr_gguf_file_bytes(g), n);
+    ck_assert(memcmp(cr_gguf_bytes(g), memory, n) == 0);
+    ck_assert_str_eq(cr_gguf_label(g), path);
+    ck_assert_uint_eq(cr_gguf_version(g), 3);
+    ck_assert_uint_eq(cr_gguf_alignment(g), 32);
+    ck_assert_uint_eq(cr_gguf_data_offset(g) % 32, 0);
+    ck_assert_uint_eq(cr_gguf_trailing_bytes(g), 0);
+    ck_assert_uint_eq(cr_gguf_n_kv(g), 8);
+    ck_assert_str_eq(cr_gguf_key(g, 1), "llama.block_count");
+    ck_assert_uint_eq(cr_gguf_n_tensors(g), 2);
+    const struct cr_gguf_tensor *t = cr_gguf_tensor_find(g, "blk.0.w");
+    ck_assert_ptr_eq(t, cr_gguf_tensor_at(g, 0));
+    ck_assert_uint_eq(t->n_dims, 2);
+    ck_assert(t->ne[0] == 64 && t->ne[1] == 2 && t->ne[2] == 1 && t->ne[3] == 1);
+    ck_assert_int_eq(t->type, CR_Q_Q8_0);
+    ck_assert_uint_eq(t->bytes, 136);
+    t = cr_gguf_tensor_find(g, "norm");
+    ck_assert_uint_eq(t->offset, 160);
+    ck_assert(memcmp(t->data, (const float[]){-64, -63, -62, -61, -60}, 20) == 0);
+    ck_assert_ptr_null(cr_gguf_tensor_find(g, "nor"));
+    ck_assert_ptr_null(cr_gguf_tensor_find(g, "normal"));
+    OK(cr_gguf_check_types(g, &err));
+    ck_assert(!cr_gguf_changed(g));
+    cr_gguf_close(g);
+    cr_gguf_close(NULL);
+    cr_free(memory);
+    cr_gguf_writer_destroy(w);
+    ck_assert_int_eq((int)cr_alloc_live(), 0);
+}
+END_TEST
+
+START_TEST(getters)
+{
+    struct cr_gguf_writer *w = make_writer();
+    uint8_t *memory;
+    size_t n;
+    OK(cr_gguf_writer_to_memory(w, &memory, &n, &err));
+    struct cr_gguf *g = parse(memory, n);
+    const char *s = NULL;
+    uint32_t u = 77;
+    float f = 7;
+    bool b = false;
+    OK(cr_gguf_str(g, "general.architecture", true, &s, &n, &err));
+    ck_assert(n == 5 && memcmp(s, "llama", 5) == 0);
+    OK(cr_gguf_str(g, "odd", true, &s, &n, &err));
+    ck_assert(n == 3 && memcmp(s, "a\0b", 3) == 0);
+    OK(cr_gguf_u32(g, "llama.block_count", true, &u, &err));
+    ck_assert_uint_eq(u, 30);
+    OK(cr_gguf_f32(g, "llama.rope.freq_base", true, &f, &err));
+    ck_assert(f == 10000.0f);
+    OK(cr_gguf_bool(g, "llama.attention.causal", true, &b, &err));
+    ck_assert(b);
+    u = 77;
+    OK(cr_gguf_u32(g, "absent", false, &u, &err));
+    ck_assert_uint_eq(u, 77);
+    cr_expect_error("u32", cr_gguf_u32(g, "absent", true, &u, &err), &err, CR_E_INPUT, "memory|\"absent\" is missing");
+    cr_expect_error("u32", cr_gguf_u32(g, "odd", true, &u, &err), &err, CR_E_INPUT, "\"odd\"|string|integer");
+    cr_expect_error("f32", cr_gguf_f32(g, "llama.block_count", true, &f, &err), &err, CR_E_INPUT, "u32|a float");
+    cr_expect_error("bool", cr_gguf_bool(g, "odd", true, &b, &err), &err, CR_E_INPUT, "string|bool");
+    cr_expect_error("str", cr_gguf_str(g, "tokenizer.ggml.tokens", true, &s, &n, &err), &err, CR_E_INPUT,
+                    "array of string|expected string");
+    struct cr_gguf_value v;
+    OK(cr_gguf_array(g, "tokenizer.ggml.tokens", CR_GGUF_KIND_STRING, true, &v, &err));
+    ck_assert_uint_eq(v.n, 3);
+    s = cr_gguf_array_str(&v, 1, &n);
+    ck_assert_uint_eq(n, 0);
+    s = cr_gguf_array_str(&v, 2, &n);
+    ck_assert(n == 6 && memcmp(s, "w\xc3\xb6rld", 6) == 0);
+    OK(cr_gguf_array(g, "tokenizer.ggml.scores", CR_GGUF_KIND_FLOAT, true, &v, &err));
+    ck_assert(v.n == 2 && cr_gguf_array_float(&v, 1) == -2.0);
+    OK(cr_gguf_array(g, "tokenizer.ggml.token_type", CR_GGUF_KIND_INTEGER, true, &v, &err));
+    ck_assert(v.n == 3 && cr_gguf_array_int(&v, 0) == -1 && cr_gguf_array_int(&v, 2) == 2147483647);
+    OK(cr_gguf_array(g, "absent", CR_GGUF_KIND_INTEGER, false, &v, &err));
+    ck_assert_uint_eq(v.n, 0);
+    cr_expect_error("GG-59", cr_gguf_array(g, "tokenizer.ggml.scores", CR_GGUF_KIND_INTEGER, true, &v, &err), &err,
+                    CR_E_INPUT, "tokenizer.ggml.scores|array of f32|array of integers");
+    cr_expect_error("array", cr_gguf_array(g, "odd", CR_GGUF_KIND_STRING, true, &v, &err), &err, CR_E_INPUT, "string");
+    ck_assert(!cr_gguf_find(g, "general", NULL));
+    ck_assert(cr_gguf_find(g, "general.architecture", NULL));
+    cr_gguf_close(g);
+    cr_free(memory);
+    cr_gguf_writer_destroy(w);
+}
+END_TEST
+
+/* Integers of every width and sign, floats of both, at the edges of the range asked for. */
+START_TEST(integer_widths)
+{
+    static const struct {
+        enum cr_gguf_type type;
+        uint8_t bytes[8];
+        size_t n;
+        int64_t value;
+        bool fits; /* into u32 */
+    } cases[] = {
+        {CR_GGUF_U8, {255}, 1, 255, true},
+        {CR_GGUF_I8, {0xff}, 1, -1, false},
+        {CR_GGUF_I8, {0x7f}, 1, 127, true},
+        {CR_GGUF_U16, {0xff, 0xff}, 2, 65535, true},
+        {CR_GGUF_I16, {0x00, 0x80}, 2, -32768, false},
+        {CR_GGUF_U32, {0xff, 0xff, 0xff, 0xff}, 4, 4294967295, true},
+        {CR_GGUF_I32, {0xff, 0xff, 0xff, 0x7f}, 4, 2147483647, true},
+        {CR_GGUF_I32, {0xff, 0xff, 0xff, 0xff}, 4, -1, false},
+        {CR_GGUF_U64, {0xff, 0xff, 0xff, 0xff}, 8, 4294967295, true},
+        {CR_GGUF_U64, {0, 0, 0, 0, 1}, 8, 4294967296, false},
+        {CR_GGUF_I64, {0, 0, 0, 0, 0, 0, 0, 0x80}, 8, INT64_MIN, false},
+        {CR_GGUF_I64, {9}, 8, 9, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct cr_gguf_writer *w = cr_gguf_writer_create();
+        uint8_t *memory;
+        size_t n;
+        int64_t value = 0;
+        uint32_t u = 5;
+        OK(cr_gguf_writer_kv_raw(w, "k", cases[i].type, cases[i].bytes, cases[i].n, &err));
+        OK(cr_gguf_writer_to_memory(w, &memory, &n, &err));
+        struct cr_gguf *g = parse(memory, n);
+        OK(cr_gguf_i64(g, "k", true, &value, &err));
+        ck_assert_int_eq(value, cases[i].value);
+        cr_status status = cr_gguf_u32(g, "k", true, &u, &err);
+        ck_assert_int_eq(status, cases[i].fits ? CR_OK : CR_E_INPUT);
+        ck_assert_int_eq(u, cases[i].fits ? cases[i].value : 5);
+        cr_gguf_close(g);
+        cr_free(memory);
+        cr_gguf_writer_destroy(w);
+    }
+}
+END_TEST
+
+START_TEST(odd_numbers)
+{
+    struct cr_gguf_writer *w = cr_gguf_writer_create();
+    uint8_t *memory;
+    size_t n;
+    const double half = 0.5, huge = 1e300;
+    static const uint8_t top[8] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    OK(cr_gguf_writer_kv_raw(w, "half", CR_GGUF_F64, &half, 8, &err));
+    OK(cr_gguf_writer_kv_raw(w, "huge", CR_GGUF_F64, &huge, 8, &err));
+    OK(cr_gguf_writer_kv_f32(w, "nan", NAN, &err));
+    OK(cr_gguf_writer_kv_f32(w, "inf", -INFINITY, &err));
+    OK(cr_gguf_writer_kv_raw(w, "top", CR_GGUF_U64, top, 8, &err));
+    OK(cr_gguf_writer_to_memory(w, &memory, &n, &err));
+    struct cr_gguf *g = parse(memory, n);
+    float f = 0;
+    int64_t i = 0;
+    struct cr_gguf_value v;
+    OK(cr_gguf_f32(g, "half", true, &f, &err));
+    ck_assert(f == 0.5f);
+    cr_expect_error("huge", cr_gguf_f32(g, "huge", true, &f, &err), &err, CR_E_INPUT, "huge|1e+300|finite");
+    cr_expect_error("nan", cr_gguf_f32(g, "nan", true, &f, &err), &err, CR_E_INPUT, "nan|finite");
+    cr_expect_error("inf", cr_gguf_f32(g, "inf", true, &f, &err), &err, CR_E_INPUT, "inf|finite");
+    cr_expect_error("top", cr_gguf_i64(g, "top", true, &i, &err), &err, CR_E_INPUT, "top|above");
+    ck_assert(f == 0.5f && i == 0);
+    ck_assert(cr_gguf_find(g, "top", &v) && !cr_gguf_scalar_int(&v, &i));
+    double d = 0;
+    ck_assert(cr_gguf_find(g, "huge", &v) && cr_gguf_scalar_float(&v, &d) && d == 1e300);
+    ck_assert(!cr_gguf_scalar_int(&v, &i));
+    cr_gguf_close(g);
+    cr_free(memory);
+    cr_gguf_writer_destroy(w);
+}
+END_TEST
+
+/* A copy of all pairs of a file gives the same pairs, byte for byte. */
+START_TEST(pairs_copied)
+{
+    struct cr_gguf_writer *w = make_writer(), *copy = cr_gguf_writer_create();
+    uint8_t *first, *second;
+    size_t n, m;
+    OK(cr_gguf_writer_kv_raw(w, "flags", CR_GGUF_ARRAY, "\7\0\0\0\2\0\0\0\0\0\0\0\1\0", 14, &err));
+    OK(cr_gguf_writer_kv_str_array(w, "none", NULL, 0, &err));
+    OK(cr_gguf_writer_to_memory(w, &first, &n, &err));
+    struct cr_gguf *g = parse(first, n);
+    for (size_t i = 0; i < cr_gguf_n_kv(g); i++) {
+        OK(cr_gguf_writer_kv_copy(copy, g, i, &err));
+    }
+    for (size_t i = 0; i < cr_gguf_n_tensors(g); i++) {
+        const struct cr_gguf_tensor *t = cr_gguf_tensor_at(g, i);
+        OK(cr_gguf_writer_tensor(copy, t->name, t->type, t->n_dims, t->ne, t->data, (size_t)t->bytes, &err));
+    }
+    OK(cr_gguf_writer_to_memory(copy, &second, &m, &err));
+    ck_assert_uint_eq(n, m);
+    ck_assert(memcmp(first, second, n) == 0);
+    cr_gguf_close(g);
+    cr_free(first);
+    cr_free(second);
+    cr_gguf_writer_destroy(w);
+    cr_gguf_writer_destroy(copy);
+    ck_assert_int_eq((int)cr_alloc_live(), 0);
+}
+END_TEST
+
+START_TEST(writer_refusals)
+{
+    struct cr_gguf_writer *w = make_writer();
+    uint8_t *before, *after;
+    size_t n, m;
+    char name[65];
+    memset(name, 'n', 64);
+    name[64] = '\0';
+    const float x[64] = {0};
+    OK(cr_gguf_writer_to_memory(w, &before, &n, &err));
+    cr_expect_error("key twice", cr_gguf_writer_kv_u32(w, "odd", 1, &err), &err, CR_E_USAGE, "odd|twice");
+    cr_expect_error("no key", cr_gguf_writer_kv_u32(w, "", 1, &err), &err, CR_E_USAGE, "0 bytes");
+    cr_expect_error("alignment", cr_gguf_writer_kv_u32(w, "general.alignment", 64, &err), &err, CR_E_USAGE, "64");
+    const struct {
+        const char *name;
+        int type;
+        uint32_t n_dims;
+        uint64_t ne[4];
+        size_t bytes;
+    } tensors[] = {
+        {"norm", CR_Q_F32, 1, {64}, 256},   {"", CR_Q_F32, 1, {64}, 256},        {name, CR_Q_F32, 1, {64}, 256},
+        {"x", CR_Q_F32, 1, {64}, 255},      {"x", CR_Q_F32, 0, {64}, 4},         {"x", CR_Q_F32, 5, {2, 2, 2, 2}, 64},
+        {"x", CR_Q_Q8_0, 1, {63}, 68},      {"x", 4, 1, {64}, 64},               {"x", 999, 1, {64}, 64},
+        {"x", CR_Q_F32, 2, {0, 64}, 0},     {"x", CR_Q_F32, 2, {1ull << 33, 1ull << 33}, 0},
+    };
+    for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
+        cr_status status = cr_gguf_writer_tensor(w, tensors[i].name, tensors[i].type, tensors[i].n_dims, tensors[i].ne,
+                                                 x, tensors[i].bytes, &err);
+        cr_expect_error("tensor", status, &err, CR_E_USAGE, "GGUF tensor");
+    }
+    OK(cr_gguf_writer_to_memory(w, &after, &m, &err));
+    ck_assert_uint_eq(n, m);
+    ck_assert(memcmp(before, after, n) == 0);
+    cr_expect_error("path", cr_gguf_writer_write(w, cr_test_path("no/x"), &err), &err, CR_E_IO, "no/x");
+    cr_test_fault(CR_CALL_WRITE, 2, ENOSPC, true);
+    cr_status status = cr_gguf_writer_write(w, cr_test_path("x"), &err);
+    cr_test_fault_off();
+    cr_expect_error("full", status, &err, CR_E_IO, "No space");
+    ck_assert_int_eq(cr_test_count_files(cr_test_dir(), ""), 0);
+    cr_free(before);
+    cr_free(after);
+    cr_gguf_writer_destroy(w);
+    cr_gguf_writer_destroy(NULL);
+    ck_assert_int_eq((int)cr_alloc_live(), 0);
+}
+END_TEST
+
+/* OK-01, OK-02, OK-03 and GG-63: version 2; alignments, also as last key; no keys, no tensors; trailing bytes. */
+START_TEST(unusual_files)
+{
+    static const uint32_t alignments[] = {8, 64, 4096, 1u << 20};
+    const float x[3] = {1, 2, 3};
+    for (size_t i = 0; i < 4; i++) {
+        uint32_t alignment = alignments[i];
+        struct cr_buf file = {0};
+        cr_buf_puts(&file, "GGUF");
+        cr_buf_u32(&file, 2 + i % 2);
+        cr_buf_u64(&file, 2);
+        cr_buf_u64(&file, 2);
+        cr_buf_u64(&file, 3);
+        cr_buf_puts(&file, "Key");
+        cr_buf_u32(&file, CR_GGUF_STRING);
+        cr_buf_u64(&file, 0);
+        cr_buf_u64(&file, 17);
+        cr_buf_puts(&file, "general.alignment");
+        cr_buf_u32(&file, CR_GGUF_U32);
+        cr_buf_u32(&file, alignment);
+        for (uint64_t t = 0; t < 2; t++) {
+            cr_buf_u64(&file, 1);
+            cr_buf_putc(&file, (char)('a' + t));
+            cr_buf_u32(&file, 1);
+            cr_buf_u64(&file, 3);
+            cr_buf_u32(&file, CR_Q_F32);
+            cr_buf_u64(&file, t * (alignment < 12 ? 16 : alignment));
+        }
+        for (int t = 0; t < 2; t++) {
+            cr_buf_fill(&file, 0, (alignment - file.n % alignment) % alignment);
+            cr_buf_append(&file, x, sizeof x);
+        }
+        size_t end = file.n; /* the last pad is missing: tolerated */
+        struct cr_gguf *g = parse((const uint8_t *)file.data, file.n);
+        ck_assert_uint_eq(cr_gguf_alignment(g), alignment);
+        ck_assert(memcmp(cr_gguf_tensor_find(g, "b")->data, x, sizeof x) == 0);
+        ck_assert_uint_eq(cr_gguf_trailing_bytes(g), 0);
+        cr_gguf_close(g);
+        cr_buf_fill(&file, 0, (alignment - end % alignment) % alignment + 5);
+        g = parse((const uint8_t *)file.data, file.n);
+        ck_assert_uint_eq(cr_gguf_trailing_bytes(g), 5);
+        cr_gguf_close(g);
+        cr_buf_free(&file);
+    }
+    struct cr_gguf *g = parse((const uint8_t *)"GGUF\3\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 24);
+    ck_assert_uint_eq(cr_gguf_n_kv(g), 0);
+    ck_assert_ptr_null(cr_gguf_tensor_find(g, "x"));
+    ck_assert(!cr_gguf_find(g, "x", NULL));
+    cr_gguf_close(g);
+    ck_assert_int_eq((int)cr_alloc_live(), 0);
+}
+END_TEST
+
+/* Every type of the table in a file; those that do not compute are named by the check (GG-39). */
+START_TEST(every_known_type)
+{
+    for (int type = 0; type < 64; type++) {
+        const struct cr_qtype_info *info = cr_qtype_info(type);
+        if (info == NULL || info->removed) {
+            continue;
+        }
+        static const uint8_t block[512];
+        ck_assert_uint_le(info->block_bytes, sizeof block);
+        struct cr_gguf_writer *w = cr_gguf_writer_create();
+        uint8_t *memory;
+        size_t n;
+        OK(cr_gguf_writer_tensor(w, "t", type, 1, (const uint64_t[]){info->block_values}, block, info->block_bytes,
+                                 &err));
+        OK(cr_gguf_writer_to_memory(w, &memory, &n, &err));
+        struct cr_gguf *g = parse(memory, n);
+        ck_assert_uint_eq(cr_gguf_tensor_at(g, 0)->bytes, info->block_bytes);
+        if (info->computes) {
+            OK(cr_gguf_check_types(g, &err));
+        } else {
+            cr_expect_error(info->name, cr_gguf_check_types(g, &err), &err, CR_E_INPUT, "tensor \"t\"|not supported");
+            ck_assert_ptr_nonnull(strstr(err.message, info->name));
+        }
+        cr_gguf_close(g);
+        cr_free(memory);
+        cr_gguf_writer_destroy(w);
+    }
+}
+END_TEST
+
+/* R8: 65536 keys and tensors whose names share a long prefix open in time that grows like n log n. */
+START_TEST(many_names)
+{
+    double seconds[2];
+    for (int size = 0; size < 2; size++) {
+        uint64_t n = 32768u << size;
+        struct cr_buf file = {0};
+        cr_buf_puts(&file, "GGUF");
+        cr_buf_u32(&file, 3);
+        cr_buf_u64(&file, n);
+        cr_buf_u64(&file, n);
+        for (uint64_t i = 0; i < n; i++) {
+            cr_buf_u64(&file, 46);
+            cr_buf_printf(&file, "prefix.prefix.prefix.prefix.prefix.prefix%05llu", (unsigned long long)(n - 1 - i) % 100000);
+            cr_buf_u32(&file, CR_GGUF_U8);
+            cr_buf_putc(&file, 1);
+        }
+        for (uint64_t i = 0; i < n; i++) {
+            cr_buf_u64(&file, 46);
+            cr_buf_printf(&file, "prefix.prefix.prefix.prefix.prefix.prefix%05llu", (unsigned long long)i % 100000);
+            cr_buf_u32(&file, 1);
+            cr_buf_u64(&file, 1);
+            cr_buf_u32(&file, CR_Q_F32);
+            cr_buf_u64(&file, 32 * i);
+        }
+        cr_buf_fill(&file, 0, 32 * n + 32);
+        seconds[size] = 1e9;
+        for (int run = 0; run < 3; run++) {
+            uint64_t start = cr_clock_ns();
+            struct cr_gguf *g = parse((const uint8_t *)file.data, file.n);
+            double took = cr_clock_since(start);
+            seconds[size] = took < seconds[size] ? took : seconds[size];
+            cr_gguf_close(g);
+        }
+        cr_buf_free(&file);
+    }
+    ck_assert_msg(seconds[1] < 4 * seconds[0], "%g s for twice the names of %g s", seconds[1], seconds[0]);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("gguf");
+    TCase *tcase = tcase_create("gguf");
+    tcase_add_checked_fixture(tcase, NULL, cr_test_dir_remove);
+    tcase_set_timeout(tcase, 60);
+    tcase_add_test(tcase, round_trip);
+    tcase_add_test(tcase, getters);
+    tcase_add_test(tcase, integer_widths);
+    tcase_add_test(tcase, odd_numbers);
+    tcase_add_test(tcase, pairs_copied);
+    tcase_add_test(tcase, writer_refusals);
+    tcase_add_test(tcase, unusual_files);
+    tcase_add_test(tcase, every_known_type);
+    tcase_add_test(tcase, many_names);
+    suite_add_tcase(suite, tcase);
+    return cr_run_suite(suite);
+}
