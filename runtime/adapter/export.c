@@ -11,9 +11,6 @@
 static cr_status check_options(const struct cr_export_options *options, bool *gguf, struct cr_error *err)
 {
     char shown[CR_ESCAPE_BYTES];
-    if (options->size != sizeof *options) {
-        return cr_fail(err, CR_E_USAGE, "export: options of %zu bytes, %zu expected", options->size, sizeof *options);
-    }
     if (options->adapter == NULL || options->output == NULL) {
         return cr_fail(err, CR_E_USAGE, "export: %s expected", options->adapter == NULL ? "adapter" : "output");
     }
@@ -41,9 +38,12 @@ static cr_status check_file(const char *path, bool force, struct cr_error *err)
     return force ? CR_OK : cr_fail(err, CR_E_USAGE, "%s exists already (force replaces it)", shown);
 }
 
-cr_status cr_export(const struct cr_export_options *options, const struct cr_host *host, struct cr_error *err)
+cr_status cr_export(const struct cr_export_options *given, const struct cr_host *host, struct cr_error *err)
 {
     cr_status status = CR_OK;
+    struct cr_export_options copy = {0}; /* fields that an older caller does not know are 0 */
+    const struct cr_export_options *options = &copy;
+    memcpy(&copy, given, given->size != 0 && given->size < sizeof copy ? given->size : sizeof copy);
     bool gguf = false;
     struct cr_model *model = NULL;
     struct cr_adapter *adapter = NULL;
