@@ -325,8 +325,8 @@ static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_
         for (size_t block = 0; block < args->n_blocks; block += step) {
             g.n = least(step, args->n_blocks - block);
             g.u = args->u + block * args->u_stride;
-            g.x = (const float *)args->x + first * CR_LANES;
             g.x_stride = args->x_stride / sizeof(float);
+            g.x = (const float *)args->x + block * g.x_stride + first * CR_LANES;
             g.add = block > 0;
             if (copy) {
                 for (size_t i = 0; i < g.n; i++) {
