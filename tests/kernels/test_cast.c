@@ -23,6 +23,10 @@ START_TEST(to_bf16)
     size_t stride = n * CR_LANES + CR_LANES, bytes = n * 32 + 64; /* one line between blocks */
     float *x = cr_guard_alloc(n_blocks * stride * sizeof *x, 64, CR_AT_END);
     cr_fill_bytes(&rng, x, n_blocks * stride * sizeof *x); /* any bits: NaN, infinities, denormals */
+    for (size_t i = 0; i < n_blocks * stride; i += 5) {    /* ties and their neighbours; NaN by the low bits alone */
+        uint32_t low = 0x7fffu + (uint32_t)(i % 3), bits = cr_f32_bits(x[i]) & 0xffff0000u;
+        x[i] = cr_f32_from_bits((i % 20 == 0 ? 0x7f800000u : bits) | low);
+    }
     cr_guard_protect(x, true);
     for (size_t t = 0; t < n_tiers; t++) {
         for (int split = 0; split < 2; split++) {
