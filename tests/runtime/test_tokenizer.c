@@ -1,8 +1,10 @@
 /* Both tokenizers on tiny vocabularies: order of merges, special tokens, bytes; fast merging against a plain one. */
 #include <check.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/support/kernel_test.h"
 #include "tests/support/vocab_test.h"
@@ -327,6 +329,93 @@ START_TEST(random_bytes_round_trip)
 }
 END_TEST
 
+/* A million equal characters, also where runs of them are special tokens of every length. */
+START_TEST(long_words_take_little_time)
+{
+    const size_t n = 1000000;
+    char *text = malloc(n + 1);
+    char run[256];
+    cr_vocab_spm(&vocab);
+    cr_vocab_add(&vocab, "a", 1, -4);
+    cr_vocab_add(&vocab, "aa", 1, -3);
+    cr_vocab_add(&vocab, "aaaa", 1, -2);
+    cr_vocab_add(&vocab, "aaaaaaaa", 1, -1);
+    for (size_t length = 1; length < 32; length++) { /* as Gemma's vocabulary has them */
+        memset(run, '\n', length);
+        run[length] = '\0';
+        cr_vocab_add(&vocab, run, 4, 0);
+    }
+    struct cr_test_tokenizer t;
+    cr_test_open(&t, &vocab);
+    const struct {
+        char c;
+        size_t n_ids;
+    } texts[] = {{'a', 1 + n / 8}, {'\n', n / 31 + 1}, {'x', n + 1}, {' ', 3 * (n + 1)}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct cr_ids ids = {0};
+        memset(text, texts[i].c, n);
+        clock_t start = clock();
+        ck_assert_int_eq(cr_tokenize(t.tok, text, n, 0, &ids, NULL, NULL), CR_OK);
+        double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+        printf("1000000 x 0x%02X: %zu ids, %.3f s\n", texts[i].c, ids.n, seconds);
+        ck_assert_msg(seconds <= CR_TEST_SLOWNESS * 2.0, "0x%02X: %.3f s", texts[i].c, seconds);
+        /* The mark in front of the text needs three byte tokens here. */
+        ck_assert_uint_eq(ids.n, texts[i].c == 'a' || texts[i].c == 'x' ? texts[i].n_ids + 2 : texts[i].n_ids);
+        cr_ids_deinit(&ids);
+    }
+    cr_test_close(&t);
+    free(text);
+}
+END_TEST
+
+struct reader {
+    const struct cr_tokenizer *tok;
+    struct cr_ids ids;
+    cr_status status;
+};
+
+static const char shared_text[] = "a bab <s> 12 caf\xC3\xA9 \xFF abababab ";
+
+static void *read_often(void *arg)
+{
+    struct reader *reader = arg;
+    for (int i = 0; i < 200 && reader->status == CR_OK; i++) {
+        reader->ids.n = 0;
+        reader->status = cr_tokenize(reader->tok, shared_text, sizeof shared_text - 1, CR_TOK_SPECIAL | CR_TOK_NFC,
+                                     &reader->ids, NULL, NULL);
+    }
+    return NULL;
+}
+
+START_TEST(threads_share_a_tokenizer)
+{
+    cr_vocab_bpe(&vocab, "llama-bpe");
+    cr_vocab_merge(&vocab, "a", "b");
+    cr_vocab_merge(&vocab, "ab", "ab");
+    cr_vocab_add(&vocab, "<s>", 3, 0);
+    struct cr_test_tokenizer t;
+    cr_test_open(&t, &vocab);
+    struct reader readers[4];
+    pthread_t threads[4];
+    memset(readers, 0, sizeof readers);
+    for (int i = 0; i < 4; i++) {
+        readers[i].tok = t.tok;
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, read_often, &readers[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+        ck_assert_int_eq(readers[i].status, CR_OK);
+        ck_assert_uint_gt(readers[i].ids.n, 10);
+        ck_assert_uint_eq(readers[i].ids.n, readers[0].ids.n);
+        ck_assert_mem_eq(readers[i].ids.ids, readers[0].ids.ids, readers[0].ids.n * sizeof(int32_t));
+    }
+    for (int i = 0; i < 4; i++) {
+        cr_ids_deinit(&readers[i].ids);
+    }
+    cr_test_close(&t);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tokenizer");
@@ -343,6 +432,8 @@ int main(void)
     tcase_add_test(tests, types_may_be_absent);
     tcase_add_loop_test(tests, heap_merging_equals_plain_merging, 0, 8);
     tcase_add_test(tests, random_bytes_round_trip);
+    tcase_add_test(tests, long_words_take_little_time);
+    tcase_add_test(tests, threads_share_a_tokenizer);
     suite_add_tcase(suite, tests);
     return cr_run_suite(suite);
 }
