@@ -70,10 +70,29 @@ static const struct cr_chat_style styles[CR_CHAT_N_KINDS] = {
                         .assistant = {"ASSISTANT:", "</s>", "\n"},
                         .system = {"", "", "\n\n"}},
     [CR_CHAT_SMOLVLM] = {.name = "smolvlm",
+                         .start = "<|im_start|>",
                          .lead = " ",
                          .user = {"User: ", "<end_of_utterance>", "\n"},
                          .assistant = {"Assistant:", "<end_of_utterance>", "\n"},
                          .system = {"", "", "\n\n"}},
+    [CR_CHAT_MISTRAL_V1] = {.name = "mistral-v1",
+                            .lead = " ",
+                            .user = {" [INST] ", " [/INST]", ""},
+                            .assistant = {"", "</s>", ""},
+                            .system = {"", "\n\n", ""},
+                            .system_place = CR_CHAT_SYSTEM_USER,
+                            .bos = true},
+    [CR_CHAT_MISTRAL_V3_TEKKEN] = {.name = "mistral-v3-tekken",
+                                   .user = {"[INST]", "[/INST]", ""},
+                                   .assistant = {"", "</s>", ""},
+                                   .system = {"", "\n\n", ""},
+                                   .system_place = CR_CHAT_SYSTEM_USER,
+                                   .bos = true},
+    [CR_CHAT_MISTRAL_V7_TEKKEN] = {.name = "mistral-v7-tekken",
+                                   .user = {"[INST]", "[/INST]", ""},
+                                   .assistant = {"", "</s>", ""},
+                                   .system = {"[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", ""},
+                                   .bos = true},
 };
 
 const struct cr_chat_style *cr_chat_style(enum cr_chat_kind kind)
@@ -92,9 +111,13 @@ enum cr_chat_kind cr_chat_detect(const char *text, size_t n)
     }
     if (HAS("[INST]")) {
         if (HAS("[SYSTEM_PROMPT]")) {
-            return CR_CHAT_MISTRAL_V7;
+            return HAS("'[SYSTEM_PROMPT]'") || HAS("\"[SYSTEM_PROMPT]\"") ? CR_CHAT_MISTRAL_V7_TEKKEN
+                                                                          : CR_CHAT_MISTRAL_V7;
         }
-        return HAS("' [INST] ' + system_message") || HAS("[AVAILABLE_TOOLS]") ? CR_CHAT_MISTRAL_V3 : CR_CHAT_LLAMA2;
+        if (!HAS("' [INST] ' + system_message") && !HAS("[AVAILABLE_TOOLS]")) {
+            return CR_CHAT_LLAMA2;
+        }
+        return HAS(" [INST]") ? CR_CHAT_MISTRAL_V1 : HAS("\"[INST]\"") ? CR_CHAT_MISTRAL_V3_TEKKEN : CR_CHAT_MISTRAL_V3;
     }
     if (HAS("<|assistant|>") && HAS("<|end|>")) {
         return CR_CHAT_PHI3;
@@ -130,7 +153,8 @@ const char *cr_chat_name(enum cr_chat_kind kind)
 
 const char *cr_chat_names(void)
 {
-    return "chatml, llama3, gemma, phi3, zephyr, phi4, llama2, mistral-v3, mistral-v7, vicuna, smolvlm";
+    return "chatml, llama3, gemma, phi3, zephyr, phi4, llama2, mistral-v3, mistral-v7, vicuna, smolvlm, "
+           "mistral-v1, mistral-v3-tekken, mistral-v7-tekken";
 }
 
 static cr_status choose_kind(const char *label, const char *name, const char *text, size_t n, enum cr_chat_kind *kind,

@@ -217,6 +217,7 @@ cr_status cr_chat_render(const struct cr_chat *chat, const struct cr_chat_messag
     const struct cr_chat_message *pending = NULL;
     struct builder b = {0};
     cr_status status = CR_OK;
+    mark(&b, style->start, false);
     CR_TRY_OUT(status, add_default_system(&b, chat, messages, &system, &pending, err));
     CR_TRY_OUT(status, add_turns(&b, chat->kind, messages, n, pending, err));
     if (generation_prompt) {

@@ -20,16 +20,17 @@ struct cr_chat_turn {
 
 struct cr_chat_style {
     const char *name;
-    const char *after_role; /* not NULL: turns carry their role, any role is taken, all turns as `assistant` says */
+    const char *start;      /* once, in front of everything; NULL: nothing */
+    const char *after_role; /* not NULL: turns carry their role, and all have the marks of `assistant` */
     const char *assistant_role;
     const char *lead;
     struct cr_chat_turn user;
     struct cr_chat_turn assistant;
     struct cr_chat_turn system; /* for CR_CHAT_SYSTEM_USER what stands around it */
     enum cr_chat_system system_place;
-    bool trim; /* white space around texts goes */
-    bool bos;  /* the published template begins with the bos token */
-    bool any_role;
+    bool trim;     /* white space around texts goes */
+    bool bos;      /* the published template begins with the bos token */
+    bool any_role; /* besides system, user and assistant */
 };
 
 const struct cr_chat_style *cr_chat_style(enum cr_chat_kind kind); /* NULL for CR_CHAT_NONE */

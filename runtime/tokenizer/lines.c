@@ -55,9 +55,8 @@ static cr_status take_line(struct job *job, const char *text, size_t n_bytes, ui
     json_t *value = NULL;
     snprintf(label, sizeof label, "line %" PRIu64, line);
     CR_TRY(cr_json_parse(text, n_bytes, label, &value, err));
-    cr_status status = json_is_string(value)
-                           ? put_line(job, json_string_value(value), json_string_length(value), err)
-                           : cr_fail(err, CR_E_INPUT, "%s: expected a JSON string", label);
+    cr_status status = json_is_string(value) ? put_line(job, json_string_value(value), json_string_length(value), err)
+                                             : cr_fail(err, CR_E_INPUT, "%s: expected a JSON string", label);
     json_decref(value);
     return status;
 }

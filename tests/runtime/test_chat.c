@@ -18,7 +18,9 @@ static const struct {
     {"<|im_start|><|im_sep|>", CR_CHAT_PHI4},
     {"<|im_start|>User:<end_of_utterance>", CR_CHAT_SMOLVLM},
     {"[INST] <<SYS>>", CR_CHAT_LLAMA2},
-    {"{{ ' [INST] ' + system_message }}", CR_CHAT_MISTRAL_V3},
+    {"{{ ' [INST] ' + system_message }}", CR_CHAT_MISTRAL_V1},
+    {"[AVAILABLE_TOOLS]{{ \"[INST]\" }}", CR_CHAT_MISTRAL_V3_TEKKEN},
+    {"'[SYSTEM_PROMPT]' + text + '[INST]'", CR_CHAT_MISTRAL_V7_TEKKEN},
     {"[AVAILABLE_TOOLS][INST]", CR_CHAT_MISTRAL_V3},
     {"[SYSTEM_PROMPT][INST][AVAILABLE_TOOLS]", CR_CHAT_MISTRAL_V7},
     {"<|assistant|><|end|><|user|><|endoftext|>", CR_CHAT_PHI3},
@@ -80,8 +82,11 @@ static const char *const renderings[CR_CHAT_N_KINDS] = {
     [CR_CHAT_MISTRAL_V3] = "[INST] Sys\n\n U1 [/INST]{ A1</s>}[INST] U2[/INST]",
     [CR_CHAT_MISTRAL_V7] = "[SYSTEM_PROMPT] Sys[/SYSTEM_PROMPT][INST]  U1 [/INST]{ A1</s>}[INST] U2[/INST]",
     [CR_CHAT_VICUNA] = "Sys\n\nUSER:  U1 \nASSISTANT:{ A1</s>}\nUSER: U2\nASSISTANT:",
-    [CR_CHAT_SMOLVLM] = "Sys\n\nUser:  U1 <end_of_utterance>\nAssistant:{ A1<end_of_utterance>}\n"
+    [CR_CHAT_SMOLVLM] = "<|im_start|>Sys\n\nUser:  U1 <end_of_utterance>\nAssistant:{ A1<end_of_utterance>}\n"
                         "User: U2<end_of_utterance>\nAssistant:",
+    [CR_CHAT_MISTRAL_V1] = " [INST] Sys\n\n U1  [/INST]{ A1</s>} [INST] U2 [/INST]",
+    [CR_CHAT_MISTRAL_V3_TEKKEN] = "[INST]Sys\n\n U1 [/INST]{A1</s>}[INST]U2[/INST]",
+    [CR_CHAT_MISTRAL_V7_TEKKEN] = "[SYSTEM_PROMPT]Sys[/SYSTEM_PROMPT][INST] U1 [/INST]{A1</s>}[INST]U2[/INST]",
 };
 
 static void show(const struct cr_chat_rendering *r, char *out)
