@@ -26,7 +26,7 @@ const struct cr_cli_command cr_cli_commands[] = {
         .run = cr_cli_run_info,
         .summary = "tell what a model, adapter or output directory holds",
         .detail = "Says whether the file can be used here and, if not, why.\n"},
-    {.name = "data", .bit = CR_CLI_DATA_SHOW, .operands = "", .run = NULL,
+    {.name = "data", .bit = CR_CLI_DATA_SHOW, .operands = "", .run = cr_cli_run_data,
         .summary = "show examples as the model sees them",
         .detail = "Prints tokens marked by whether they carry loss, lengths, and what was cut or repeated.\n"},
     {.name = "tokenize", .bit = CR_CLI_TOKENIZE, .operands = "[FILE|-]", .max_operands = 1, .polls = true,

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Examples as the model sees them, on a terminal and elsewhere.
+. "$(dirname "$0")/lib.sh"
+"$make_model" vocab vocab.gguf || exit 1
+cat >d.jsonl <<'EOF'
+{"question": "Is it?", "choices": ["no", "yes"], "answer": 1, "task": "t"}
+
+{"question": "Was it?", "choices": ["no", "yes"], "answer": 0}
+EOF
+expect data 0 '' "$credence" data -m vocab.gguf -d d.jsonl
+check data grep -q '2 examples' out
+check data grep -q 'Answer:\[ B\]' out
+check "no colours off a terminal" sh -c '! LC_ALL=C grep -q "$(printf "\033")" out'
+printf '{"question": "Is it?"}\n' >bad.jsonl
+expect data 3 'bad.jsonl' "$credence" data -m vocab.gguf -d bad.jsonl
+expect data 4 'absent.jsonl' "$credence" data -m vocab.gguf -d absent.jsonl
+expect data 2 '--data FILE.jsonl is missing' "$credence" data -m vocab.gguf
+
+if command -v script >/dev/null && script -qec true /dev/null >/dev/null 2>&1; then
+    shown() {
+        TERM=$1 NO_COLOR=$2 script -qec "'$credence' data -m vocab.gguf -d d.jsonl" /dev/null </dev/null >out
+        LC_ALL=C grep -q "$(printf '\033')" out
+    }
+    check "colours on a terminal" shown xterm ''
+    check "NO_COLOR" eval '! shown xterm 1'
+    check "a dumb terminal" eval '! shown dumb ""'
+fi
+finish
