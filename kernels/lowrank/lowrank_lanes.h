@@ -307,8 +307,8 @@ static void add_sums(const struct cr_lowrank_args *args, const float *sum, size_
     }
 }
 
-/* Lines read in place: so many blocks still lie in the second-level cache when the next ranks ask for them (Zen 4,
- * K = 1536, r = 16: 70 % of peak, against 40 to 70 for all blocks at once). */
+/* Token blocks read in place before the sums are put away. Zen 4, r = 16, K = 1536, 64 blocks: 8 give 58 % of peak,
+ * 16 give 66, 32 and all of them 70, and with 32 less depends on what else uses the cache. */
 enum { DIRECT_BLOCKS = 32 };
 
 static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
@@ -316,7 +316,7 @@ static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_
     float *sum = scratch;
     float *expanded = sum + args->rank * SLAB_FLOATS;
     /* Blocks of a multiple of 4 KiB meet in few sets of the first-level cache. The narrow tile reads every line twice
-     * as often and gains from a compact copy (Zen 4, K = 576, r = 16: 31 -> 54 % of peak); the wide one does not. */
+     * as often and gains from a compact copy (Zen 4, K = 576, r = 16: 41 -> 54 % of peak); the wide one does not. */
     int copy = expanding(args) || LANES_N == 8;
     size_t step = copy ? SLAB_BLOCKS : DIRECT_BLOCKS;
     for (size_t first = begin; first < end; first += SLAB) {
