@@ -74,8 +74,8 @@ static void place_slots(struct cr_adapter *adapter)
     }
 }
 
-cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads,
-                              struct cr_adapter **out, struct cr_error *err)
+cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads, struct cr_adapter **out,
+                              struct cr_error *err)
 {
     size_t n_slots = (size_t)n_layers * CR_N_PROJ;
     size_t n_params = 0, n_trainable = 0;
@@ -137,9 +137,8 @@ static cr_status check_settings(const struct cr_model *model, uint32_t rank, dou
     return CR_OK;
 }
 
-cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double alpha, double dropout,
-                            uint32_t targets, uint64_t seed, bool with_grads, struct cr_adapter **out,
-                            struct cr_error *err)
+cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double alpha, double dropout, uint32_t targets,
+                            uint64_t seed, bool with_grads, struct cr_adapter **out, struct cr_error *err)
 {
     CR_TRY(check_settings(model, rank, alpha, dropout, targets, err));
     size_t n_slots = (size_t)model->config.n_layers * CR_N_PROJ;

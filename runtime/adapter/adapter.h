@@ -15,15 +15,15 @@
 
 struct cr_adapter {
     uint32_t n_layers;
-    struct cr_lora *slots;         /* [n_layers * CR_N_PROJ], views into params and grads */
-    float *params, *grads;         /* [n_params]; grads NULL unless asked for */
-    size_t n_params;               /* including alignment gaps */
-    size_t n_trainable;            /* without gaps */
-    uint32_t rank;                 /* as configured: largest rank */
+    struct cr_lora *slots; /* [n_layers * CR_N_PROJ], views into params and grads */
+    float *params, *grads; /* [n_params]; grads NULL unless asked for */
+    size_t n_params;       /* including alignment gaps */
+    size_t n_trainable;    /* without gaps */
+    uint32_t rank;         /* as configured: largest rank */
     double alpha;
-    double dropout;                /* recorded in files, applied in training only */
-    uint32_t targets;              /* bit (1 << projection) */
-    uint64_t base_hash;            /* of the base it was trained on, 0 = unknown */
+    double dropout;     /* recorded in files, applied in training only */
+    uint32_t targets;   /* bit (1 << projection) */
+    uint64_t base_hash; /* of the base it was trained on, 0 = unknown */
 };
 
 /* "q_proj,v_proj", "all", GGUF leaf names; bits of enum cr_proj. Errors: CR_E_USAGE naming the unknown part. */
@@ -31,9 +31,8 @@ cr_status cr_targets_parse(const char *text, uint32_t *targets, struct cr_error 
 
 /* New adapter: A uniform in +-1/sqrt(in) from Philox key (seed, tensor id), B = 0 (PEFT's default). Returns owned.
  * Errors: CR_E_USAGE when rank exceeds both dimensions of a target, CR_E_MEMORY. */
-cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double alpha, double dropout,
-                            uint32_t targets, uint64_t seed, bool with_grads, struct cr_adapter **out,
-                            struct cr_error *err);
+cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double alpha, double dropout, uint32_t targets,
+                            uint64_t seed, bool with_grads, struct cr_adapter **out, struct cr_error *err);
 void cr_adapter_destroy(struct cr_adapter *adapter);
 
 /* Reads a PEFT directory or a GGUF LoRA file for this model: every check of names, shapes, ranks, finiteness.

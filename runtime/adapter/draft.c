@@ -31,8 +31,8 @@ static bool take_number(const char **at, uint32_t *out)
     return true;
 }
 
-static bool parse(const char *name, const char *lead, const char *(*proj_name)(enum cr_proj), const char *const parts[2],
-                  struct cr_draft_name *out)
+static bool parse(const char *name, const char *lead, const char *(*proj_name)(enum cr_proj),
+                  const char *const parts[2], struct cr_draft_name *out)
 {
     struct cr_draft_name found = {0};
     if (!take(&name, lead) || !take_number(&name, &found.layer) || !take(&name, ".")) {
@@ -85,8 +85,8 @@ static cr_status widen(struct cr_draft *draft, uint32_t layer, struct cr_error *
     return CR_OK;
 }
 
-cr_status cr_draft_add(struct cr_draft *draft, const struct cr_draft_name *where, const char *name,
-                       const void *tensor, uint64_t rows, uint64_t cols, struct cr_error *err)
+cr_status cr_draft_add(struct cr_draft *draft, const struct cr_draft_name *where, const char *name, const void *tensor,
+                       uint64_t rows, uint64_t cols, struct cr_error *err)
 {
     uint32_t limit = draft->model != NULL ? draft->model->config.n_layers : CR_ADAPTER_LAYERS_MAX;
     if (where->layer >= limit) {
@@ -120,8 +120,10 @@ static cr_status check_shapes(const struct cr_draft *draft, size_t i, struct cr_
         const struct cr_qmat *w = &draft->model->layers[i / CR_N_PROJ].proj[i % CR_N_PROJ];
         if (n_in != w->n_cols || n_out != w->n_rows) {
             int part = n_in != w->n_cols ? 0 : 1;
-            return cr_fail(err, CR_E_INPUT, "%s: tensor %s has shape %llu x %llu, %llu x %llu expected for this base "
-                           "model", draft->label, slot->name[part], (unsigned long long)slot->rows[part],
+            return cr_fail(err, CR_E_INPUT,
+                           "%s: tensor %s has shape %llu x %llu, %llu x %llu expected for this base "
+                           "model",
+                           draft->label, slot->name[part], (unsigned long long)slot->rows[part],
                            (unsigned long long)slot->cols[part],
                            (unsigned long long)(part == 0 ? rank : (uint64_t)w->n_rows),
                            (unsigned long long)(part == 0 ? (uint64_t)w->n_cols : rank));

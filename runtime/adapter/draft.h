@@ -13,8 +13,8 @@
 enum { CR_ADAPTER_LAYERS_MAX = 4096 };
 
 struct cr_draft_slot {
-    const void *tensor[2];  /* A, B: the reader's own handle, NULL = not seen */
-    const char *name[2];    /* borrowed from the file */
+    const void *tensor[2];     /* A, B: the reader's own handle, NULL = not seen */
+    const char *name[2];       /* borrowed from the file */
     uint64_t rows[2], cols[2]; /* row-major: A rank x in, B out x rank */
     double scale;
 };
@@ -49,8 +49,8 @@ bool cr_draft_parse_peft(const char *name, struct cr_draft_name *out);
 bool cr_draft_parse_gguf(const char *name, struct cr_draft_name *out);
 
 /* Puts one two-dimensional tensor in its place; name and tensor are borrowed. */
-cr_status cr_draft_add(struct cr_draft *draft, const struct cr_draft_name *where, const char *name,
-                       const void *tensor, uint64_t rows, uint64_t cols, struct cr_error *err);
+cr_status cr_draft_add(struct cr_draft *draft, const struct cr_draft_name *where, const char *name, const void *tensor,
+                       uint64_t rows, uint64_t cols, struct cr_error *err);
 
 /* Checks pairs and shapes; afterwards rows and cols of every slot are sound. */
 cr_status cr_draft_check(const struct cr_draft *draft, struct cr_error *err);

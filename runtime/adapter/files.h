@@ -14,16 +14,16 @@
  * says. base_hash of the adapter is the recorded one, 0 when there is none; it is not compared. Returns owned. */
 cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                           struct cr_adapter_base *base, struct cr_error *err);
-cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads,
-                               struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err);
-cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads,
-                               struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err);
+cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
+                               struct cr_adapter_base *base, struct cr_error *err);
+cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
+                               struct cr_adapter_base *base, struct cr_error *err);
 
 /* method may be NULL. Errors: CR_E_USAGE when rows must be reordered and the head size is unknown. */
-cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
-                                const char *dir, const char *method, struct cr_error *err);
-cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
-                                const char *path, struct cr_error *err);
+cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *dir,
+                                const char *method, struct cr_error *err);
+cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *path,
+                                struct cr_error *err);
 
 /* A base hash as it stands in a file. Errors: CR_E_INPUT naming label. */
 cr_status cr_base_hash_parse(const char *text, size_t n, const char *label, uint64_t *hash, struct cr_error *err);

@@ -114,8 +114,8 @@ static cr_status read_keys(const struct cr_gguf *g, float *alpha, uint64_t *hash
     return text != NULL ? cr_base_hash_parse(text, n, cr_gguf_label(g), hash, err) : CR_OK;
 }
 
-cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads,
-                               struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err)
+cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
+                               struct cr_adapter_base *base, struct cr_error *err)
 {
     cr_status status = CR_OK;
     struct cr_gguf *g = NULL;
@@ -194,18 +194,18 @@ static cr_status add_keys(struct cr_gguf_writer *w, const struct cr_adapter *ada
     if (base->head_dim > 0) {
         CR_TRY(cr_gguf_writer_kv_u32(w, CR_KEY_HEAD_DIM, base->head_dim, err));
     }
-    return adapter->base_hash != 0
-               ? cr_gguf_writer_kv_str(w, CR_KEY_BASE_HASH, cr_hex_64(hex, adapter->base_hash), err)
-               : CR_OK;
+    return adapter->base_hash != 0 ? cr_gguf_writer_kv_str(w, CR_KEY_BASE_HASH, cr_hex_64(hex, adapter->base_hash), err)
+                                   : CR_OK;
 }
 
-cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
-                                const char *path, struct cr_error *err)
+cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *path,
+                                struct cr_error *err)
 {
     cr_status status = CR_OK;
     size_t n_folded = 0;
     if (base->architecture[0] == '\0') {
-        return cr_fail(err, CR_E_USAGE, "the adapter does not say which architecture it belongs to: name the base "
+        return cr_fail(err, CR_E_USAGE,
+                       "the adapter does not say which architecture it belongs to: name the base "
                        "model");
     }
     for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {

@@ -11,7 +11,7 @@ enum { CR_RANK_MAX = 256 };
 struct cr_adapter_base {
     char architecture[16]; /* "" = unknown */
     uint32_t head_dim;
-    bool permuted_qk;      /* rows of q and k differ between the GGUF and the Hugging Face order */
+    bool permuted_qk; /* rows of q and k differ between the GGUF and the Hugging Face order */
 };
 
 void cr_adapter_base_of(const struct cr_model *model, struct cr_adapter_base *base);
@@ -21,8 +21,8 @@ bool cr_architecture_permutes(const char *architecture);
 
 /* An adapter of zeros. slots: n_layers * CR_N_PROJ entries whose rank, n_in, n_out and scale are set; rank 0 = not
  * adapted. Sets everything but alpha, dropout and base_hash. Returns owned. Errors: CR_E_MEMORY. */
-cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads,
-                              struct cr_adapter **out, struct cr_error *err);
+cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads, struct cr_adapter **out,
+                              struct cr_error *err);
 
 /* Rows of a matrix [n_rows][row_floats] between the orders, head by head (n_rows is a multiple of head_dim):
  *   gguf_row[h*d + 2j + s] = hf_row[h*d + s*d/2 + j],  j < d/2, s in {0, 1}      (GGUF conversion of llama models)

@@ -121,9 +121,10 @@ static cr_status read_targets(struct cr_peft_config *config, struct cr_error *er
             }
         }
         if (bit == 0) {
-            return cr_fail(err, CR_E_INPUT, "%s: \"target_modules\" entry %zu is \"%s\": only q_proj k_proj v_proj "
-                           "o_proj gate_proj up_proj down_proj can be adapted", config->path, i,
-                           cr_escape(shown, sizeof shown, name, strlen(name)));
+            return cr_fail(err, CR_E_INPUT,
+                           "%s: \"target_modules\" entry %zu is \"%s\": only q_proj k_proj v_proj "
+                           "o_proj gate_proj up_proj down_proj can be adapted",
+                           config->path, i, cr_escape(shown, sizeof shown, name, strlen(name)));
         }
         config->targets |= bit;
     }
@@ -143,7 +144,8 @@ static cr_status read_numbers(struct cr_peft_config *config, struct cr_error *er
     config->alpha = 8;
     CR_TRY(cr_json_get_int(object, "r", false, INT64_MIN, INT64_MAX, &rank, config->path, err));
     if (rank < 1 || rank > CR_RANK_MAX) {
-        return cr_fail(err, CR_E_INPUT, "%s: \"r\" is %lld, 1...%d expected", config->path, (long long)rank, CR_RANK_MAX);
+        return cr_fail(err, CR_E_INPUT, "%s: \"r\" is %lld, 1...%d expected", config->path, (long long)rank,
+                       CR_RANK_MAX);
     }
     config->rank = (uint32_t)rank;
     CR_TRY(cr_json_get_number(object, "lora_alpha", false, &config->alpha, config->path, err));
@@ -234,7 +236,8 @@ static cr_status look_up(const struct cr_peft_config *config, const char *key, c
     }
     const char *pattern;
     json_t *number;
-    json_object_foreach(patterns, pattern, number) {
+    json_object_foreach(patterns, pattern, number)
+    {
         bool plain;
         char shown[CR_ESCAPE_BYTES];
         bool fits = pattern_fits(pattern, module, &plain);
@@ -251,8 +254,8 @@ static cr_status look_up(const struct cr_peft_config *config, const char *key, c
     return CR_OK;
 }
 
-cr_status cr_peft_config_module(const struct cr_peft_config *config, const char *module, uint32_t *rank,
-                                double *scale, struct cr_error *err)
+cr_status cr_peft_config_module(const struct cr_peft_config *config, const char *module, uint32_t *rank, double *scale,
+                                struct cr_error *err)
 {
     double r = config->rank, alpha = config->alpha;
     CR_TRY(look_up(config, "rank_pattern", module, &r, err));

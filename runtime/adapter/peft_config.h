@@ -13,12 +13,12 @@
 #include "runtime/adapter/layout.h"
 
 struct cr_peft_config {
-    char *path;          /* owned, printable */
-    json_t *object;      /* owned: the patterns are looked up in it */
+    char *path;     /* owned, printable */
+    json_t *object; /* owned: the patterns are looked up in it */
     uint32_t rank;
     double alpha, dropout;
     bool rslora;
-    bool named_targets;  /* targets come from a list in the file */
+    bool named_targets; /* targets come from a list in the file */
     uint32_t targets;
 };
 
@@ -28,8 +28,8 @@ void cr_peft_config_deinit(struct cr_peft_config *config);
 
 /* Rank and scale of a module ("model.layers.3.self_attn.q_proj") after the patterns: alpha / r, or alpha / sqrt(r)
  * with use_rslora. */
-cr_status cr_peft_config_module(const struct cr_peft_config *config, const char *module, uint32_t *rank,
-                                double *scale, struct cr_error *err);
+cr_status cr_peft_config_module(const struct cr_peft_config *config, const char *module, uint32_t *rank, double *scale,
+                                struct cr_error *err);
 
 /* "model.layers.3.self_attn.q_proj" */
 void cr_peft_module_name(char *dst, size_t dst_bytes, uint32_t layer, enum cr_proj proj);

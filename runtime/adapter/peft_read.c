@@ -114,8 +114,10 @@ static cr_status open_tensors(const char *dir, struct cr_safetensors **st, struc
         status = cr_fail(err, CR_E_MEMORY, "out of memory for a path");
     } else if (access(path, F_OK) != 0 && access(pickle, F_OK) == 0) {
         char shown[CR_ESCAPE_BYTES];
-        status = cr_fail(err, CR_E_INPUT, "%s: a pickle file, which can run code, is not read: save the adapter as "
-                         "adapter_model.safetensors", cr_escape(shown, sizeof shown, pickle, strlen(pickle)));
+        status = cr_fail(err, CR_E_INPUT,
+                         "%s: a pickle file, which can run code, is not read: save the adapter as "
+                         "adapter_model.safetensors",
+                         cr_escape(shown, sizeof shown, pickle, strlen(pickle)));
     } else {
         status = cr_safetensors_open(path, st, err);
     }
@@ -124,8 +126,8 @@ static cr_status open_tensors(const char *dir, struct cr_safetensors **st, struc
     return status;
 }
 
-cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads,
-                               struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err)
+cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
+                               struct cr_adapter_base *base, struct cr_error *err)
 {
     cr_status status = CR_OK;
     struct cr_peft_config config = {0};

@@ -24,7 +24,8 @@ static json_t *target_list(uint32_t targets)
 {
     json_t *list = json_array();
     for (int p = 0; p < CR_N_PROJ; p++) {
-        if ((targets >> p & 1u) != 0 && json_array_append_new(list, json_string(cr_proj_hf_name((enum cr_proj)p))) != 0) {
+        if ((targets >> p & 1u) != 0 &&
+            json_array_append_new(list, json_string(cr_proj_hf_name((enum cr_proj)p))) != 0) {
             json_decref(list);
             return NULL;
         }
@@ -61,15 +62,15 @@ static json_t *make_config(const struct cr_adapter *adapter)
     json_t *targets = target_list(adapter->targets);
     json_t *config = NULL;
     if (ranks != NULL && alphas != NULL && targets != NULL && add_patterns(adapter, ranks, alphas)) {
-        config = json_pack("{s:O,s:O,s:O,s:o,s:I,s:o,"
-                           "s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:b,s:{},s:n,s:n,s:n,s:n,s:n,s:n,s:n}",
-                           "rank_pattern", ranks, "alpha_pattern", alphas, "target_modules", targets, "lora_alpha",
-                           number(adapter->alpha), "r", (json_int_t)adapter->rank, "lora_dropout",
-                           json_real(adapter->dropout), "peft_type", "LORA", "task_type", "CAUSAL_LM", "bias", "none",
-                           "megatron_core", "megatron.core", "fan_in_fan_out", 0, "inference_mode", 1,
-                           "init_lora_weights", 1, "use_dora", 0, "use_rslora", 0, "loftq_config", "auto_mapping",
-                           "base_model_name_or_path", "layers_pattern", "layers_to_transform", "megatron_config",
-                           "modules_to_save", "revision");
+        config =
+            json_pack("{s:O,s:O,s:O,s:o,s:I,s:o,"
+                      "s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:b,s:{},s:n,s:n,s:n,s:n,s:n,s:n,s:n}",
+                      "rank_pattern", ranks, "alpha_pattern", alphas, "target_modules", targets, "lora_alpha",
+                      number(adapter->alpha), "r", (json_int_t)adapter->rank, "lora_dropout",
+                      json_real(adapter->dropout), "peft_type", "LORA", "task_type", "CAUSAL_LM", "bias", "none",
+                      "megatron_core", "megatron.core", "fan_in_fan_out", 0, "inference_mode", 1, "init_lora_weights",
+                      1, "use_dora", 0, "use_rslora", 0, "loftq_config", "auto_mapping", "base_model_name_or_path",
+                      "layers_pattern", "layers_to_transform", "megatron_config", "modules_to_save", "revision");
     }
     json_decref(ranks);
     json_decref(alphas);
@@ -117,8 +118,10 @@ static cr_status hf_rows(const struct cr_lora *slot, const struct cr_adapter_bas
         return CR_OK;
     }
     if (base->head_dim == 0 || base->head_dim % 2 != 0 || slot->n_out % base->head_dim != 0) {
-        return cr_fail(err, CR_E_USAGE, "the rows of %s cannot be brought to the Hugging Face order (%u rows, heads of "
-                       "%u): name the base model", cr_proj_hf_name(proj), slot->n_out, base->head_dim);
+        return cr_fail(err, CR_E_USAGE,
+                       "the rows of %s cannot be brought to the Hugging Face order (%u rows, heads of "
+                       "%u): name the base model",
+                       cr_proj_hf_name(proj), slot->n_out, base->head_dim);
     }
     cr_rows_gguf_to_hf(*room, slot->b, slot->n_out, slot->rank, base->head_dim);
     *rows = *room;
@@ -161,8 +164,8 @@ static size_t reordered_floats(const struct cr_adapter *adapter, const struct cr
     return n;
 }
 
-cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
-                                const char *dir, const char *method, struct cr_error *err)
+cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *dir,
+                                const char *method, struct cr_error *err)
 {
     cr_status status = CR_OK;
     char *path = cr_path_join(dir, "adapter_model.safetensors");

@@ -39,9 +39,11 @@ cr_status cr_targets_parse(const char *text, uint32_t *targets, struct cr_error 
         uint32_t bit = find_target(part, n);
         if (bit == 0) {
             char shown[CR_ESCAPE_BYTES];
-            return cr_fail(err, CR_E_USAGE, "targets: \"%s\" is no projection; q_proj k_proj v_proj o_proj gate_proj "
+            return cr_fail(err, CR_E_USAGE,
+                           "targets: \"%s\" is no projection; q_proj k_proj v_proj o_proj gate_proj "
                            "up_proj down_proj (or attn_q attn_k attn_v attn_output ffn_gate ffn_up ffn_down), comma "
-                           "separated, or all expected", cr_escape(shown, sizeof shown, part, n));
+                           "separated, or all expected",
+                           cr_escape(shown, sizeof shown, part, n));
         }
         found |= bit;
         if (next == NULL) {

@@ -9,7 +9,6 @@
  * Fixed: part of the definition of a run. 512 tokens keep the products efficient and the activations small. */
 enum { CR_MICRO_TOKENS = 512 };
 
-
 /* Buffers for micro-batches of at most max_tokens tokens (rounded up to 16). Errors: CR_E_MEMORY. */
 cr_status cr_batch_init(struct cr_token_batch *batch, size_t max_tokens, struct cr_error *err);
 void cr_batch_deinit(struct cr_token_batch *batch);

@@ -61,8 +61,10 @@ static cr_status find_labels(struct cr_encoder *encoder, uint32_t n_choices, str
             id = n_tokens == 1 ? encoder->part.ids[0] : -1;
         }
         if (id < 0 || id == cr_tokenizer_unk(tokenizer)) {
-            return cr_fail(err, CR_E_INPUT, "label \" %c\" is not one token of the model's vocabulary (%zu tokens): "
-                           "choices need a model whose letters are tokens", letter, id < 0 && marks_spaces ? 0 : n_tokens);
+            return cr_fail(err, CR_E_INPUT,
+                           "label \" %c\" is not one token of the model's vocabulary (%zu tokens): "
+                           "choices need a model whose letters are tokens",
+                           letter, id < 0 && marks_spaces ? 0 : n_tokens);
         }
         encoder->label_ids[encoder->n_labels] = id;
     }

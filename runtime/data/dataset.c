@@ -29,7 +29,8 @@ static cr_status check_family(struct reader *reader, const struct cr_line *line,
 {
     bool classification = line->kind == CR_EXAMPLE_CHOICE;
     if (reader->any && reader->classification != classification) {
-        return cr_fail(err, CR_E_INPUT, "the line is %s, the lines before it %s: one file holds either choices or texts",
+        return cr_fail(err, CR_E_INPUT,
+                       "the line is %s, the lines before it %s: one file holds either choices or texts",
                        cr_example_kind_name(line->kind), reader->classification ? "choices" : "texts");
     }
     reader->any = true;
@@ -52,8 +53,8 @@ static cr_status add_example(struct reader *reader, const struct cr_line *line, 
     if (line->task.bytes != NULL) {
         CR_TRY(cr_store_task(reader->store, line->task.bytes, line->task.n, &example.task, err));
     }
-    CR_TRY(cr_store_add(reader->store, &example, encoder->ids.ids,
-                        reader->classification ? NULL : encoder->loss.ids, err));
+    CR_TRY(cr_store_add(reader->store, &example, encoder->ids.ids, reader->classification ? NULL : encoder->loss.ids,
+                        err));
     reader->counts.kinds[line->kind]++;
     reader->n_targets += encoded->n_targets;
     reader->n_truncated += encoded->truncated;
@@ -110,14 +111,13 @@ static cr_status read_lines(struct reader *reader, struct cr_lines *lines,
 static cr_status refuse_empty(const struct reader *reader, struct cr_error *err)
 {
     if (reader->n_lines == 0) {
-        return cr_fail(err, CR_E_INPUT, "%s: no examples (the file is empty or holds blank lines only)",
-                       reader->shown);
+        return cr_fail(err, CR_E_INPUT, "%s: no examples (the file is empty or holds blank lines only)", reader->shown);
     }
     return cr_fail(err, CR_E_INPUT,
                    "%s: no examples left: of %llu lines %llu are longer than %u tokens and %llu have no target token "
-                   "within them", reader->shown, (unsigned long long)reader->n_lines,
-                   (unsigned long long)reader->counts.skipped[CR_ENCODE_LONG],
-                   reader->encoder.options->max_seq_length,
+                   "within them",
+                   reader->shown, (unsigned long long)reader->n_lines,
+                   (unsigned long long)reader->counts.skipped[CR_ENCODE_LONG], reader->encoder.options->max_seq_length,
                    (unsigned long long)reader->counts.skipped[CR_ENCODE_NO_TARGET]);
 }
 
@@ -150,8 +150,8 @@ static void report(const struct reader *reader, uint64_t n_duplicates)
 }
 
 /* Hands the store over to the data set. */
-static void publish(const struct reader *reader, struct cr_store *store, struct cr_hash128 digest, uint64_t n_duplicates,
-                    struct cr_dataset *out)
+static void publish(const struct reader *reader, struct cr_store *store, struct cr_hash128 digest,
+                    uint64_t n_duplicates, struct cr_dataset *out)
 {
     cr_store_finish(store);
     memset(out, 0, sizeof *out);
@@ -176,8 +176,8 @@ static void publish(const struct reader *reader, struct cr_store *store, struct 
 
 cr_status cr_dataset_read(const char *path, const struct cr_tokenizer *tokenizer,
                           const struct cr_dataset_options *options, const struct cr_host *host,
-                          bool (*on_error)(void *ctx, const char *message), void *ctx,
-                          struct cr_read_counts *counts, struct cr_dataset *out, struct cr_error *err)
+                          bool (*on_error)(void *ctx, const char *message), void *ctx, struct cr_read_counts *counts,
+                          struct cr_dataset *out, struct cr_error *err)
 {
     char shown[CR_ESCAPE_BYTES];
     struct reader reader = {.shown = cr_escape(shown, sizeof shown, path, strlen(path)), .host = host};
@@ -214,8 +214,8 @@ out:
 }
 
 cr_status cr_dataset_open(const char *path, const struct cr_tokenizer *tokenizer,
-                          const struct cr_dataset_options *options, const struct cr_host *host,
-                          struct cr_dataset *out, struct cr_error *err)
+                          const struct cr_dataset_options *options, const struct cr_host *host, struct cr_dataset *out,
+                          struct cr_error *err)
 {
     return cr_dataset_read(path, tokenizer, options, host, NULL, NULL, NULL, out, err);
 }

@@ -16,15 +16,15 @@
 enum cr_example_kind { CR_EXAMPLE_CHOICE, CR_EXAMPLE_PROMPT, CR_EXAMPLE_MESSAGES, CR_EXAMPLE_TEXT };
 
 struct cr_example {
-    const int32_t *ids;   /* borrows from the dataset */
-    const uint8_t *mask;  /* [n_ids] 1 = target token: its prediction from the token before carries loss. Choice: NULL */
-    uint32_t n_ids;       /* >= 1; texts >= 2 */
-    uint32_t n_targets;   /* choice: 1 */
+    const int32_t *ids;  /* borrows from the dataset */
+    const uint8_t *mask; /* [n_ids] 1 = target token: its prediction from the token before carries loss. Choice: NULL */
+    uint32_t n_ids;      /* >= 1; texts >= 2 */
+    uint32_t n_targets;  /* choice: 1 */
     enum cr_example_kind kind;
-    uint32_t n_choices;   /* choice: 2 ... CR_LABELS_MAX */
-    uint32_t answer;      /* choice: 0-based */
-    int32_t task;         /* index into task_names, -1 = none */
-    uint64_t line;        /* 1-based line of the file */
+    uint32_t n_choices; /* choice: 2 ... CR_LABELS_MAX */
+    uint32_t answer;    /* choice: 0-based */
+    int32_t task;       /* index into task_names, -1 = none */
+    uint64_t line;      /* 1-based line of the file */
     bool truncated;
 };
 
@@ -39,24 +39,24 @@ struct cr_dataset {
     char **task_names;
     size_t n_tasks;
     uint64_t n_tokens, n_targets;
-    uint32_t max_ids;                 /* longest example */
+    uint32_t max_ids; /* longest example */
     uint64_t n_truncated, n_skipped, n_duplicates, n_dropped_bytes;
-    uint64_t digest[2];               /* XXH3-128 of the file's bytes */
-    void *storage;                    /* owned blocks behind ids, masks, names */
+    uint64_t digest[2]; /* XXH3-128 of the file's bytes */
+    void *storage;      /* owned blocks behind ids, masks, names */
 };
 
 struct cr_dataset_options {
-    uint32_t max_seq_length;     /* tokens */
+    uint32_t max_seq_length; /* tokens */
     bool on_long_skip, train_on_prompt;
-    const char *chat_template;   /* NULL = from the model */
+    const char *chat_template; /* NULL = from the model */
     const char *system, *normalize;
 };
 
 /* Reads and tokenises a whole file. Returns owned: cr_dataset_close. Errors: CR_E_IO, CR_E_INPUT naming file and
  * line, CR_E_MEMORY. Counts (truncated, skipped, duplicates, dropped bytes) are reported through host->log. */
 cr_status cr_dataset_open(const char *path, const struct cr_tokenizer *tokenizer,
-                          const struct cr_dataset_options *options, const struct cr_host *host,
-                          struct cr_dataset *out, struct cr_error *err);
+                          const struct cr_dataset_options *options, const struct cr_host *host, struct cr_dataset *out,
+                          struct cr_error *err);
 void cr_dataset_close(struct cr_dataset *dataset);
 
 /* Seeded stratified split (by answer and task; texts: plain): `held_out` indices get about `fraction` of the examples,

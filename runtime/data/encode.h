@@ -22,16 +22,16 @@ enum cr_encode_skip { CR_ENCODE_KEPT, CR_ENCODE_LONG, CR_ENCODE_NO_TARGET, CR_EN
 
 /* Working memory of one file; the last example's tokens are in ids and loss until the next call. */
 struct cr_encoder {
-    const struct cr_tokenizer *tokenizer;      /* borrowed */
-    const struct cr_dataset_options *options;  /* borrowed */
-    unsigned flags;                            /* CR_TOK_NFC or 0 */
+    const struct cr_tokenizer *tokenizer;     /* borrowed */
+    const struct cr_dataset_options *options; /* borrowed */
+    unsigned flags;                           /* CR_TOK_NFC or 0 */
     bool has_chat;
-    struct cr_chat chat;                       /* made when the first conversation comes */
+    struct cr_chat chat; /* made when the first conversation comes */
     struct cr_buf text;
     struct cr_ids ids, part;
-    struct cr_ids loss;                        /* as long as ids; unused for choices */
+    struct cr_ids loss; /* as long as ids; unused for choices */
     int32_t label_ids[CR_LABELS_MAX];
-    uint32_t n_labels;                         /* labels looked up so far */
+    uint32_t n_labels; /* labels looked up so far */
 };
 
 struct cr_encoded {

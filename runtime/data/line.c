@@ -169,8 +169,9 @@ static cr_status parse_fields(struct cr_line *line, struct cr_error *err)
         line->kind = CR_EXAMPLE_TEXT;
         return field_text(object, "text", &line->text, err);
     }
-    return cr_fail(err, CR_E_INPUT, "no known fields: question + choices + answer, prompt + completion, messages, or "
-                                    "text expected");
+    return cr_fail(err, CR_E_INPUT,
+                   "no known fields: question + choices + answer, prompt + completion, messages, or "
+                   "text expected");
 }
 
 cr_status cr_line_parse(const char *data, size_t n_bytes, struct cr_line *line, struct cr_error *err)
@@ -178,8 +179,10 @@ cr_status cr_line_parse(const char *data, size_t n_bytes, struct cr_line *line, 
     struct cr_line fresh = {0};
     cr_status status = cr_json_parse(data, n_bytes, NULL, &fresh.object, err);
     if (status == CR_E_INPUT && n_bytes > 0 && (data[0] == '[' || (n_bytes == 1 && data[0] == '{'))) {
-        return cr_fail(err, status, "the line opens an %s that does not end in it; JSON Lines expected: one object a "
-                                    "line, no brackets around them", data[0] == '[' ? "array" : "object");
+        return cr_fail(err, status,
+                       "the line opens an %s that does not end in it; JSON Lines expected: one object a "
+                       "line, no brackets around them",
+                       data[0] == '[' ? "array" : "object");
     }
     CR_TRY(status);
     if (!json_is_object(fresh.object)) {

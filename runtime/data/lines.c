@@ -11,7 +11,9 @@ static const struct {
     const char *magic, *name;
 } packed[] = {
     {"BZh", "a bzip2 file"},
-    {"\xfd" "7zXZ", "an xz file"},
+    {"\xfd"
+     "7zXZ",
+     "an xz file"},
     {"PAR1", "a Parquet file"},
     {"ARROW1", "an Arrow file"},
 };

@@ -16,8 +16,8 @@
 struct cr_lines {
     uint8_t *data; /* owned */
     size_t n_bytes;
-    size_t next;      /* offset of the line to come */
-    uint64_t number;  /* 1-based number of the line handed out last */
+    size_t next;     /* offset of the line to come */
+    uint64_t number; /* 1-based number of the line handed out last */
 };
 
 /* Reads the whole file. Returns owned in *lines: cr_lines_close. */

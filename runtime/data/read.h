@@ -16,7 +16,7 @@ struct cr_read_counts {
  * on while it returns true. With on_error a file without examples is CR_OK and out->n = 0. counts may be NULL. */
 cr_status cr_dataset_read(const char *path, const struct cr_tokenizer *tokenizer,
                           const struct cr_dataset_options *options, const struct cr_host *host,
-                          bool (*on_error)(void *ctx, const char *message), void *ctx,
-                          struct cr_read_counts *counts, struct cr_dataset *out, struct cr_error *err);
+                          bool (*on_error)(void *ctx, const char *message), void *ctx, struct cr_read_counts *counts,
+                          struct cr_dataset *out, struct cr_error *err);
 
 #endif

@@ -25,9 +25,9 @@ struct show {
     const struct cr_tokenizer *tokenizer;
     cr_emit_fn *emit;
     void *ctx;
-    bool closed;            /* the receiver wants no more */
-    struct cr_buf text;     /* of the run in work */
-    struct cr_buf errors;   /* lines */
+    bool closed;          /* the receiver wants no more */
+    struct cr_buf text;   /* of the run in work */
+    struct cr_buf errors; /* lines */
     uint64_t n_errors;
     char first_error[sizeof((struct cr_error *)NULL)->message];
 };
@@ -237,11 +237,12 @@ static cr_status put_summary(struct show *show, const struct cr_dataset *dataset
     if (dataset->n_tasks > 0) {
         CR_TRY(put_tasks(show, dataset, err));
     }
-    put(show, "cut: %llu; skipped: %llu too long, %llu without a target; duplicates: %llu; bytes without a token: %llu; "
-        "bad lines: %llu\n", (unsigned long long)dataset->n_truncated,
-        (unsigned long long)counts->skipped[CR_ENCODE_LONG], (unsigned long long)counts->skipped[CR_ENCODE_NO_TARGET],
-        (unsigned long long)dataset->n_duplicates, (unsigned long long)dataset->n_dropped_bytes,
-        (unsigned long long)counts->n_bad);
+    put(show,
+        "cut: %llu; skipped: %llu too long, %llu without a target; duplicates: %llu; bytes without a token: %llu; "
+        "bad lines: %llu\n",
+        (unsigned long long)dataset->n_truncated, (unsigned long long)counts->skipped[CR_ENCODE_LONG],
+        (unsigned long long)counts->skipped[CR_ENCODE_NO_TARGET], (unsigned long long)dataset->n_duplicates,
+        (unsigned long long)dataset->n_dropped_bytes, (unsigned long long)counts->n_bad);
     return CR_OK;
 }
 
@@ -284,8 +285,8 @@ static cr_status run(struct show *show, uint32_t limit, struct cr_error *err)
     const struct cr_data_options *o = show->options;
     struct cr_dataset dataset = {0};
     struct cr_read_counts counts = {0};
-    struct cr_dataset_options reading = {limit, o->on_long_skip, o->train_on_prompt, o->chat_template, o->system,
-                                         o->normalize};
+    struct cr_dataset_options reading = {limit,     o->on_long_skip, o->train_on_prompt, o->chat_template,
+                                         o->system, o->normalize};
     CR_TRY(cr_dataset_read(o->data, show->tokenizer, &reading, NULL, keep_error, show, &counts, &dataset, err));
     CR_TRY_OUT(status, put_summary(show, &dataset, &counts, limit, err));
     uint64_t n_shown = o->limit != 0 ? o->limit : EXAMPLES_SHOWN;

@@ -23,8 +23,8 @@ static void sort_by_stratum(const struct cr_dataset *dataset, uint32_t *items, u
             size_t end = middle + width < n ? middle + width : n;
             size_t left = start, right = middle;
             for (size_t i = start; i < end; i++) {
-                bool take_left = right == end || (left < middle && stratum(dataset, items[left]) <=
-                                                                       stratum(dataset, items[right]));
+                bool take_left =
+                    right == end || (left < middle && stratum(dataset, items[left]) <= stratum(dataset, items[right]));
                 scratch[i] = take_left ? items[left++] : items[right++];
             }
         }

@@ -29,11 +29,11 @@ static cr_status grow(void **array, size_t n, size_t *capacity, size_t more, siz
 }
 
 /* grow() on a typed array without punning its pointer. */
-#define GROW(status, array, n, capacity, more, err)                                       \
-    do {                                                                                  \
-        void *grow_block = (array);                                                       \
-        (status) = grow(&grow_block, (n), &(capacity), (more), sizeof *(array), (err));   \
-        (array) = grow_block;                                                             \
+#define GROW(status, array, n, capacity, more, err)                                                                    \
+    do {                                                                                                               \
+        void *grow_block = (array);                                                                                    \
+        (status) = grow(&grow_block, (n), &(capacity), (more), sizeof *(array), (err));                                \
+        (array) = grow_block;                                                                                          \
     } while (0)
 
 static uint64_t content_hash(const struct cr_example *example, const int32_t *ids, const int32_t *loss)

@@ -5,16 +5,16 @@
 #include "runtime/data/dataset.h"
 
 struct cr_store {
-    int32_t *ids;      /* owned: all examples, one after the other */
-    uint8_t *masks;    /* owned: as long as ids; empty for choices */
+    int32_t *ids;   /* owned: all examples, one after the other */
+    uint8_t *masks; /* owned: as long as ids; empty for choices */
     size_t n_ids, ids_capacity, masks_capacity;
     struct cr_example *examples; /* owned; ids and mask unset until cr_store_finish */
     size_t n_examples, examples_capacity;
-    uint64_t *hashes;  /* owned: of every example's content, for counting duplicates */
+    uint64_t *hashes; /* owned: of every example's content, for counting duplicates */
     size_t hashes_capacity;
-    char **names;      /* owned: task names */
+    char **names; /* owned: task names */
     size_t n_names, names_capacity;
-    uint32_t *table;   /* owned: open addressing, name number + 1, 0 = free; a power of two of slots */
+    uint32_t *table; /* owned: open addressing, name number + 1, 0 = free; a power of two of slots */
     size_t table_slots;
 };
 

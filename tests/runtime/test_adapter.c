@@ -160,11 +160,12 @@ START_TEST(settings_are_checked)
         uint32_t rank;
         double alpha, dropout;
         uint32_t targets;
-    } bad[] = {{0, 16, 0, 1},  {257, 16, 0, 1},       {33, 16, 0, 1},      {8, 0, 0, 1},    {8, -1, 0, 1}, {8, NAN, 0, 1},
-               {8, INFINITY, 0, 1}, {8, 16, 1, 1}, {8, 16, -0.1, 1}, {8, 16, NAN, 1}, {8, 16, 0, 0}, {8, 16, 0, 128}};
+    } bad[] = {{0, 16, 0, 1},       {257, 16, 0, 1}, {33, 16, 0, 1},   {8, 0, 0, 1},    {8, -1, 0, 1}, {8, NAN, 0, 1},
+               {8, INFINITY, 0, 1}, {8, 16, 1, 1},   {8, 16, -0.1, 1}, {8, 16, NAN, 1}, {8, 16, 0, 0}, {8, 16, 0, 128}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         ck_assert_int_eq(cr_adapter_create(&model, bad[i].rank, bad[i].alpha, bad[i].dropout, bad[i].targets, 0, false,
-                                           &adapter, &err), CR_E_USAGE);
+                                           &adapter, &err),
+                         CR_E_USAGE);
         ck_assert_ptr_null(adapter);
     }
     CHECK_OK(cr_adapter_create(&model, 48, 16, 0, 1 << CR_PROJ_DOWN, 0, false, &adapter, &err)); /* 32 x 48 */
@@ -244,7 +245,8 @@ START_TEST(the_configuration_is_peft)
         "\"layers_to_transform\":null,\"loftq_config\":{},\"lora_alpha\":6,\"lora_dropout\":0.125,"
         "\"megatron_config\":null,\"megatron_core\":\"megatron.core\",\"modules_to_save\":null,\"peft_type\":\"LORA\","
         "\"r\":4,\"rank_pattern\":{},\"revision\":null,\"target_modules\":[\"q_proj\",\"k_proj\",\"v_proj\","
-        "\"down_proj\"],\"task_type\":\"CAUSAL_LM\",\"use_dora\":false,\"use_rslora\":false}", 0, NULL);
+        "\"down_proj\"],\"task_type\":\"CAUSAL_LM\",\"use_dora\":false,\"use_rslora\":false}",
+        0, NULL);
     ck_assert_ptr_nonnull(expected);
     ck_assert(json_equal(config, expected));
     json_decref(config);
@@ -285,7 +287,9 @@ START_TEST(ranks_and_scales_may_differ)
     json_t *config;
     CHECK_OK(cr_adapter_save_peft(adapter, &model, dir, NULL, &err));
     config = json_load_file(config_path, 0, NULL);
-    json_object_set_new(config, "alpha_pattern", json_pack("{s:f,s:i}", "layers.1.self_attn.v_proj", 1.5, "^model\\.layers\\.2\\.self_attn\\.q_proj", 40));
+    json_object_set_new(
+        config, "alpha_pattern",
+        json_pack("{s:f,s:i}", "layers.1.self_attn.v_proj", 1.5, "^model\\.layers\\.2\\.self_attn\\.q_proj", 40));
     json_dump_file(config, config_path, 0);
     CHECK_OK(cr_adapter_load(dir, &model, false, false, &host, &again, &err));
     ck_assert(cr_adapter_slot(again, 0, CR_PROJ_V)->scale == 1.5f);
@@ -387,7 +391,8 @@ START_TEST(export_needs_no_model)
     options.force = true;
     CHECK_OK(cr_export(&options, &host, &err));
     snprintf(second, sizeof second, "%s/p", dir);
-    options = (struct cr_export_options){.size = sizeof options, .adapter = gguf_path, .format = "peft", .output = second};
+    options =
+        (struct cr_export_options){.size = sizeof options, .adapter = gguf_path, .format = "peft", .output = second};
     CHECK_OK(cr_export(&options, &host, &err));
     cr_adapter_destroy(again);
     CHECK_OK(cr_adapter_load(second, &model, false, false, &host, &again, &err));
@@ -415,10 +420,10 @@ START_TEST(export_of_an_adapter_without_record)
     const uint64_t shape_a[2] = {2, 32}, shape_b[2] = {32, 2};
     make(2, 4, 1 << CR_PROJ_Q);
     CHECK_OK(cr_adapter_save_peft(adapter, &model, dir, NULL, &err));
-    CHECK_OK(cr_safetensors_writer_tensor(w, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", CR_ST_F32,
-                                          2, shape_a, zeros, &err));
-    CHECK_OK(cr_safetensors_writer_tensor(w, "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight", CR_ST_F32,
-                                          2, shape_b, zeros, &err));
+    CHECK_OK(cr_safetensors_writer_tensor(w, "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight",
+                                          CR_ST_F32, 2, shape_a, zeros, &err));
+    CHECK_OK(cr_safetensors_writer_tensor(w, "base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight",
+                                          CR_ST_F32, 2, shape_b, zeros, &err));
     CHECK_OK(cr_safetensors_writer_write(w, tensors_path, &err));
     cr_safetensors_writer_destroy(w);
     struct cr_export_options options = {.size = sizeof options, .adapter = dir, .format = "gguf", .output = gguf_path};

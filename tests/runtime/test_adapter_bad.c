@@ -41,7 +41,8 @@ static void setup(void)
     snprintf(tensors_path, sizeof tensors_path, "%s/adapter_model.safetensors", dir);
     snprintf(gguf_path, sizeof gguf_path, "%s/a.gguf", dir);
     model = cr_shape_model("llama");
-    ck_assert_int_eq(cr_adapter_create(&model, 2, 4, 0, 1 << CR_PROJ_Q | 1 << CR_PROJ_V, 1, false, &adapter, &err), CR_OK);
+    ck_assert_int_eq(cr_adapter_create(&model, 2, 4, 0, 1 << CR_PROJ_Q | 1 << CR_PROJ_V, 1, false, &adapter, &err),
+                     CR_OK);
     ck_assert_int_eq(cr_adapter_save_peft(adapter, &model, dir, "adamw", &err), CR_OK);
     ck_assert_int_eq(cr_adapter_save_gguf(adapter, &model, gguf_path, &err), CR_OK);
     cr_adapter_destroy(adapter);
@@ -146,10 +147,17 @@ END_TEST
 
 /* Harmless settings of other versions. */
 static const char *const good_configs[][2] = {
-    {"use_new_thing", "false"},         {"modules_to_save", "[]"},      {"eva_config", "null"},
-    {"target_modules", "\"all-linear\""}, {"target_modules", "null"},   {"r", "2"},
-    {"peft_version", "\"0.18.0\""},     {"layers_to_transform", "[0,1,2]"}, {"init_lora_weights", "\"gaussian\""},
-    {"target_modules", "[\"model.layers.0.self_attn.q_proj\",\"v_proj\"]"}, {"task_type", "null"},
+    {"use_new_thing", "false"},
+    {"modules_to_save", "[]"},
+    {"eva_config", "null"},
+    {"target_modules", "\"all-linear\""},
+    {"target_modules", "null"},
+    {"r", "2"},
+    {"peft_version", "\"0.18.0\""},
+    {"layers_to_transform", "[0,1,2]"},
+    {"init_lora_weights", "\"gaussian\""},
+    {"target_modules", "[\"model.layers.0.self_attn.q_proj\",\"v_proj\"]"},
+    {"task_type", "null"},
     {"rank_pattern", "{\"k_proj\":64}"},
 };
 
@@ -174,11 +182,15 @@ static const struct {
     {"AD-02", Q0 "A.weight", Q0 "B.weight", 2, 32, 32, 3, 1, "q_proj.lora_A.weight has rank 2"},
     {"AD-03", Q0 "A.weight", NULL, 2, 32, 0, 0, 1, "lora_A.weight has no partner"},
     {"AD-03", NULL, Q0 "B.weight", 0, 0, 32, 2, 1, "lora_B.weight has no partner"},
-    {"AD-04", "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1, "layer 3, the base"},
-    {"AD-04", "base_model.model.model.layers.99999.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1, "layer 99999"},
-    {"AD-04", "base_model.model.model.layers.4294967296.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1, "tensor"},
+    {"AD-04", "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1,
+     "layer 3, the base"},
+    {"AD-04", "base_model.model.model.layers.99999.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1,
+     "layer 99999"},
+    {"AD-04", "base_model.model.model.layers.4294967296.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1,
+     "tensor"},
     {"AD-04", "base_model.model.lm_head.lora_A.weight", NULL, 2, 32, 0, 0, 1, "no such projection"},
-    {"AD-04", "base_model.model.model.layers.00.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1, "no such projection"},
+    {"AD-04", "base_model.model.model.layers.00.self_attn.q_proj.lora_A.weight", NULL, 2, 32, 0, 0, 1,
+     "no such projection"},
     {"AD-04", "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight", NULL, 2, 32, 0, 0, 1,
      "no such projection"},
     {"AD-12", "base_model.model.model.embed_tokens.lora_embedding_A", NULL, 2, 32, 0, 0, 1, "adapted embeddings"},
@@ -335,8 +347,9 @@ START_TEST(bad_gguf_adapters)
         const uint64_t *ne = bad_gguf[_i].ne;
         const struct cr_qtype_info *info = cr_qtype_info(bad_gguf[_i].dtype);
         size_t bytes = ne[0] * ne[1] * ne[2] / info->block_values * info->block_bytes;
-        ck_assert_int_eq(cr_gguf_writer_tensor(w, bad_gguf[_i].name, bad_gguf[_i].dtype, ne[2] > 1 ? 3 : 2, ne, a, bytes,
-                                               &err), CR_OK);
+        ck_assert_int_eq(
+            cr_gguf_writer_tensor(w, bad_gguf[_i].name, bad_gguf[_i].dtype, ne[2] > 1 ? 3 : 2, ne, a, bytes, &err),
+            CR_OK);
         ck_assert_int_eq(cr_gguf_writer_tensor(w, "blk.0.attn_q.weight.lora_b", CR_Q_F32, 2, ne_b, b, sizeof b, &err),
                          CR_OK);
     }

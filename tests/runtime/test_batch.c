@@ -20,8 +20,13 @@ static struct cr_dataset choices(size_t n, uint32_t n_ids)
         ids[i] = (int32_t)i + 7;
     }
     for (size_t i = 0; i < n; i++) {
-        examples[i] = (struct cr_example){.ids = ids, .n_ids = n_ids, .n_targets = 1, .kind = CR_EXAMPLE_CHOICE,
-                                          .n_choices = 4, .answer = (uint32_t)(i % 2), .task = (int32_t)(i % 3) - 1};
+        examples[i] = (struct cr_example){.ids = ids,
+                                          .n_ids = n_ids,
+                                          .n_targets = 1,
+                                          .kind = CR_EXAMPLE_CHOICE,
+                                          .n_choices = 4,
+                                          .answer = (uint32_t)(i % 2),
+                                          .task = (int32_t)(i % 3) - 1};
     }
     return dataset;
 }

@@ -66,7 +66,8 @@ START_TEST(choices)
 {
     ck_assert_int_eq(show("{\"task\":\"t\",\"question\":\"q\",\"choices\":[\"no\",\"yes\"],\"answer\":1}\n"
                           "{\"task\":\"t\",\"question\":\"q\",\"choices\":[\"no\",\"yes\"],\"answer\":1}\n"
-                          "{\"question\":\"q2\",\"choices\":[\"no\",\"yes\"],\"answer\":0}\n"), CR_OK);
+                          "{\"question\":\"q2\",\"choices\":[\"no\",\"yes\"],\"answer\":0}\n"),
+                     CR_OK);
     expect("d.jsonl: 3 examples, ");
     expect("kinds: choices 3\n");
     expect("answers: A 1 (token 256), B 2 (token 257)\n");
@@ -80,8 +81,9 @@ END_TEST
 
 START_TEST(texts_by_loss)
 {
-    const char *lines = "{\"prompt\":\"a\\n\\\"\\\\\",\"completion\":\"\\u0001\xe6\x97\xa5\"}\n"
-                        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n";
+    const char *lines =
+        "{\"prompt\":\"a\\n\\\"\\\\\",\"completion\":\"\\u0001\xe6\x97\xa5\"}\n"
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n";
     ck_assert_int_eq(show(lines), CR_OK);
     expect("kinds: prompt/completion 1, messages 1\n");
     expect("  a\\n\"\\\\[\\x01\xe6\x97\xa5<|endoftext|>]\n");
@@ -125,7 +127,8 @@ END_TEST
 
 START_TEST(bad_lines_are_listed)
 {
-    ck_assert_int_eq(show("{\"text\":\"ab\"}\n{\n\n{\"text\":\"\x1b\"}\n{\"text\":7}\n{\"text\":\"cd\"}\n"), CR_E_INPUT);
+    ck_assert_int_eq(show("{\"text\":\"ab\"}\n{\n\n{\"text\":\"\x1b\"}\n{\"text\":7}\n{\"text\":\"cd\"}\n"),
+                     CR_E_INPUT);
     expect("d.jsonl: 2 examples, ");
     expect("bad lines: 3\n");
     expect("/d.jsonl:2: ");
@@ -162,7 +165,8 @@ END_TEST
 
 START_TEST(memory_can_fail)
 {
-    ck_assert_int_eq(show("{\"task\":\"t\",\"question\":\"q\",\"choices\":[\"no\",\"yes\"],\"answer\":1}\n{}\n"), CR_E_INPUT);
+    ck_assert_int_eq(show("{\"task\":\"t\",\"question\":\"q\",\"choices\":[\"no\",\"yes\"],\"answer\":1}\n{}\n"),
+                     CR_E_INPUT);
     for (long at = 1;; at++) {
         n_out = 0;
         cr_alloc_fail_at(at, true);

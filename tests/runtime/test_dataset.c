@@ -134,10 +134,11 @@ END_TEST
 START_TEST(first_letters_beyond_ascii_are_raised)
 {
     ck_assert_int_eq(open_text("{\"question\":\"q\",\"choices\":[\"\xc3\xa9t\xc3\xa9\",\"\xd0\xbc\xd0\xb8\xd1\x80.\","
-                               "\"3 b\",\"\xe6\x97\xa5\"],\"answer\":0}"), CR_OK);
+                               "\"3 b\",\"\xe6\x97\xa5\"],\"answer\":0}"),
+                     CR_OK);
     const struct cr_example *e = &dataset.examples[0];
     ck_assert_str_eq(decoded(e, 0, e->n_ids), LEAD "q Choices: A. \xc3\x89t\xc3\xa9. B. \xd0\x9c\xd0\xb8\xd1\x80. "
-                                              "C. 3 b. D. \xe6\x97\xa5. Answer:");
+                                                   "C. 3 b. D. \xe6\x97\xa5. Answer:");
 }
 END_TEST
 
@@ -164,8 +165,14 @@ START_TEST(labels_of_spm_vocabularies)
     cr_tiny_vocab_close(&vocab);
     ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.spm = true, .n_labels = 3}));
     ck_assert_msg(open_text(CHOICE("q")) == CR_OK, "%s", err.message);
-    ck_assert_int_eq(dataset.label_ids[0], cr_tokenizer_find(vocab.tokenizer, "\xe2\x96\x81" "A", 4));
-    ck_assert_int_eq(dataset.label_ids[1], cr_tokenizer_find(vocab.tokenizer, "\xe2\x96\x81" "B", 4));
+    ck_assert_int_eq(dataset.label_ids[0], cr_tokenizer_find(vocab.tokenizer,
+                                                             "\xe2\x96\x81"
+                                                             "A",
+                                                             4));
+    ck_assert_int_eq(dataset.label_ids[1], cr_tokenizer_find(vocab.tokenizer,
+                                                             "\xe2\x96\x81"
+                                                             "B",
+                                                             4));
     ck_assert_int_eq(open_text("{\"question\":\"q\",\"choices\":[\"a\",\"b\",\"c\",\"d\"],\"answer\":0}"), CR_E_INPUT);
     ck_assert_ptr_nonnull(strstr(err.message, "label \" D\""));
 }
@@ -212,8 +219,9 @@ END_TEST
 
 START_TEST(conversations)
 {
-    const char *line = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"},"
-                       "{\"role\":\"assistant\",\"content\":\"k\"}]}";
+    const char *line =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"},"
+        "{\"role\":\"assistant\",\"content\":\"k\"}]}";
     ck_assert_msg(open_text(line) == CR_OK, "%s", err.message);
     const struct cr_example *e = &dataset.examples[0];
     ck_assert_str_eq(decoded(e, 0, e->n_ids), "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyo<|im_end|>\n"
@@ -224,7 +232,8 @@ START_TEST(conversations)
     ck_assert_int_eq(strncmp(decoded(&dataset.examples[0], 0, 20), "<|im_start|>system\nS<|im_end|>", 28), 0);
     options.normalize = "nfc";
     ck_assert_int_eq(open_text("{\"messages\":[{\"role\":\"user\",\"content\":\"e\xcc\x81\"},"
-                               "{\"role\":\"assistant\",\"content\":\"o\xcc\x88x\"}]}"), CR_OK);
+                               "{\"role\":\"assistant\",\"content\":\"o\xcc\x88x\"}]}"),
+                     CR_OK);
     ck_assert_str_eq(targets(&dataset.examples[0]), "\xc3\xb6x<|im_end|>");
 }
 END_TEST
@@ -233,7 +242,8 @@ START_TEST(conversations_need_a_template)
 {
     cr_tiny_vocab_close(&vocab);
     ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.no_template = true}));
-    const char *line = "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}";
+    const char *line =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}";
     ck_assert_int_eq(open_text(line), CR_E_INPUT);
     ck_assert_ptr_nonnull(strstr(err.message, "chatml"));
     options.chat_template = "chatml";
@@ -289,7 +299,8 @@ START_TEST(cuts_respect_characters_and_blanks)
 {
     ck_assert_int_eq(open_text(CHOICE("ab \xc3\xa9\xe6\x97\xa5x")), CR_OK);
     uint32_t whole = dataset.examples[0].n_ids;
-    const char *kept[] = {"ab \xc3\xa9\xe6\x97\xa5", "ab \xc3\xa9", "ab \xc3\xa9", "ab \xc3\xa9", "ab", "ab", "ab", "a"};
+    const char *kept[] = {
+        "ab \xc3\xa9\xe6\x97\xa5", "ab \xc3\xa9", "ab \xc3\xa9", "ab \xc3\xa9", "ab", "ab", "ab", "a"};
     for (uint32_t cut = 1; cut <= 8; cut++) {
         char expected[256];
         options.max_seq_length = whole - cut;
@@ -314,7 +325,8 @@ START_TEST(other_cuts)
     ck_assert_str_eq(decoded(&dataset.examples[0], 0, 6), "012345");
     ck_assert_uint_eq(dataset.examples[0].n_ids, 6);
     /* JL-22: no target token left */
-    const char *chat = "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n";
+    const char *chat =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n";
     ck_assert_int_eq(open_text(chat), CR_E_INPUT);
     ck_assert_ptr_nonnull(strstr(err.message, "no examples left"));
     char two[512];
@@ -328,11 +340,13 @@ END_TEST
 
 START_TEST(tasks_and_duplicates)
 {
-    ck_assert_int_eq(open_text("{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
-                               "{\"task\":\"a\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
-                               "{\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
-                               "{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0,\"extra\":[1]}\n"
-                               "{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":1}"), CR_OK);
+    ck_assert_int_eq(
+        open_text("{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
+                  "{\"task\":\"a\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
+                  "{\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0}\n"
+                  "{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":0,\"extra\":[1]}\n"
+                  "{\"task\":\"b\",\"question\":\"q\",\"choices\":[\"x\",\"y\"],\"answer\":1}"),
+        CR_OK);
     ck_assert_uint_eq(dataset.n, 5);
     ck_assert_uint_eq(dataset.n_tasks, 2);
     ck_assert_str_eq(dataset.task_names[0], "b");
@@ -580,7 +594,8 @@ START_TEST(memory_can_fail)
 {
     static const char *const texts[] = {
         "{\"task\":\"t\",\"question\":\"0123456789\",\"choices\":[\"x\",\"y\"],\"answer\":0}",
-        "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"text\":\"e\xcc\x81\"}\n{\"messages\":[{\"role\":\"user\",\"content\":"
+        "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"text\":\"e\xcc\x81\"}\n{\"messages\":[{\"role\":\"user\","
+        "\"content\":"
         "\"hi\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}",
     };
     options.max_seq_length = _i == 0 ? 100 : 400;

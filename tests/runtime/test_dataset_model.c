@@ -20,10 +20,11 @@ START_TEST(choices_match_the_reference)
     struct cr_tokenizer *tokenizer = NULL;
     struct cr_dataset dataset = {0};
     const struct cr_dataset_options options = {.max_seq_length = 2048};
-    const char *lines = "{\"question\":\"@anonymous LOVE that!\",\"choices\":[\"negative\",\"positive\"],\"answer\":1}\n"
-                        "{\"question\":\"worst service ever, never again\",\"choices\":[\"negative\",\"positive\"],"
-                        "\"answer\":\"A\"}\n"
-                        "{\"question\":\"q\",\"choices\":[\"1\",\"2\",\"3\",\"4\",\"5\"],\"answer\":4}\n";
+    const char *lines =
+        "{\"question\":\"@anonymous LOVE that!\",\"choices\":[\"negative\",\"positive\"],\"answer\":1}\n"
+        "{\"question\":\"worst service ever, never again\",\"choices\":[\"negative\",\"positive\"],"
+        "\"answer\":\"A\"}\n"
+        "{\"question\":\"q\",\"choices\":[\"1\",\"2\",\"3\",\"4\",\"5\"],\"answer\":4}\n";
     int fd = mkstemp(path);
     ck_assert_int_eq(write(fd, lines, strlen(lines)), (ssize_t)strlen(lines));
     close(fd);

@@ -7,7 +7,7 @@ struct cr_model cr_shape_model(const char *architecture)
 {
     static struct cr_layer layers[CR_SHAPE_LAYERS];
     static char path[] = "shape.gguf";
-    static const size_t n_out[CR_N_PROJ] = {CR_SHAPE_EMBD, CR_SHAPE_KV, CR_SHAPE_KV, CR_SHAPE_EMBD,
+    static const size_t n_out[CR_N_PROJ] = {CR_SHAPE_EMBD, CR_SHAPE_KV, CR_SHAPE_KV,  CR_SHAPE_EMBD,
                                             CR_SHAPE_FF,   CR_SHAPE_FF, CR_SHAPE_EMBD};
     struct cr_model model = {.layers = layers, .base_hash = UINT64_C(0x0123456789abcdef), .path = path};
     for (size_t i = 0; i < CR_SHAPE_LAYERS; i++) {

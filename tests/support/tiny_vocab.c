@@ -104,7 +104,8 @@ static cr_status write_keys(struct cr_gguf_writer *w, const struct cr_tiny_vocab
     }
     return cr_gguf_writer_kv_str(w, "tokenizer.chat_template",
                                  "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
-                                 "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}", err);
+                                 "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}",
+                                 err);
 }
 
 static struct cr_gguf_writer *build(const struct cr_tiny_vocab_options *options)
