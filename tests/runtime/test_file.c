@@ -49,9 +49,12 @@ START_TEST(refusals_of_reading)
     const struct {
         const char *path, *message;
     } cases[] = {
-        {cr_test_path("missing"), "missing|No such file"}, {cr_test_dir(), "directory|regular file"},
-        {fifo, "fifo|FIFO|regular file"},                  {loop, "loop|symbolic links"},
-        {cr_test_path("no\nsuch"), "no\\nsuch"},           {deep, "File name too long"},
+        {cr_test_path("missing"), "missing|No such file"},
+        {cr_test_dir(), "directory|regular file"},
+        {fifo, "fifo|FIFO|regular file"},
+        {loop, "loop|symbolic links"},
+        {cr_test_path("no\nsuch"), "no\\nsuch"},
+        {deep, "File name too long"},
         {"/dev/null", "device"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -385,9 +388,8 @@ START_TEST(paths)
 {
     static const struct {
         const char *path, *parent;
-    } parents[] = {{"a", "."},     {"a/b", "a"}, {"/a", "/"},    {"/", "/"},    {"a/", "."},
-                   {"a//b", "a"},  {"", "."},    {"//a", "/"},   {"a/b/", "a"}, {"/a/b//", "/a"},
-                   {"./x", "."}};
+    } parents[] = {{"a", "."}, {"a/b", "a"}, {"/a", "/"},   {"/", "/"},       {"a/", "."}, {"a//b", "a"},
+                   {"", "."},  {"//a", "/"}, {"a/b/", "a"}, {"/a/b//", "/a"}, {"./x", "."}};
     for (size_t i = 0; i < sizeof parents / sizeof parents[0]; i++) {
         char *parent = cr_path_parent(parents[i].path);
         ck_assert_str_eq(parent, parents[i].parent);

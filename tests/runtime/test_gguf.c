@@ -275,10 +275,17 @@ START_TEST(writer_refusals)
         uint64_t ne[4];
         size_t bytes;
     } tensors[] = {
-        {"norm", CR_Q_F32, 1, {64}, 256},   {"", CR_Q_F32, 1, {64}, 256},        {name, CR_Q_F32, 1, {64}, 256},
-        {"x", CR_Q_F32, 1, {64}, 255},      {"x", CR_Q_F32, 0, {64}, 4},         {"x", CR_Q_F32, 5, {2, 2, 2, 2}, 64},
-        {"x", CR_Q_Q8_0, 1, {63}, 68},      {"x", 4, 1, {64}, 64},               {"x", 999, 1, {64}, 64},
-        {"x", CR_Q_F32, 2, {0, 64}, 0},     {"x", CR_Q_F32, 2, {1ull << 33, 1ull << 33}, 0},
+        {"norm", CR_Q_F32, 1, {64}, 256},
+        {"", CR_Q_F32, 1, {64}, 256},
+        {name, CR_Q_F32, 1, {64}, 256},
+        {"x", CR_Q_F32, 1, {64}, 255},
+        {"x", CR_Q_F32, 0, {64}, 4},
+        {"x", CR_Q_F32, 5, {2, 2, 2, 2}, 64},
+        {"x", CR_Q_Q8_0, 1, {63}, 68},
+        {"x", 4, 1, {64}, 64},
+        {"x", 999, 1, {64}, 64},
+        {"x", CR_Q_F32, 2, {0, 64}, 0},
+        {"x", CR_Q_F32, 2, {1ull << 33, 1ull << 33}, 0},
     };
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {
         cr_status status = cr_gguf_writer_tensor(w, tensors[i].name, tensors[i].type, tensors[i].n_dims, tensors[i].ne,
@@ -399,7 +406,8 @@ START_TEST(many_names)
         cr_buf_u64(&file, n);
         for (uint64_t i = 0; i < n; i++) {
             cr_buf_u64(&file, 46);
-            cr_buf_printf(&file, "prefix.prefix.prefix.prefix.prefix.prefix%05llu", (unsigned long long)(n - 1 - i) % 100000);
+            cr_buf_printf(&file, "prefix.prefix.prefix.prefix.prefix.prefix%05llu",
+                          (unsigned long long)(n - 1 - i) % 100000);
             cr_buf_u32(&file, CR_GGUF_U8);
             cr_buf_putc(&file, 1);
         }

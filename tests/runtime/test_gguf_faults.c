@@ -21,28 +21,28 @@ enum field {
     VERSION,
     N_TENSORS,
     N_KV,
-    KEY_LENGTH,    /* of the first pair, general.architecture */
+    KEY_LENGTH, /* of the first pair, general.architecture */
     KEY,
     VALUE_TYPE,
     STRING_LENGTH,
-    ALIGN_TYPE,    /* second pair */
+    ALIGN_TYPE, /* second pair */
     ALIGN_VALUE,
-    BOOL_VALUE,    /* third pair */
-    ITEM_TYPE,     /* fourth pair, array of 2 strings */
+    BOOL_VALUE, /* third pair */
+    ITEM_TYPE,  /* fourth pair, array of 2 strings */
     ITEM_COUNT,
     ITEM_LENGTH,
-    BOOLS_COUNT,   /* fifth pair, array of 3 bools */
+    BOOLS_COUNT, /* fifth pair, array of 3 bools */
     BOOLS_LAST,
-    NAME_LENGTH,   /* first tensor, Q8_0 [64, 2] */
+    NAME_LENGTH, /* first tensor, Q8_0 [64, 2] */
     NAME,
     N_DIMS,
     NE_0,
     NE_1,
     TYPE,
     OFFSET,
-    NAME_B,        /* second tensor, F32 [8] */
+    NAME_B, /* second tensor, F32 [8] */
     OFFSET_B,
-    NE_C,          /* third tensor, Q4_K [256] */
+    NE_C, /* third tensor, Q4_K [256] */
     TYPE_C,
     OFFSET_C,
     DATA,
@@ -295,6 +295,7 @@ static const struct field_case {
     {"GG-34 first", NE_0, 8, 0, "a.weight|dimension 0 is 0"},
     {"GG-34 last", NE_1, 8, 0, "a.weight|dimension 1 is 0"},
     {"GG-35", NE_1, 8, (1ull << 42) + 1, "a.weight|dimension 1"},
+    {"dimension 2^31-1", NE_1, 8, 0x7fffffff, "b.weight|offset 160, expected 146028888000"},
     {"dimension 2^31", NE_1, 8, 1ull << 31, "a.weight|dimension 1"},
     {"GG-36", NE_C, 8, 255, "c.weight|row of 255|256"},
     {"GG-37 unknown", TYPE, 4, 200, "a.weight|type 200"},
@@ -383,6 +384,54 @@ START_TEST(name_limits)
 }
 END_TEST
 
+/* Counts and sizes at their limits and one above; the memory behind them is never touched. */
+START_TEST(count_limits)
+{
+    struct cr_error err = {0};
+    struct cr_gguf *g = NULL;
+    size_t n = (size_t)80 << 20;
+    uint8_t *file = calloc(1, n);
+    ck_assert_ptr_nonnull(file);
+    static const struct {
+        uint64_t n_tensors, n_kv;
+        const char *message;
+    } counts[] = {{65536, 0, "tensor 0|length 0"},
+                  {65537, 0, "n_tensors 65537, at most 65536 allowed"},
+                  {0, 65536, "key 0|length 0"},
+                  {0, 65537, "n_kv 65537, at most 65536 allowed"}};
+    for (size_t i = 0; i < 4; i++) {
+        struct cr_buf head = {0};
+        cr_buf_puts(&head, "GGUF");
+        cr_buf_u32(&head, 3);
+        cr_buf_u64(&head, counts[i].n_tensors);
+        cr_buf_u64(&head, counts[i].n_kv);
+        memcpy(file, head.data, head.n);
+        cr_expect_error("counts", cr_gguf_parse(file, n, "x", &g, &err), &err, CR_E_INPUT, counts[i].message);
+        cr_buf_free(&head);
+    }
+    for (uint64_t above = 0; above < 2; above++) {
+        struct base b = {0};
+        cr_buf_puts(&b.file, "GGUF");
+        cr_buf_u32(&b.file, 3);
+        cr_buf_u64(&b.file, 0);
+        cr_buf_u64(&b.file, 1);
+        put_key(&b, "s", CR_GGUF_STRING, -1, -1, -1);
+        cr_buf_u64(&b.file, (64u << 20) + above);
+        memcpy(file, b.file.data, b.file.n);
+        cr_status status = cr_gguf_parse(file, n, "x", &g, &err);
+        if (above == 0) {
+            ck_assert_msg(status == CR_OK, "%s", err.message);
+            cr_gguf_close(g);
+            g = NULL;
+        } else {
+            cr_expect_error("string", status, &err, CR_E_INPUT, "\"s\"|67108865, at most 67108864 allowed");
+        }
+        cr_buf_free(&b.file);
+    }
+    free(file);
+}
+END_TEST
+
 /* GG-16 (one byte more than is left), GG-17, GG-28 (u64 and string). */
 START_TEST(whole_pairs_wrong)
 {
@@ -397,7 +446,11 @@ START_TEST(whole_pairs_wrong)
         cr_buf_u32(&b.file, 3);
         cr_buf_u64(&b.file, 0);
         cr_buf_u64(&b.file, kind == 2 ? 2 : 1);
-        put_key(&b, "general.alignment", kind == 0 ? CR_GGUF_U64 : kind == 1 ? CR_GGUF_STRING : CR_GGUF_U32, -1, -1, -1);
+        put_key(&b, "general.alignment",
+                kind == 0   ? CR_GGUF_U64
+                : kind == 1 ? CR_GGUF_STRING
+                            : CR_GGUF_U32,
+                -1, -1, -1);
         if (kind == 2) {
             cr_buf_u32(&b.file, 32);
             put_key(&b, "general.alignment", CR_GGUF_U32, -1, -1, -1);
@@ -648,6 +701,7 @@ int main(void)
     tcase_add_loop_test(tcase, one_field_wrong, 0, sizeof field_cases / sizeof field_cases[0]);
     tcase_add_test(tcase, cut_at_every_byte);
     tcase_add_test(tcase, name_limits);
+    tcase_add_test(tcase, count_limits);
     tcase_add_test(tcase, whole_pairs_wrong);
     tcase_add_test(tcase, deep_arrays);
     tcase_add_test(tcase, products_wrap);

@@ -228,8 +228,8 @@ START_TEST(members)
 {
     struct cr_error err = {0};
     json_t *value = NULL;
-    ck_assert_int_eq(parse(TEXT("{\"s\":\"t\\u0000u\",\"i\":-3,\"r\":1.5,\"b\":true,\"n\":null,\"a\":[]}"), &value, &err),
-                     CR_OK);
+    ck_assert_int_eq(
+        parse(TEXT("{\"s\":\"t\\u0000u\",\"i\":-3,\"r\":1.5,\"b\":true,\"n\":null,\"a\":[]}"), &value, &err), CR_OK);
     const char *s = "default";
     size_t n = 0;
     int64_t i = 7;
@@ -274,8 +274,9 @@ START_TEST(files)
     ck_assert_msg(cr_json_write(value, path, &err) == CR_OK, "%s", err.message);
     uint8_t *text;
     ck_assert_int_eq(cr_file_read(path, 1000, &text, NULL, &err), CR_OK);
-    ck_assert_str_eq((const char *)text, "{\n  \"alpha\": [\n    0.10000000000000001,\n    \"\xc3\xa9\"\n  ],\n  \"mid\": null,\n"
-                                         "  \"zeta\": 1\n}\n");
+    ck_assert_str_eq((const char *)text,
+                     "{\n  \"alpha\": [\n    0.10000000000000001,\n    \"\xc3\xa9\"\n  ],\n  \"mid\": null,\n"
+                     "  \"zeta\": 1\n}\n");
     cr_free(text);
     json_t *again = NULL;
     ck_assert_int_eq(cr_json_load(path, 1000, &again, &err), CR_OK);
@@ -315,9 +316,17 @@ START_TEST(member_walk)
     }
     ck_assert_int_eq(cr_members_next(&walk, &m, &more, &err), CR_OK);
     ck_assert(!more);
-    static const char *const bad[][2] = {{"", "{"},         {"[]", "{"},       {"{,}", "key"},      {"{\"a\"}", ":"},
-                                         {"{\"a\":}", "value"}, {"{\"a\":1", "}"}, {"{\"a\":1,}", "key"}, {"{} x", "end"},
-                                         {"{\"a\":[1}", ", or }"}, {"{\"a", "quote"}, {"{\"a\":1 2}", ", or }"}};
+    static const char *const bad[][2] = {{"", "{"},
+                                         {"[]", "{"},
+                                         {"{,}", "key"},
+                                         {"{\"a\"}", ":"},
+                                         {"{\"a\":}", "value"},
+                                         {"{\"a\":1", "}"},
+                                         {"{\"a\":1,}", "key"},
+                                         {"{} x", "end"},
+                                         {"{\"a\":[1}", ", or }"},
+                                         {"{\"a", "quote"},
+                                         {"{\"a\":1 2}", ", or }"}};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         walk = (struct cr_members){.text = bad[i][0], .n = strlen(bad[i][0]), .label = "f"};
         cr_status status = CR_OK;

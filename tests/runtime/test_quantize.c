@@ -10,9 +10,9 @@
 
 /* Error bound of one value as a share of `span` (see below), from how the encoder works:
  * level distance d = span/steps, codes rounded to nearest: d/2. The scale as stored is off by at most `scale_error`
- * of itself: half precision 2^-11 (F16 itself has 11 significant bits, BF16 8), and for two-level types the rounding of sub-block scales, half a scale code of
- * `top` codes: then every level moves by up to span * scale_error. Reference encoders with clamped top codes
- * (min(15, ...)) add one more step at the positive end. */
+ * of itself: half precision 2^-11 (F16 itself has 11 significant bits, BF16 8), and for two-level types the rounding of
+ * sub-block scales, half a scale code of `top` codes: then every level moves by up to span * scale_error. Reference
+ * encoders with clamped top codes (min(15, ...)) add one more step at the positive end. */
 static const struct type_case {
     int type;
     size_t group;       /* values that share a scale; span is taken over the group that sets the coarsest scale */
@@ -62,8 +62,8 @@ START_TEST(within_half_a_level)
                 span = fabsf(x[j]) > span ? fabsf(x[j]) : span;
             }
             double bound = span * ((c->top_step ? 1.0 : 0.5) / c->steps + c->scale_error);
-            ck_assert_msg(fabs((double)x[i] - (double)y[i]) <= bound * (1 + 1e-5), "%s value %zu: %g became %g, bound %g",
-                          info->name, i, (double)x[i], (double)y[i], bound);
+            ck_assert_msg(fabs((double)x[i] - (double)y[i]) <= bound * (1 + 1e-5),
+                          "%s value %zu: %g became %g, bound %g", info->name, i, (double)x[i], (double)y[i], bound);
         }
         cr_guard_free(blocks);
     }

@@ -134,6 +134,25 @@ START_TEST(round_trip)
 }
 END_TEST
 
+START_TEST(without_metadata)
+{
+    static const float x[2] = {1, 2};
+    for (int n_tensors = 0; n_tensors < 3; n_tensors++) {
+        struct cr_safetensors_writer *w = cr_safetensors_writer_create();
+        uint8_t *memory;
+        size_t n;
+        for (int i = 0; i < n_tensors; i++) {
+            OK(cr_safetensors_writer_tensor(w, i == 0 ? "a" : "b", CR_ST_F32, 1, (const uint64_t[]){2}, x, &err));
+        }
+        OK(cr_safetensors_writer_to_memory(w, &memory, &n, &err));
+        ck_assert_msg(verdict(memory, n, &err) == CR_OK, "%s", err.message);
+        ck_assert(memcmp(memory + 8, n_tensors == 0 ? "{}  " : "{\"a\"", 4) == 0);
+        cr_free(memory);
+        cr_safetensors_writer_destroy(w);
+    }
+}
+END_TEST
+
 START_TEST(writer_refusals)
 {
     static const float x[1];
@@ -185,7 +204,8 @@ static const struct bad_case {
     {"ST-06 unterminated", HEADER("{\"a\":" F32_AT("0", "8")), 8, "expected , or }"},
     {"ST-06 comma", HEADER("{\"a\":" F32_AT("0", "8") ",}"), 8, "expected a key"},
     {"ST-06 quotes", HEADER("{'a':" F32_AT("0", "8") "}"), 8, "expected a key in double quotes"},
-    {"ST-06 inner comma", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[2,],\"data_offsets\":[0,8]}}"), 8, "tensor \"a\""},
+    {"ST-06 inner comma", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[2,],\"data_offsets\":[0,8]}}"), 8,
+     "tensor \"a\""},
     {"ST-06 colon", HEADER("{\"a\" " F32_AT("0", "8") "}"), 8, "expected :"},
     {"ST-06 tail", HEADER("{\"a\":" F32_AT("0", "8") "} x"), 8, "expected the end"},
     {"ST-06 two", HEADER("{}{}"), 0, "expected the end"},
@@ -199,12 +219,15 @@ static const struct bad_case {
     {"ST-10 number", HEADER("{\"a\":1}"), 8, "\"a\"|integer, expected an object"},
     {"ST-10 empty", HEADER("{\"a\":{}}"), 8, "\"a\"|\"dtype\" is missing"},
     {"ST-11", HEADER("{\"a\":{\"dtype\":\"Q32\",\"shape\":[2],\"data_offsets\":[0,8]}}"), 8, "\"a\"|dtype \"Q32\""},
-    {"ST-11 case", HEADER("{\"a\":{\"dtype\":\"f32\",\"shape\":[2],\"data_offsets\":[0,8]}}"), 8, "\"a\"|dtype \"f32\""},
-    {"ST-11 number", HEADER("{\"a\":{\"dtype\":32,\"shape\":[2],\"data_offsets\":[0,8]}}"), 8, "\"a\"|\"dtype\"|integer"},
+    {"ST-11 case", HEADER("{\"a\":{\"dtype\":\"f32\",\"shape\":[2],\"data_offsets\":[0,8]}}"), 8,
+     "\"a\"|dtype \"f32\""},
+    {"ST-11 number", HEADER("{\"a\":{\"dtype\":32,\"shape\":[2],\"data_offsets\":[0,8]}}"), 8,
+     "\"a\"|\"dtype\"|integer"},
     {"ST-12 negative", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}"), 8, "\"a\"|shape"},
     {"ST-12 fraction", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}"), 8, "\"a\"|shape"},
     {"ST-12 string", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[\"2\"],\"data_offsets\":[0,8]}}"), 8, "\"a\"|shape"},
-    {"ST-12 number", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":2,\"data_offsets\":[0,8]   }}"), 8, "\"a\"|shape is no"},
+    {"ST-12 number", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":2,\"data_offsets\":[0,8]   }}"), 8,
+     "\"a\"|shape is no"},
     {"ST-12 nine", HEADER("{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}"), 1,
      "\"a\"|at most 8"},
     {"ST-13", HEADER("{\"a\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}"), 0,
@@ -214,7 +237,8 @@ static const struct bad_case {
     {"ST-13 2^64", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[18446744073709551616],\"data_offsets\":[0,0]}}"), 0,
      "\"a\"|too big"},
     {"ST-14 one", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8]}}"), 8, "\"a\"|data_offsets"},
-    {"ST-14 three", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8,8]}}"), 8, "\"a\"|data_offsets"},
+    {"ST-14 three", HEADER("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8,8]}}"), 8,
+     "\"a\"|data_offsets"},
     {"ST-14 order", HEADER("{\"a\":" F32_AT("8", "0") "}"), 8, "\"a\"|data_offsets 8 to 0"},
     {"ST-14 negative", HEADER("{\"a\":" F32_AT("-8", "0") "}"), 8, "\"a\"|data_offsets begin"},
     {"ST-14 string", HEADER("{\"a\":" F32_AT("0", "\"8\"") "}"), 8, "\"a\"|data_offsets end"},
@@ -229,7 +253,8 @@ static const struct bad_case {
     {"ST-19 none", HEADER("{}"), 1, "1 bytes after the last tensor"},
     {"ST-20", HEADER("{\"a\":" F32_AT("0", "8") "}"), 7, "\"a\"|truncated"},
     {"ST-21", HEADER("{\"a\":" F32_AT("0", "8") ",\"a\":" F32_AT("8", "16") "}"), 16, "\"a\" appears twice"},
-    {"ST-21 escaped", HEADER("{\"a\":" F32_AT("0", "8") ",\"\\u0061\":" F32_AT("8", "16") "}"), 16, "\"a\" appears twice"},
+    {"ST-21 escaped", HEADER("{\"a\":" F32_AT("0", "8") ",\"\\u0061\":" F32_AT("8", "16") "}"), 16,
+     "\"a\" appears twice"},
     {"ST-21 field", HEADER("{\"a\":{\"dtype\":\"F32\",\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}"), 8,
      "\"a\"|duplicate"},
     {"ST-21 metadata", HEADER("{\"__metadata__\":{},\"__metadata__\":{}}"), 0, "__metadata__|twice"},
@@ -241,6 +266,14 @@ static const struct bad_case {
     {"ST-23", HEADER("{\"\":" F32_AT("0", "8") "}"), 8, "name of 0 bytes"},
     {"NUL in name", HEADER("{\"a\\u0000b\":" F32_AT("0", "8") "}"), 8, "NUL"},
     {"lone surrogate", HEADER("{\"\\ud800\":" F32_AT("0", "8") "}"), 8, "w.safetensors: byte"},
+    {"ends in a value", HEADER("{\"a\":[1"), 0, "expected a closing bracket"},
+    {"ends in a string", HEADER("{\"a\":\"x"), 0, "expected the closing quote"},
+    {"ends in a key", HEADER("{\"a"), 0, "expected the closing quote"},
+    {"ends behind a backslash", HEADER("{\"a\\"), 0, "expected the closing quote"},
+    {"ends behind a key", HEADER("{\"a\" "), 0, "expected :"},
+    {"ends behind a colon", HEADER("{\"a\": "), 0, "expected a value"},
+    {"ends behind a brace", HEADER("{ "), 0, "expected a key"},
+    {"ends behind blanks", HEADER("   "), 0, "expected {"},
     {"control", HEADER("{\"a\n\":" F32_AT("0", "8") "}"), 8, "header|0x0a"},
 };
 
@@ -288,10 +321,47 @@ START_TEST(bad_lengths)
     cr_expect_error("ST-09", verdict(deep.data, deep.n, &err), &err, CR_E_INPUT, "nesting deeper");
     cr_buf_free(&deep);
     static const char pointer[] = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
-    cr_expect_error("ST-28", verdict(pointer, sizeof pointer - 1, &err), &err, CR_E_INPUT, "Git LFS pointer");
+    cr_expect_error("ST-28", verdict(pointer, sizeof pointer - 1, &err), &err, CR_E_INPUT,
+                    "; this is a Git LFS pointer");
     cr_expect_error("gguf", verdict("GGUF\3\0\0\0\0\0\0\0", 12, &err), &err, CR_E_INPUT, "GGUF file");
     cr_expect_error("missing", cr_safetensors_open(cr_test_path("none"), &st, &err), &err, CR_E_IO, "none|No such");
     ck_assert_ptr_null(st);
+}
+END_TEST
+
+/* Limits of ours at the limit and one above: header 16 MiB, name 4096 bytes, description 4096 bytes. */
+START_TEST(limits)
+{
+    for (size_t above = 0; above < 2; above++) {
+        struct cr_buf text = {0};
+        cr_buf_puts(&text, "{}");
+        cr_buf_fill(&text, ' ', (16u << 20) - 2 + above);
+        struct cr_buf file = assemble(text.data, text.n, 0);
+        cr_status status = verdict(file.data, file.n, &err);
+        ck_assert_int_eq(status, above == 0 ? CR_OK : CR_E_INPUT);
+        cr_buf_free(&text);
+        cr_buf_free(&file);
+        cr_buf_puts(&text, "{\"");
+        cr_buf_fill(&text, 'n', 4096 + above);
+        cr_buf_puts(&text, "\":" F32_AT("0", "8") "}");
+        file = assemble(text.data, text.n, 8);
+        status = verdict(file.data, file.n, &err);
+        ck_assert_int_eq(status, above == 0 ? CR_OK : CR_E_INPUT);
+        ck_assert(above == 0 || strstr(err.message, "name of 4097 bytes") != NULL);
+        cr_buf_free(&text);
+        cr_buf_free(&file);
+        static const char entry[] = F32_AT("0", "8");
+        cr_buf_puts(&text, "{\"a\":{");
+        cr_buf_fill(&text, ' ', 4096 - (sizeof entry - 1) + above);
+        cr_buf_puts(&text, &entry[1]);
+        cr_buf_puts(&text, "}");
+        file = assemble(text.data, text.n, 8);
+        status = verdict(file.data, file.n, &err);
+        ck_assert_int_eq(status, above == 0 ? CR_OK : CR_E_INPUT);
+        ck_assert(above == 0 || strstr(err.message, "description of 4097 bytes") != NULL);
+        cr_buf_free(&text);
+        cr_buf_free(&file);
+    }
 }
 END_TEST
 
@@ -316,8 +386,8 @@ START_TEST(values)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char header[200];
         size_t size = cases[i].bytes;
-        snprintf(header, sizeof header, "{\"w\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}", cases[i].dtype,
-                 3 * size);
+        snprintf(header, sizeof header, "{\"w\":{\"dtype\":\"%s\",\"shape\":[3],\"data_offsets\":[0,%zu]}}",
+                 cases[i].dtype, 3 * size);
         struct cr_buf file = assemble(header, strlen(header), 3 * size);
         memcpy(file.data + file.n - size, cases[i].last, size < 4 ? size : 4);
         struct cr_safetensors *st;
@@ -368,7 +438,8 @@ START_TEST(many_tensors)
     for (int size = 0; size < 2; size++) {
         struct cr_buf header = {0};
         for (int i = 0; i < 50000 << size; i++) {
-            cr_buf_printf(&header, "%s\"model.layers.%d.weight\":{\"dtype\":\"F32\",\"shape\":[0,4],\"data_offsets\":[0,0]}",
+            cr_buf_printf(&header,
+                          "%s\"model.layers.%d.weight\":{\"dtype\":\"F32\",\"shape\":[0,4],\"data_offsets\":[0,0]}",
                           i > 0 ? "," : "{", i);
         }
         cr_buf_putc(&header, '}');
@@ -392,8 +463,8 @@ END_TEST
 
 static struct cr_buf sample_file(void)
 {
-    static const char header[] = "{\"__metadata__\":{\"format\":\"pt\",\"\\u0061\":\"\\n\"},\"\\u0062\":" F32_AT("0", "8")
-        ",\"c\":{\"dtype\":\"BF16\",\"shape\":[3,1],\"data_offsets\":[8,14]}}";
+    static const char header[] = "{\"__metadata__\":{\"format\":\"pt\",\"\\u0061\":\"\\n\"},\"\\u0062\":" F32_AT(
+        "0", "8") ",\"c\":{\"dtype\":\"BF16\",\"shape\":[3,1],\"data_offsets\":[8,14]}}";
     return assemble(header, sizeof header - 1, 14);
 }
 
@@ -481,9 +552,11 @@ int main(void)
     tcase_add_checked_fixture(tcase, NULL, cr_test_dir_remove);
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, round_trip);
+    tcase_add_test(tcase, without_metadata);
     tcase_add_test(tcase, writer_refusals);
     tcase_add_loop_test(tcase, bad_headers, 0, sizeof bad_cases / sizeof bad_cases[0]);
     tcase_add_test(tcase, bad_lengths);
+    tcase_add_test(tcase, limits);
     tcase_add_test(tcase, values);
     tcase_add_test(tcase, unusual_files);
     tcase_add_test(tcase, many_tensors);

@@ -220,7 +220,8 @@ bool cr_test_fault_off(void)
 
 void cr_expect_error(const char *what, cr_status got, const struct cr_error *err, cr_status status, const char *parts)
 {
-    ck_assert_msg(got == status, "%s: status %d, expected %d (%s)", what, got, status, got != CR_OK ? err->message : "");
+    ck_assert_msg(got == status, "%s: status %d, expected %d (%s)", what, got, status,
+                  got != CR_OK ? err->message : "");
     ck_assert_msg(err->status == status, "%s: err->status %d, expected %d", what, err->status, status);
     size_t n = strnlen(err->message, sizeof err->message);
     ck_assert_msg(n > 0 && n < sizeof err->message, "%s: message of %zu bytes", what, n);

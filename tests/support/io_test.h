@@ -39,7 +39,8 @@ enum cr_test_call {
 };
 void cr_test_fault(enum cr_test_call call, long at, int error, bool sticky);
 
-/* Every transfer moves at most n bytes (0 = no limit); with eintr every second call of any kind is interrupted first. */
+/* Every transfer moves at most n bytes (0 = no limit); with eintr every second call of any kind is interrupted first.
+ */
 void cr_test_short_transfers(size_t n, bool eintr);
 
 /* Back to the real calls. True when a fault fired since it was set. */
