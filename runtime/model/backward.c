@@ -344,7 +344,8 @@ static void job_expand(struct cr_engine *e, const void *arg, size_t begin, size_
 {
     (void)scratch;
     const struct layer_state *state = arg;
-    from_operand(e, state->qkv, e->qkv32, e->q + 2 * e->kv, begin, end);
+    size_t stride = (e->q + 2 * e->kv) * CR_LANES;
+    memcpy(e->qkv32 + begin * stride, state->qkv + begin * stride, (end - begin) * stride * sizeof(float));
 }
 
 static void job_expand_o(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)

@@ -107,7 +107,7 @@ static void plan_state(struct cursor *c, const struct cr_engine *e, uint32_t lay
     state->x_mid = take_f32(c, e, e->embd);
     state->rstd1 = take_f32(c, e, 1);
     state->rstd2 = take_f32(c, e, 1);
-    state->qkv = take_operand(c, e, e->q + 2 * e->kv);
+    state->qkv = take_f32(c, e, e->q + 2 * e->kv);
     state->o = take_operand(c, e, e->q);
     state->lse = take_f32(c, e, e->model->config.n_heads);
     if (e->options.train) {

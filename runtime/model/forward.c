@@ -56,7 +56,7 @@ static void job_norm(struct cr_engine *e, const void *arg, size_t begin, size_t 
     reduce_inputs(e, job->layer, job->projs, job->n_projs, e->xn, e->embd, job->state, job->set, begin, end, scratch);
 }
 
-/* Rotates q and k; on bf16 tiers rounds q, k, v so that forward and backward see the same values. */
+/* Rotates q and k, and keeps q, k, v. */
 static void job_rope(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     (void)scratch;
@@ -75,16 +75,8 @@ static void job_rope(struct cr_engine *e, const void *arg, size_t begin, size_t 
     args.x = e->qkv32 + e->q * CR_LANES;
     args.n_heads = config->n_kv;
     e->rope.apply(&args, begin, end);
-    if (e->xt == CR_X_BF16) {
-        struct cr_cast_args cast = {.f32 = e->qkv32,
-                                    .f32_stride = stride,
-                                    .bf16 = state->qkv,
-                                    .bf16_stride = cr_engine_operand_bytes(e, e->q + 2 * e->kv),
-                                    .n_features = e->q + 2 * e->kv};
-        e->cast.to_bf16(&cast, begin, end);
-        e->cast.from_bf16(&cast, begin, end);
-    } else if (e->keep) {
-        memcpy((float *)state->qkv + begin * stride, e->qkv32 + begin * stride, (end - begin) * stride * sizeof(float));
+    if (e->keep) {
+        memcpy(state->qkv + begin * stride, e->qkv32 + begin * stride, (end - begin) * stride * sizeof(float));
     }
 }
 

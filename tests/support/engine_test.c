@@ -1,0 +1,121 @@
+#include "tests/support/engine_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "tests/support/kernel_test.h"
+
+struct cr_test_model cr_test_model_make(const struct cr_tiny_spec *spec)
+{
+    struct cr_test_model m = {0};
+    struct cr_error err = {0};
+    struct cr_gguf *gguf;
+    size_t n;
+    ck_assert_msg(cr_tiny_model_bytes(spec, &m.bytes, &n, &err) == CR_OK, "%s", err.message);
+    ck_assert_msg(cr_gguf_parse(m.bytes, n, "tiny", &gguf, &err) == CR_OK, "%s", err.message);
+    ck_assert_msg(cr_model_from_gguf(gguf, "tiny", true, &m.model, &err) == CR_OK, "%s", err.message);
+    return m;
+}
+
+void cr_test_model_free(struct cr_test_model *m)
+{
+    cr_model_close(m->model);
+    cr_free(m->bytes);
+}
+
+struct cr_test_lora cr_test_lora_make(const struct cr_model *model, uint32_t targets, uint32_t rank, float scale,
+                                      float range)
+{
+    struct cr_test_lora l = {0};
+    uint32_t n_slots = model->config.n_layers * CR_N_PROJ;
+    l.lora = calloc(n_slots, sizeof *l.lora);
+    for (int pass = 0; pass < 2; pass++) {
+        size_t at = 0;
+        for (uint32_t i = 0; i < n_slots; i++) {
+            const struct cr_qmat *w = &model->layers[i / CR_N_PROJ].proj[i % CR_N_PROJ];
+            if ((targets >> (i % CR_N_PROJ) & 1) == 0) {
+                continue;
+            }
+            if (pass == 1) {
+                l.lora[i] = (struct cr_lora){l.params + at, l.params + at + rank * w->n_cols, l.grads + at,
+                                             l.grads + at + rank * w->n_cols, rank, (uint32_t)w->n_cols,
+                                             (uint32_t)w->n_rows, i, scale};
+            }
+            at += rank * (w->n_cols + w->n_rows);
+        }
+        if (pass == 0) {
+            l.n_params = at;
+            l.params = cr_zalloc(at, sizeof(float));
+            l.grads = cr_zalloc(at, sizeof(float));
+        }
+    }
+    struct cr_rng rng = cr_rng_make(77);
+    cr_fill_f32(&rng, l.params, l.n_params, -range, range);
+    return l;
+}
+
+void cr_test_lora_free(struct cr_test_lora *l)
+{
+    free(l->lora);
+    cr_free(l->params);
+    cr_free(l->grads);
+}
+
+struct cr_token_batch cr_test_batch_make(const uint32_t *lengths, const uint32_t *examples, size_t n, uint32_t n_labels,
+                                         float weight)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < n; i++) {
+        total += lengths[i];
+    }
+    size_t room = (total + 15) / 16 * 16;
+    struct cr_token_batch b = {.n_tokens = total, .n_blocks = room / 16, .max_tokens = room, .max_rows = room};
+    b.ids = calloc(room, sizeof *b.ids);
+    b.pos = calloc(room, sizeof *b.pos);
+    b.example = calloc(room, sizeof *b.example);
+    b.seg = calloc(n + 2, sizeof *b.seg);
+    b.row_token = calloc(room, sizeof *b.row_token);
+    b.row_target = calloc(room, sizeof *b.row_target);
+    b.row_choices = calloc(room, sizeof *b.row_choices);
+    b.row_weight = calloc(room, sizeof *b.row_weight);
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct cr_rng rng = cr_rng_make(5000 + examples[i]);
+        b.seg[b.n_seg++] = (uint32_t)at;
+        for (uint32_t t = 0; t < lengths[i]; t++) {
+            b.ids[at + t] = (int32_t)cr_rng_below(&rng, CR_TINY_TOKENS);
+            b.pos[at + t] = t;
+            b.example[at + t] = examples[i];
+            bool counts = n_labels > 0 ? t + 1 == lengths[i] : t > 0;
+            if (counts) {
+                size_t row = b.n_rows++;
+                b.row_token[row] = (uint32_t)(n_labels > 0 ? at + t : at + t - 1);
+                b.row_target[row] = n_labels > 0 ? (int32_t)(examples[i] % n_labels) : b.ids[at + t];
+                b.row_choices[row] = n_labels;
+                b.row_weight[row] = weight;
+            }
+        }
+        at += lengths[i];
+    }
+    if (at < room) {
+        b.seg[b.n_seg++] = (uint32_t)at;
+    }
+    for (; at < room; at++) {
+        b.example[at] = UINT32_MAX;
+    }
+    b.seg[b.n_seg] = (uint32_t)room;
+    return b;
+}
+
+void cr_test_batch_free(struct cr_token_batch *b)
+{
+    free(b->ids);
+    free(b->pos);
+    free(b->example);
+    free(b->seg);
+    free(b->row_token);
+    free(b->row_target);
+    free(b->row_choices);
+    free(b->row_weight);
+}
