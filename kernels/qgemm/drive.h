@@ -30,11 +30,31 @@ static void pack_lowrank(const struct cr_qgemm_args *a, size_t out, size_t n_out
     }
 }
 
+/* Where the next slab of tokens lies: of the same group, else of the next group; and the share of this strip. */
+static void plan_ahead(struct tile *t, const struct cr_qgemm_args *a, const struct cr_qgemm_plan *plan, size_t block,
+                       int nb, size_t at, size_t strip, size_t n_strips)
+{
+    size_t next = t->last ? 0 : at + t->n_steps, first = t->last ? block + (size_t)nb : block;
+    size_t n_lines = plan->n_steps - next < SLAB_STEPS ? plan->n_steps - next : SLAB_STEPS;
+    size_t n_chunks = t->n_steps / 16 * n_strips;
+    t->n_ahead = 0;
+    if (first >= a->n_blocks || n_chunks == 0) {
+        return;
+    }
+    size_t from = strip * n_lines / n_strips;
+    t->n_ahead = (n_lines + n_chunks - 1) / n_chunks;
+    for (size_t j = 0; j < CR_QGEMM_GROUP; j++) {
+        size_t b = first + j < a->n_blocks ? first + j : a->n_blocks - 1;
+        t->ahead[j] = (const char *)a->x + b * a->x_stride + (next + from) * 64;
+    }
+}
+
 /* nb token blocks from `block` on, past a finished panel of n_out outputs from `out` on. */
 static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *plan, char *scratch, size_t out,
                   size_t n_out, size_t block, int nb, bool dx)
 {
     struct tile t = {.bias = NULL, .accumulate = a->accumulate != 0, .rank = a->p != NULL ? a->rank : 0};
+    size_t n_strips = (n_out + CR_QGEMM_STRIP - 1) / CR_QGEMM_STRIP;
     for (size_t at = 0; at < plan->n_steps; at += SLAB_STEPS) {
         size_t left = plan->n_steps - at;
         t.n_steps = left < SLAB_STEPS ? left : SLAB_STEPS;
@@ -43,8 +63,8 @@ static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *pla
         for (int j = 0; j < nb; j++) {
             t.x[j] = (const char *)a->x + (block + (size_t)j) * a->x_stride + at * 64;
         }
-        for (size_t s = 0; s < n_out; s += CR_QGEMM_STRIP) {
-            size_t strip = s / CR_QGEMM_STRIP;
+        for (size_t strip = 0; strip < n_strips; strip++) {
+            size_t s = strip * CR_QGEMM_STRIP;
             t.panel = scratch + strip * plan->strip_bytes + at * 32;
             t.partial = (float *)(void *)(scratch + plan->tile_at) + s * CR_QGEMM_GROUP * CR_LANES;
             t.lowrank = (const float *)(void *)(scratch + plan->lowrank_at) + s * t.rank;
@@ -54,6 +74,7 @@ static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *pla
                 t.u[j] = t.rank > 0 ? a->u + (block + (size_t)j) * a->u_stride : NULL;
                 t.y[j] = a->y + (block + (size_t)j) * a->y_stride + (out + s) * CR_LANES;
             }
+            plan_ahead(&t, a, plan, block, nb, at, strip, n_strips);
             tile_run(&t, nb, dx);
         }
     }

@@ -22,7 +22,7 @@ enum {
     CR_QGEMM_STRIP = 8,         /* outputs of a micro-tile */
     CR_QGEMM_GROUP = 3,         /* token blocks of a micro-tile */
     CR_QGEMM_ROWS = 256,        /* values of one trip through `rows`, a multiple of every block's size or a divisor */
-    CR_QGEMM_PANEL_BYTES = 256 * 1024,
+    CR_QGEMM_PANEL_WEIGHTS = 128 * 1024, /* a quarter (bf16) or half (f32) of 1 MiB of L2; two slabs of tokens fit too */
     CR_QGEMM_BLOCK_MAX = 256
 };
 
@@ -38,8 +38,11 @@ static inline struct cr_qgemm_plan cr_qgemm_plan_make(size_t n_reduce, size_t ra
 {
     struct cr_qgemm_plan plan;
     plan.n_steps = element_bytes == 4 ? n_reduce : (n_reduce + 1) / 2;
-    plan.strip_bytes = (plan.n_steps + 15) / 16 * 512;
-    size_t n = CR_QGEMM_PANEL_BYTES / (plan.strip_bytes * (CR_QGEMM_STEP / CR_QGEMM_STRIP)) * CR_QGEMM_STEP;
+    size_t strip_bytes = (plan.n_steps + 15) / 16 * 512;
+    size_t panel_bytes = CR_QGEMM_PANEL_WEIGHTS * element_bytes;
+    size_t n = panel_bytes / (strip_bytes * (CR_QGEMM_STEP / CR_QGEMM_STRIP)) * CR_QGEMM_STEP;
+    /* an odd number of lines: the strips of a panel, written side by side, must not share cache sets */
+    plan.strip_bytes = strip_bytes + 64;
     n = n < CR_QGEMM_STEP ? CR_QGEMM_STEP : n;
     plan.n_block = n > CR_QGEMM_BLOCK_MAX ? CR_QGEMM_BLOCK_MAX : n;
     size_t n_strips = plan.n_block / CR_QGEMM_STRIP;

@@ -24,6 +24,19 @@ struct tile {
     const float *bias;           /* of these outputs, or NULL */
     bool accumulate;
     float *y[CR_QGEMM_GROUP];    /* at the first output of this strip */
+    const char *ahead[CR_QGEMM_GROUP]; /* token lines wanted next: n_ahead of each go to L2 every 16 steps */
+    size_t n_ahead;
 };
+
+/* Spread thin over the steps: a burst would stall the tile. */
+static inline __attribute__((always_inline)) void fetch_ahead(const struct tile *t, size_t *at)
+{
+    for (size_t i = 0; i < t->n_ahead; i++) {
+        for (int j = 0; j < CR_QGEMM_GROUP; j++) {
+            __builtin_prefetch(t->ahead[j] + *at, 0, 2);
+        }
+        *at += 64;
+    }
+}
 
 #endif

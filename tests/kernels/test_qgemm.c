@@ -436,6 +436,31 @@ START_TEST(weights_exact)
 }
 END_TEST
 
+/* The f32 tiers with FMA run the same chains: their results are the same bits. */
+START_TEST(f32_tiers_agree)
+{
+    struct cr_cpu cpu;
+    cr_cpu_detect(&cpu);
+    if (!(cpu.features >> CR_TIER_AVX512 & 1u)) {
+        return;
+    }
+    for (int dx = 0; dx < 2; dx++) {
+        struct cr_rng rng = cr_rng_make(800);
+        struct problem p = make(CR_TIER_AVX2, CR_Q_Q4_1, dx, 104, 1056, 7, 5, LOWRANK, &rng);
+        size_t n_y = p.args.y_stride * 7 - 16;
+        float *first = malloc(n_y * 4);
+        run_range(&p, &p.args, 0, p.n_out);
+        memcpy(first, p.args.y, n_y * 4);
+        cr_qgemm_ops_init(&p.ops, CR_TIER_AVX512);
+        cr_poison(p.args.y, n_y * 4);
+        run_range(&p, &p.args, 0, p.n_out);
+        cr_expect_bytes("avx512 against avx2", p.args.y, first, n_y * 4);
+        free(first);
+        drop(&p);
+    }
+}
+END_TEST
+
 START_TEST(tables)
 {
     struct cr_qgemm_ops ops;
@@ -463,6 +488,7 @@ int main(void)
     tcase_add_loop_test(tc, tails, 0, 16);
     tcase_add_loop_test(tc, invariance, 0, 5);
     tcase_add_test(tc, position);
+    tcase_add_test(tc, f32_tiers_agree);
     suite_add_tcase(suite, tc);
     return cr_run_suite(suite);
 }
