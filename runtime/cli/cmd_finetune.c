@@ -118,7 +118,7 @@ cr_status cr_cli_run_finetune(const struct cr_cli_args *args, struct cr_cli_host
     }
     options.settings_json = settings;
     status = cr_finetune(&options, &host->host, &result, err);
-    cr_cli_host_finish(host);
+    cr_cli_host_finish(host, status);
     if (status == CR_OK) {
         print_result(&options, &result);
     }

@@ -37,16 +37,30 @@ static void clear_live(struct cr_cli_host *host)
     }
 }
 
-void cr_cli_log(void *ctx, enum cr_log_level level, const char *line)
+static void print_held(struct cr_cli_host *host)
+{
+    fwrite(host->held, 1, host->n_held, stderr);
+    host->n_held = 0;
+}
+
+static void on_log(void *ctx, enum cr_log_level level, const char *line)
 {
     struct cr_cli_host *host = ctx;
-    if (host->quiet && level != CR_LOG_WARNING) {
-        return;
-    }
-    clear_live(host);
     char text[1200];
-    snprintf(text, sizeof text, "%s%s", level == CR_LOG_WARNING ? "warning: " : "", line);
-    cr_cli_complain(text);
+    if (level == CR_LOG_WARNING) {
+        clear_live(host);
+        snprintf(text, sizeof text, "warning: %s", line);
+        cr_cli_complain(text);
+    } else if (!host->quiet && host->started) {
+        clear_live(host);
+        cr_cli_complain(line);
+    } else if (!host->quiet) {
+        int n = snprintf(text, sizeof text, "credence: %s\n", line);
+        if (n > 0 && (size_t)n < sizeof text && (size_t)n < sizeof host->held - host->n_held) {
+            memcpy(host->held + host->n_held, text, (size_t)n);
+            host->n_held += (size_t)n;
+        }
+    }
 }
 
 /* " 12s", " 3m05s", " 2h07m" */
@@ -117,10 +131,21 @@ static void rewrite_live(struct cr_cli_host *host, const char *line, size_t n)
     host->live_columns = shown;
 }
 
+/* Phases in which an input may still be refused. */
+static bool is_preparation(const char *phase)
+{
+    return phase == NULL || strcmp(phase, "load") == 0 || strcmp(phase, "data") == 0;
+}
+
 static void on_progress(void *ctx, const struct cr_progress *progress)
 {
     struct cr_cli_host *host = ctx;
     char line[LINE_BYTES];
+    if (!host->started && !is_preparation(progress->phase)) {
+        clear_live(host);
+        print_held(host);
+        host->started = true;
+    }
     if (host->live) {
         size_t n = format_progress(progress, line);
         rewrite_live(host, line, n);
@@ -172,7 +197,7 @@ cr_status cr_cli_host_init(struct cr_cli_host *host, const struct cr_cli_args *a
     host->host = (struct cr_host){
         .cpu_cap = cap,
         .n_threads = (int)cr_cli_uint(args, CR_CLI_THREADS, (uint64_t)threads_of_environment()),
-        .log = cr_cli_log,
+        .log = on_log,
         .progress = host->quiet ? NULL : on_progress,
         .stop = on_stop,
         .ctx = host,
@@ -182,7 +207,11 @@ cr_status cr_cli_host_init(struct cr_cli_host *host, const struct cr_cli_args *a
     return CR_OK;
 }
 
-void cr_cli_host_finish(struct cr_cli_host *host)
+void cr_cli_host_finish(struct cr_cli_host *host, cr_status status)
 {
     clear_live(host);
+    if (status == CR_OK) {
+        print_held(host);
+    }
+    host->n_held = 0;
 }

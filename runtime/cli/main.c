@@ -67,7 +67,7 @@ static cr_status run_parsed(const struct cr_cli_command *command, struct cr_cli_
             cr_cli_signals_catch();
         }
         status = command->run(args, &host, err);
-        cr_cli_host_finish(&host);
+        cr_cli_host_finish(&host, status);
     }
     return status;
 }

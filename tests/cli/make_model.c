@@ -1,7 +1,9 @@
-/* Writes small files for the tests of the program: make_model vocab|vocab-spm FILE */
+/* Writes small files for the tests of the program: make_model vocab|vocab-spm|model FILE */
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/dequant/dequant.h"
+#include "tests/support/tiny_model.h"
 #include "tests/support/tiny_vocab.h"
 
 int main(int argc, char **argv)
@@ -15,6 +17,15 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "vocab-spm") == 0) {
         return cr_tiny_vocab_write(argv[2], &spm) ? 0 : 1;
+    }
+    if (strcmp(argv[1], "model") == 0) {
+        struct cr_tiny_spec spec = {.type = CR_Q_Q4_0, .seed = 1};
+        struct cr_error err;
+        cr_status status = cr_tiny_model_file(&spec, argv[2], &err);
+        if (status != CR_OK) {
+            fprintf(stderr, "%s\n", err.message);
+        }
+        return -status;
     }
     return 2;
 }
