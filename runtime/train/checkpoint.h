@@ -36,7 +36,7 @@ enum cr_checkpoint_kind {
     CR_CKPT_HISTORY = 6,   /* running numbers of reports, evaluations and guards (runtime/train/state.h) */
     CR_CKPT_BEST = 7,      /* f32: parameters of the best evaluation; absent before the first */
     CR_CKPT_DIGESTS = 8,   /* JSON: what model, data and start adapter hashed to */
-    CR_CKPT_JOURNAL = 9    /* u64: bytes of train.jsonl that belong to this step */
+    CR_CKPT_JOURNAL = 9    /* u64: lines of train.jsonl up to this step; not bytes, which depend on the clock */
 };
 
 enum { CR_CKPT_MAX_SECTIONS = 16 };

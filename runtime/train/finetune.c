@@ -128,7 +128,7 @@ static cr_status begin_resumed(struct cr_train *train, bool *nothing_to_do, stru
     cr_checkpoint_sweep(train->checkpoint_dir);
     cr_host_log(train->host, CR_LOG_INFO, "resumed at step %" PRIu64 " of %" PRIu64 " from %s", train->step,
                 train->n_steps, path);
-    return cr_journal_open(train, train->journal_bytes, err);
+    return cr_journal_open(train, train->journal_lines, err);
 }
 
 static cr_status train_and_write(struct cr_train *train, struct cr_finetune_result *result, struct cr_error *err)
@@ -188,6 +188,9 @@ static cr_status probe(struct cr_train *train, struct cr_finetune_result *result
     double epochs = (double)train->n_steps / (double)train->steps_per_epoch;
     double work = epochs * (double)train_tokens + (double)train->max_evals * (double)valid_tokens / 3;
     train->train_seconds = seconds;
+    const struct cr_train_history *h = train->history;
+    train->history->last_report_loss =
+        h->report_steps > 0 ? h->report_loss / (double)h->report_steps : (double)NAN;
     cr_train_fill_result(train, result);
     result->tokens = tokens;
     result->tok_s = seconds > 0 ? (double)tokens / seconds : 0;

@@ -18,63 +18,71 @@
 /* More than a journal can hold in a run of any length; a larger file is not ours. */
 #define MAX_JOURNAL_BYTES ((size_t)1 << 30)
 
-/* Seconds that the processes before this one trained, from the rates they reported: kept out of the checkpoint so
- * that its bytes do not depend on the speed of the machine. */
-static double seconds_so_far(const char *text, size_t n)
+/* Tokens and rate of one line: false when it is not a report. */
+static bool read_line(const char *text, size_t n, int64_t *tokens, double *rate)
 {
-    double seconds = 0;
-    int64_t before = 0;
-    for (size_t at = 0; at < n;) {
-        const char *end = memchr(text + at, '\n', n - at);
-        size_t length = end != NULL ? (size_t)(end - text) - at : n - at;
-        json_t *line = NULL;
-        int64_t tokens = before;
-        double rate = 0;
-        if (cr_json_parse(text + at, length, NULL, &line, NULL) == CR_OK && json_is_object(line) &&
-            cr_json_get_int(line, "tokens", true, 0, INT64_MAX, &tokens, NULL, NULL) == CR_OK &&
-            cr_json_get_number(line, "tok_s", true, &rate, NULL, NULL) == CR_OK && rate > 0 && tokens >= before) {
-            seconds += (double)(tokens - before) / rate;
-            before = tokens;
-        }
-        json_decref(line);
-        at += length + 1;
-    }
-    return seconds;
+    json_t *line = NULL;
+    bool good = cr_json_parse(text, n, NULL, &line, NULL) == CR_OK && json_is_object(line) &&
+                cr_json_get_int(line, "tokens", true, 0, INT64_MAX, tokens, NULL, NULL) == CR_OK &&
+                cr_json_get_number(line, "tok_s", true, rate, NULL, NULL) == CR_OK;
+    json_decref(line);
+    return good;
 }
 
-static cr_status read_earlier(struct cr_train *train, uint64_t keep_bytes, struct cr_error *err)
+/* Walks the lines to keep: their bytes, and the seconds that the processes before this one trained, from the rates
+ * they reported. (Seconds are kept out of the checkpoint so that its bytes do not depend on the speed of a machine.) */
+static void read_lines(struct cr_train *train, const char *text, size_t n, uint64_t keep_lines, size_t *keep_bytes)
+{
+    int64_t before = 0;
+    for (size_t at = 0; train->journal_lines < keep_lines;) {
+        const char *end = memchr(text + at, '\n', n - at);
+        if (end == NULL) {
+            break;
+        }
+        size_t length = (size_t)(end - text) - at;
+        int64_t tokens;
+        double rate;
+        if (read_line(text + at, length, &tokens, &rate) && rate > 0 && tokens >= before) {
+            train->earlier_seconds += (double)(tokens - before) / rate;
+            before = tokens;
+        }
+        at += length + 1;
+        *keep_bytes = at;
+        train->journal_lines++;
+    }
+}
+
+static cr_status read_earlier(struct cr_train *train, uint64_t keep_lines, size_t *keep_bytes, struct cr_error *err)
 {
     uint8_t *text = NULL;
     size_t n = 0;
-    cr_status status = cr_file_read(train->journal_path, MAX_JOURNAL_BYTES, &text, &n, err);
+    struct cr_error why;
+    cr_status status = cr_file_read(train->journal_path, MAX_JOURNAL_BYTES, &text, &n, &why);
     if (status == CR_E_MEMORY) {
-        return status;
+        return cr_fail(err, status, "%s", why.message);
     }
     if (status == CR_OK) {
-        n = n < keep_bytes ? n : (size_t)keep_bytes;
-        train->earlier_seconds = seconds_so_far((const char *)text, n);
+        read_lines(train, (const char *)text, n, keep_lines, keep_bytes);
     }
-    if (n < keep_bytes) {
-        cr_host_log(train->host, CR_LOG_WARNING, "%s has %zu bytes of the %" PRIu64
-                    " that the checkpoint knows: reports before it are lost", train->journal_path, n, keep_bytes);
+    if (train->journal_lines < keep_lines) {
+        cr_host_log(train->host, CR_LOG_WARNING, "%s has %" PRIu64 " of the %" PRIu64
+                    " lines that the checkpoint knows: reports are lost", train->journal_path, train->journal_lines,
+                    keep_lines);
     }
-    train->journal_bytes = n;
     cr_free(text);
     return CR_OK;
 }
 
-cr_status cr_journal_open(struct cr_train *train, uint64_t keep_bytes, struct cr_error *err)
+cr_status cr_journal_open(struct cr_train *train, uint64_t keep_lines, struct cr_error *err)
 {
-    train->journal_bytes = 0;
-    if (keep_bytes > 0) {
-        CR_TRY(read_earlier(train, keep_bytes, err));
+    size_t keep_bytes = 0;
+    train->journal_lines = 0;
+    if (keep_lines > 0) {
+        CR_TRY(read_earlier(train, keep_lines, &keep_bytes, err));
     }
     int flags = O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
     train->journal_fd = cr_sys()->open(train->journal_path, flags, 0666);
-    if (train->journal_fd < 0) {
-        return cr_fail(err, CR_E_IO, "%s: %s", train->journal_path, strerror(errno));
-    }
-    if (ftruncate(train->journal_fd, (off_t)train->journal_bytes) != 0 ||
+    if (train->journal_fd < 0 || ftruncate(train->journal_fd, (off_t)keep_bytes) != 0 ||
         lseek(train->journal_fd, 0, SEEK_END) < 0) {
         return cr_fail(err, CR_E_IO, "%s: %s", train->journal_path, strerror(errno));
     }
@@ -111,7 +119,6 @@ static void append(struct cr_train *train, const char *text, size_t n)
         ssize_t wrote = cr_sys()->write(train->journal_fd, text + done, n - done);
         if (wrote > 0) {
             done += (size_t)wrote;
-            train->journal_bytes += (uint64_t)wrote;
         } else if (errno != EINTR) {
             broken(train, "write");
         }
@@ -151,6 +158,7 @@ static void write_line(struct cr_train *train, const struct cr_progress *p)
         size_t n = strlen(text);
         text[n] = '\n'; /* in place of the terminator */
         append(train, text, n + 1);
+        train->journal_lines++;
         free(text);
     }
     json_decref(line);

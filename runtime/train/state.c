@@ -39,7 +39,7 @@ static cr_status write_file(struct cr_train *train, const char *path, struct cr_
         {CR_CKPT_POSITION, position, sizeof position},
         {CR_CKPT_HISTORY, train->history, history_bytes(train->history)},
         {CR_CKPT_DIGESTS, train->digests, strlen(train->digests)},
-        {CR_CKPT_JOURNAL, &train->journal_bytes, sizeof train->journal_bytes},
+        {CR_CKPT_JOURNAL, &train->journal_lines, sizeof train->journal_lines},
         {CR_CKPT_BEST, train->best, param_bytes},
     };
     size_t n = sizeof sections / sizeof sections[0];
@@ -145,7 +145,7 @@ cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *c
     CR_TRY(get_history(train, checkpoint, path, err));
     CR_TRY(get(checkpoint, CR_CKPT_RNG, sizeof rng, rng, path, err));
     CR_TRY(get(checkpoint, CR_CKPT_POSITION, sizeof position, position, path, err));
-    CR_TRY(get(checkpoint, CR_CKPT_JOURNAL, sizeof train->journal_bytes, &train->journal_bytes, path, err));
+    CR_TRY(get(checkpoint, CR_CKPT_JOURNAL, sizeof train->journal_lines, &train->journal_lines, path, err));
     train->step = checkpoint->step;
     if (rng[1] != train->step) {
         return cr_fail(err, CR_E_INPUT, "%s: random numbers stand at step %" PRIu64 ", the file at step %" PRIu64,

@@ -92,7 +92,7 @@ struct cr_train {
 
     char *checkpoint_dir, *journal_path, *last_checkpoint; /* owned */
     int lock_fd, journal_fd;          /* -1 = none */
-    uint64_t journal_bytes;
+    uint64_t journal_lines;
     uint32_t failed_saves;            /* in a row */
     bool journal_broken;
 
@@ -146,7 +146,7 @@ bool cr_train_eval_due(const struct cr_train *train);
 cr_status cr_train_validate(struct cr_train *train, struct cr_error *err);
 
 /* journal.c: train.jsonl. Losing it is a warning, never an end. */
-cr_status cr_journal_open(struct cr_train *train, uint64_t keep_bytes, struct cr_error *err);
+cr_status cr_journal_open(struct cr_train *train, uint64_t keep_lines, struct cr_error *err);
 void cr_journal_sync(struct cr_train *train);
 void cr_journal_close(struct cr_train *train);
 void cr_train_report(struct cr_train *train, const struct cr_step_result *step, bool report);

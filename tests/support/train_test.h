@@ -1,0 +1,49 @@
+/* train_test: a directory with a tiny model and data, and runs of cr_finetune in it. */
+#ifndef CR_TESTS_TRAIN_TEST_H
+#define CR_TESTS_TRAIN_TEST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "credence/credence.h"
+
+enum { CR_TRAIN_CHOICES = 30, CR_TRAIN_TEXTS = 12 };
+
+/* Makes the directory with model.gguf, choices.jsonl (answer = last letter of the question), other.jsonl (the same kind,
+ * other questions), texts.jsonl. Aborts the test on failure. */
+void cr_train_dir_make(void);
+void cr_train_dir_drop(void);
+
+/* "dir/name"; four results are kept. */
+const char *cr_train_path(const char *name);
+bool cr_train_exists(const char *name);
+
+/* Owned bytes of a file (cr_free); the test fails when it cannot be read. */
+uint8_t *cr_train_bytes(const char *name, size_t *n);
+void cr_train_write(const char *name, const void *data, size_t n);
+bool cr_train_same(const char *a, const char *b);
+
+/* One digest of names and contents of all files below dir/name. */
+uint64_t cr_train_tree_digest(const char *name);
+
+struct cr_train_run {
+    struct cr_finetune_options options;
+    struct cr_host host;
+    struct cr_finetune_result result;
+    struct cr_error err;
+    long stop_at;         /* stop once this many training steps were reported; -1 = never */
+    bool stop_in_validate;
+    long n_steps_seen, n_reports, n_warnings;
+    bool in_validate;
+    char last_warning[256];
+};
+
+/* Choices, batch 4 x accumulation 1, output dir/name, save every 2, report every 2, rate 5e-3, serial. */
+void cr_train_run_init(struct cr_train_run *run, const char *output);
+cr_status cr_train_run_go(struct cr_train_run *run);
+
+/* train.jsonl without the fields that depend on the clock. Owned. */
+char *cr_train_journal(const char *output);
+
+#endif
