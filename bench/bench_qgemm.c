@@ -44,7 +44,8 @@ static void fill(unsigned char *data, int type, size_t n_values)
         float value = random_float();
         uint16_t half = type == CR_Q_F16 ? cr_f32_to_f16(value) : cr_f32_to_bf16(value);
         bool at_end = type == CR_Q_Q2_K || type == CR_Q_Q3_K || type == CR_Q_Q6_K;
-        bool two = type == CR_Q_Q4_1 || type == CR_Q_Q5_1 || type == CR_Q_Q4_K || type == CR_Q_Q5_K || type == CR_Q_Q2_K;
+        bool two =
+            type == CR_Q_Q4_1 || type == CR_Q_Q5_1 || type == CR_Q_Q4_K || type == CR_Q_Q5_K || type == CR_Q_Q2_K;
         size_t n_bytes = two ? 4 : 2;
         if (type == CR_Q_F32) {
             memcpy(block, &value, 4);
@@ -208,8 +209,15 @@ static void entry(enum cr_tier tier, int type, bool dx, size_t m, size_t n, size
     if (ops.tier != tier || k % info->block_values != 0 || slow) {
         return;
     }
-    struct cr_bench_entry e = {.open = open_state, .verify = verify, .run = run, .peer = peer, .close = close_state,
-                               .tier = tier, .type = type, .flag = dx, .shape = {m, n, k, rank}};
+    struct cr_bench_entry e = {.open = open_state,
+                               .verify = verify,
+                               .run = run,
+                               .peer = peer,
+                               .close = close_state,
+                               .tier = tier,
+                               .type = type,
+                               .flag = dx,
+                               .shape = {m, n, k, rank}};
     e.unit = tier == CR_TIER_AVX2          ? CR_UNIT_FMA_AVX2
              : tier == CR_TIER_AVX512      ? CR_UNIT_FMA_AVX512
              : tier == CR_TIER_AVX512_BF16 ? CR_UNIT_BF16
@@ -235,7 +243,7 @@ static void entry(enum cr_tier tier, int type, bool dx, size_t m, size_t n, size
 void cr_bench_qgemm(const enum cr_tier *tiers, size_t n_tiers)
 {
     /* SmolLM2-135M: 576 wide, 192 key/value, 1536 feed-forward. Qwen2.5-0.5B: 896, 4864. 1B and 8B class. */
-    static const size_t shapes[][2] = {{576, 576},   {192, 576},   {1536, 576}, {576, 1536},
+    static const size_t shapes[][2] = {{576, 576},   {192, 576},  {1536, 576}, {576, 1536},
                                        {2048, 2048}, {4864, 896}, {896, 4864}, {2048, 8192}};
     static const size_t tokens[] = {48, 256, 512, 1024};
     static const int types[] = {CR_Q_Q4_0, CR_Q_Q5_0,   CR_Q_Q5_1,   CR_Q_Q2_K, CR_Q_Q3_K, CR_Q_Q4_K, CR_Q_Q5_K,

@@ -39,10 +39,10 @@ struct cr_bench_entry {
     /* The peer's product of the same shape; false when there is none. NULL = never. */
     bool (*peer)(void *state);
     void (*close)(void *state);
-    double flops, bytes;       /* of one run */
+    double flops, bytes; /* of one run */
     enum cr_bench_unit unit;
     enum cr_tier tier;
-    size_t shape[4];           /* for open: meaning is the family's */
+    size_t shape[4]; /* for open: meaning is the family's */
     int type;
     bool flag;
 };

@@ -102,6 +102,9 @@ static inline void cr_k_scale_min(const uint8_t s[12], unsigned j, unsigned *sca
 }
 
 /* Code book of IQ4_NL and IQ4_XS. */
-#define CR_IQ4_VALUES {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
+#define CR_IQ4_VALUES                                                                                                  \
+    {                                                                                                                  \
+        -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113                                       \
+    }
 
 #endif

@@ -15,10 +15,14 @@ static const struct {
     enum cr_tier tier;
     const char *name;
 } tiers[] = {
-    {CR_TIER_SCALAR, "scalar"},       {CR_TIER_AVX2, "avx2"},
-    {CR_TIER_AVX512, "avx512"},       {CR_TIER_AVX512_BF16, "avx512_bf16"},
-    {CR_TIER_AMX, "amx"},             {CR_TIER_NEON, "neon"},
-    {CR_TIER_NEON_DOTPROD, "neon_dotprod"}, {CR_TIER_NEON_I8MM, "neon_i8mm"},
+    {CR_TIER_SCALAR, "scalar"},
+    {CR_TIER_AVX2, "avx2"},
+    {CR_TIER_AVX512, "avx512"},
+    {CR_TIER_AVX512_BF16, "avx512_bf16"},
+    {CR_TIER_AMX, "amx"},
+    {CR_TIER_NEON, "neon"},
+    {CR_TIER_NEON_DOTPROD, "neon_dotprod"},
+    {CR_TIER_NEON_I8MM, "neon_i8mm"},
     {CR_TIER_NEON_BF16, "neon_bf16"},
 };
 enum { N_TIERS = sizeof tiers / sizeof tiers[0] };

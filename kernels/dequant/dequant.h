@@ -32,18 +32,19 @@ enum cr_qtype {
 };
 
 struct cr_qtype_info {
-    const char *name;      /* "Q4_K" */
+    const char *name; /* "Q4_K" */
     int type;
-    size_t block_values;   /* 1, 32 or 256 */
+    size_t block_values; /* 1, 32 or 256 */
     size_t block_bytes;
-    bool computes;         /* this library multiplies with it */
-    bool removed;          /* an id that the format has withdrawn */
+    bool computes; /* this library multiplies with it */
+    bool removed;  /* an id that the format has withdrawn */
 };
 
 /* NULL for an id that is no ggml type. Types known but not served have computes = false and the right sizes. */
 const struct cr_qtype_info *cr_qtype_info(int type);
 
-/* Values [first, first + n) of a row into out as f32. first and n are multiples of 32; types with one-value blocks too. */
+/* Values [first, first + n) of a row into out as f32. first and n are multiples of 32; types with one-value blocks too.
+ */
 typedef void cr_dequant_fn(const void *row, size_t first, size_t n, float *out);
 
 /* The function of `tier` for a served type; NULL for a type that does not compute. */

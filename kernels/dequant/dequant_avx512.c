@@ -151,13 +151,13 @@ INLINE void iq4_xs(const struct cr_block_iq4_xs *b, size_t sub, float out[32])
     look_up(_mm512_mul_ps(d, iq4_levels()), b->qs + 16 * sub, out);
 }
 
-#define ROW(name, block, values)                                                \
-    static void name##_row(const void *row, size_t first, size_t n, float *out) \
-    {                                                                           \
-        const struct block *blocks = row;                                       \
-        for (size_t i = first; i < first + n; i += 32) {                        \
-            name(blocks + i / (values), i % (values) / 32, out + (i - first));  \
-        }                                                                       \
+#define ROW(name, block, values)                                                                                       \
+    static void name##_row(const void *row, size_t first, size_t n, float *out)                                        \
+    {                                                                                                                  \
+        const struct block *blocks = row;                                                                              \
+        for (size_t i = first; i < first + n; i += 32) {                                                               \
+            name(blocks + i / (values), i % (values) / 32, out + (i - first));                                         \
+        }                                                                                                              \
     }
 
 ROW(q4_0, cr_block_q4_0, 32)

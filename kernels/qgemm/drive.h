@@ -1,7 +1,7 @@
 /* drive: the loop around the micro-tile, shared by the vector tiers. Included by a tier file after it has defined
  *
  *   ELEMENT_BYTES    of a panel weight: 4 (f32) or 2 (bf16)
- *   SLAB_STEPS       lines of three token blocks that stay in the cache while the strips of a panel pass; multiple of 16
+ *   SLAB_STEPS       lines of three token blocks that stay in the cache while the strips of a panel pass; n * 16
  *   tile_run(t, nb, dx)                                  one strip of 8 outputs, nb token blocks, t->n_steps lines
  *   pack_fwd(w, out, n_out, panel, strip_bytes, rows)    panel of the rows [out, out + n_out); the missing rows of the
  *                                                        last strip are zero

@@ -5,8 +5,8 @@
  * strips of 8 (the rows of a micro-tile) and the reduced dimension in slabs of `slab` steps; a step is one TL16 line:
  * one feature in f32, a pair in bf16.
  *
- *   panel      [strip][step][8 outputs] elements of one step, or [strip][step / 16][8 outputs][16 steps]: both 512 bytes
- *              for 16 steps
+ *   panel      dX: [strip][step][8 outputs], forward: [strip][step / 16][8 outputs][16 steps], elements of one step;
+ *              both take 512 bytes for 16 steps
  *   lowrank    [strip][rank][8 outputs] f32
  *   rows       dequantised values on their way into the panel, f32
  *   tile       accumulators between slabs, [strip][8][48] f32
@@ -18,18 +18,18 @@
 #include <stdint.h>
 
 enum {
-    CR_QGEMM_STEP = 32,         /* grain of output features: one quantised block of columns in the dX direction */
-    CR_QGEMM_STRIP = 8,         /* outputs of a micro-tile */
-    CR_QGEMM_GROUP = 3,         /* token blocks of a micro-tile */
-    CR_QGEMM_ROWS = 256,        /* values of one trip through `rows`, a multiple of every block's size or a divisor */
-    CR_QGEMM_PANEL_WEIGHTS = 128 * 1024, /* a quarter (bf16) or half (f32) of 1 MiB of L2; two slabs of tokens fit too */
+    CR_QGEMM_STEP = 32,  /* grain of output features: one quantised block of columns in the dX direction */
+    CR_QGEMM_STRIP = 8,  /* outputs of a micro-tile */
+    CR_QGEMM_GROUP = 3,  /* token blocks of a micro-tile */
+    CR_QGEMM_ROWS = 256, /* values of one trip through `rows`, a multiple of every block's size or a divisor */
+    CR_QGEMM_PANEL_WEIGHTS = 128 * 1024, /* a quarter (bf16) or half (f32) of 1 MiB of L2, beside two slabs of tokens */
     CR_QGEMM_BLOCK_MAX = 256
 };
 
 struct cr_qgemm_plan {
-    size_t n_steps;     /* lines of the reduced dimension */
-    size_t strip_bytes; /* of the panel */
-    size_t n_block;     /* outputs of a panel */
+    size_t n_steps;                      /* lines of the reduced dimension */
+    size_t strip_bytes;                  /* of the panel */
+    size_t n_block;                      /* outputs of a panel */
     size_t lowrank_at, rows_at, tile_at; /* offsets in scratch */
     size_t bytes;
 };

@@ -7,7 +7,8 @@
  * U = s A X; backward P = A^T, U = s B^T dY (both made by kernels/lowrank). It is always computed in f32.
  *
  *   w      N x K matrix of GGUF blocks, row n contiguous (`row_bytes`); K is a multiple of 32 and of the block
- *   X      TL16 operand of ops.x_type: K features forward, N features backward; pad lanes hold finite numbers
+ *   X      TL16 operand of ops.x_type: K features forward, N features backward; pad lanes hold finite numbers, as does
+ *          the missing odd half of the last bf16 pair when N is odd
  *   Y      TL16 f32, N features forward, K backward
  *   value  w(n,k) is v(block) of kernels/dequant rounded once to f32; bf16 tiers round that once more to nearest
  *          even: one function of the stored block on every tier and in both directions
@@ -26,27 +27,27 @@
 #include "kernels/common/tl16.h"
 
 struct cr_qmat {
-    const void *data;  /* borrowed, usually the mapped file */
-    size_t row_bytes;  /* of one row of n_cols values */
-    size_t n_rows;     /* N, output features */
-    size_t n_cols;     /* K, input features */
-    int type;          /* ggml type id, kernels/dequant/dequant.h */
+    const void *data; /* borrowed, usually the mapped file */
+    size_t row_bytes; /* of one row of n_cols values */
+    size_t n_rows;    /* N, output features */
+    size_t n_cols;    /* K, input features */
+    int type;         /* ggml type id, kernels/dequant/dequant.h */
 };
 
 struct cr_qgemm_args {
     struct cr_qmat w;
     const void *x;
-    size_t x_stride;   /* bytes between token blocks */
+    size_t x_stride; /* bytes between token blocks */
     float *y;
     size_t y_stride;   /* floats between token blocks */
     size_t n_blocks;   /* token blocks of 16 */
     const float *bias; /* [N] or NULL; forward only */
     const float *p;    /* low-rank matrix, element (output feature o, i) at p[o * p_os + i * p_rs]; NULL = no term */
     size_t p_os, p_rs;
-    const float *u;    /* TL16 f32, `rank` features */
-    size_t u_stride;   /* floats between token blocks */
+    const float *u;  /* TL16 f32, `rank` features */
+    size_t u_stride; /* floats between token blocks */
     size_t rank;
-    int accumulate;    /* 0: y = ..., 1: y += ... (one addition of the finished sum) */
+    int accumulate; /* 0: y = ..., 1: y += ... (one addition of the finished sum) */
 };
 
 typedef void cr_qgemm_fn(const struct cr_qgemm_args *args, size_t begin, size_t end, void *scratch);

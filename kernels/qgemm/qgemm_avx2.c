@@ -16,40 +16,40 @@
  * vector v of the micro-tile is r##v; with WIDE = 0 the third column is absent. */
 #define ROWS(F, ...) F(a, 0, __VA_ARGS__) F(b, 1, __VA_ARGS__) F(c, 2, __VA_ARGS__) F(d, 3, __VA_ARGS__)
 
-#define START(r, i, from)                                                        \
-    __m256 r##0 = t->first ? zero : _mm256_load_ps((from) + (i) * 48);           \
-    __m256 r##1 = t->first ? zero : _mm256_load_ps((from) + (i) * 48 + 8);       \
-    __m256 r##2 = t->first || !wide ? zero : _mm256_load_ps((from) + (i) * 48 + 16);
+#define START(r, i, from)                                                                                              \
+    __m256 r##0 = t->first ? zero : _mm256_load_ps((from) + (i)*48);                                                   \
+    __m256 r##1 = t->first ? zero : _mm256_load_ps((from) + (i)*48 + 8);                                               \
+    __m256 r##2 = t->first || !wide ? zero : _mm256_load_ps((from) + (i)*48 + 16);
 
-#define SAVE(r, i, to)                                   \
-    _mm256_store_ps((to) + (i) * 48, r##0);              \
-    _mm256_store_ps((to) + (i) * 48 + 8, r##1);          \
-    if (wide) {                                          \
-        _mm256_store_ps((to) + (i) * 48 + 16, r##2);     \
+#define SAVE(r, i, to)                                                                                                 \
+    _mm256_store_ps((to) + (i)*48, r##0);                                                                              \
+    _mm256_store_ps((to) + (i)*48 + 8, r##1);                                                                          \
+    if (wide) {                                                                                                        \
+        _mm256_store_ps((to) + (i)*48 + 16, r##2);                                                                     \
     }
 
 /* acc += weight * tokens for one row; weight from `at` */
-#define ACCUMULATE(r, i, at)                             \
-    {                                                    \
-        __m256 weight = _mm256_broadcast_ss(at(i));      \
-        r##0 = _mm256_fmadd_ps(weight, tokens0, r##0);   \
-        r##1 = _mm256_fmadd_ps(weight, tokens1, r##1);   \
-        if (wide) {                                      \
-            r##2 = _mm256_fmadd_ps(weight, tokens2, r##2); \
-        }                                                \
+#define ACCUMULATE(r, i, at)                                                                                           \
+    {                                                                                                                  \
+        __m256 weight = _mm256_broadcast_ss(at(i));                                                                    \
+        r##0 = _mm256_fmadd_ps(weight, tokens0, r##0);                                                                 \
+        r##1 = _mm256_fmadd_ps(weight, tokens1, r##1);                                                                 \
+        if (wide) {                                                                                                    \
+            r##2 = _mm256_fmadd_ps(weight, tokens2, r##2);                                                             \
+        }                                                                                                              \
     }
 
 #define FLOATS(p) ((const float *)(const void *)(p))
 
-#define STEP(s)                                                                     \
-    {                                                                               \
-        __m256 tokens0 = _mm256_load_ps(FLOATS(x0 + 64 * (s)));                     \
-        __m256 tokens1 = _mm256_load_ps(FLOATS(x1 + 64 * (s)));                     \
-        __m256 tokens2 = wide ? _mm256_load_ps(FLOATS(x2 + 64 * (s))) : tokens1;    \
-        __asm__("" : "+x"(tokens2));                                                 \
-        ROWS(ACCUMULATE, PANEL_##s)                                                 \
+#define STEP(s)                                                                                                        \
+    {                                                                                                                  \
+        __m256 tokens0 = _mm256_load_ps(FLOATS(x0 + 64 * (s)));                                                        \
+        __m256 tokens1 = _mm256_load_ps(FLOATS(x1 + 64 * (s)));                                                        \
+        __m256 tokens2 = wide ? _mm256_load_ps(FLOATS(x2 + 64 * (s))) : tokens1;                                       \
+        __asm__("" : "+x"(tokens2));                                                                                   \
+        ROWS(ACCUMULATE, PANEL_##s)                                                                                    \
     }
-#define PANEL(i, s) FLOATS(w + (i) * row + (s) * next)
+#define PANEL(i, s) FLOATS(w + (i)*row + (s)*next)
 #define PANEL_0(i) PANEL(i, 0)
 #define PANEL_1(i) PANEL(i, 1)
 #define PANEL_2(i) PANEL(i, 2)
@@ -72,11 +72,11 @@ INLINE void put(const struct tile *t, size_t out, int vector, __m256 sum)
     _mm256_store_ps(y, sum);
 }
 
-#define PUT(r, i, first)                          \
-    put(t, first_row + (i), (first), r##0);       \
-    put(t, first_row + (i), (first) + 1, r##1);   \
-    if (wide) {                                   \
-        put(t, first_row + (i), (first) + 2, r##2); \
+#define PUT(r, i, first)                                                                                               \
+    put(t, first_row + (i), (first), r##0);                                                                            \
+    put(t, first_row + (i), (first) + 1, r##1);                                                                        \
+    if (wide) {                                                                                                        \
+        put(t, first_row + (i), (first) + 2, r##2);                                                                    \
     }
 
 /* Outputs first_row ... first_row + 3 of the strip, two or three (wide) token vectors from `first` on: vector v is half
@@ -131,10 +131,10 @@ INLINE void tile(const struct tile *t, const size_t first_row, const int first, 
 }
 
 /* The bodies with constant shapes: row 0 or 4 of the strip, vectors 0-2, 3-5 of three blocks or 0-1, 2-3 of fewer. */
-#define BODY(name, first_row, first, wide, dx)  \
-    static void name(const struct tile *t)      \
-    {                                           \
-        tile(t, first_row, first, wide, dx);    \
+#define BODY(name, first_row, first, wide, dx)                                                                         \
+    static void name(const struct tile *t)                                                                             \
+    {                                                                                                                  \
+        tile(t, first_row, first, wide, dx);                                                                           \
     }
 
 BODY(fwd_0_012, 0, 0, true, false)

@@ -68,14 +68,14 @@ INLINE void columns_of(const struct cr_qmat *w, size_t out, size_t n_out, char *
 }
 
 /* Both emissions of one type, as two plain functions. */
-#define TYPE(name)                                                                                                    \
-    static void rows_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)       \
-    {                                                                                                                 \
-        rows_of(w, out, n_out, panel, strip_bytes, words_##name);                                                     \
-    }                                                                                                                 \
-    static void columns_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)    \
-    {                                                                                                                 \
-        columns_of(w, out, n_out, panel, strip_bytes, words_##name);                                                  \
+#define TYPE(name)                                                                                                     \
+    static void rows_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)        \
+    {                                                                                                                  \
+        rows_of(w, out, n_out, panel, strip_bytes, words_##name);                                                      \
+    }                                                                                                                  \
+    static void columns_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)     \
+    {                                                                                                                  \
+        columns_of(w, out, n_out, panel, strip_bytes, words_##name);                                                   \
     }
 
 TYPE(f32)
@@ -97,68 +97,70 @@ typedef void emit_fn(const struct cr_qmat *w, size_t out, size_t n_out, char *pa
 static const struct {
     emit_fn *rows, *columns;
 } emit[] = {
-    [CR_Q_F32] = {rows_f32, columns_f32},
-    [CR_Q_F16] = {rows_f16, columns_f16},
-    [CR_Q_BF16] = {rows_bf16, columns_bf16},
-    [CR_Q_Q4_0] = {rows_q4_0, columns_q4_0},
-    [CR_Q_Q4_1] = {rows_q4_1, columns_q4_1},
-    [CR_Q_Q5_0] = {rows_q5_0, columns_q5_0},
-    [CR_Q_Q5_1] = {rows_q5_1, columns_q5_1},
-    [CR_Q_Q8_0] = {rows_q8_0, columns_q8_0},
-    [CR_Q_Q4_K] = {rows_q4_k, columns_q4_k},
-    [CR_Q_Q5_K] = {rows_q5_k, columns_q5_k},
-    [CR_Q_Q6_K] = {rows_q6_k, columns_q6_k},
-    [CR_Q_IQ4_NL] = {rows_iq4_nl, columns_iq4_nl},
+    [CR_Q_F32] = {rows_f32, columns_f32},          [CR_Q_F16] = {rows_f16, columns_f16},
+    [CR_Q_BF16] = {rows_bf16, columns_bf16},       [CR_Q_Q4_0] = {rows_q4_0, columns_q4_0},
+    [CR_Q_Q4_1] = {rows_q4_1, columns_q4_1},       [CR_Q_Q5_0] = {rows_q5_0, columns_q5_0},
+    [CR_Q_Q5_1] = {rows_q5_1, columns_q5_1},       [CR_Q_Q8_0] = {rows_q8_0, columns_q8_0},
+    [CR_Q_Q4_K] = {rows_q4_k, columns_q4_k},       [CR_Q_Q5_K] = {rows_q5_k, columns_q5_k},
+    [CR_Q_Q6_K] = {rows_q6_k, columns_q6_k},       [CR_Q_IQ4_NL] = {rows_iq4_nl, columns_iq4_nl},
     [CR_Q_IQ4_XS] = {rows_iq4_xs, columns_iq4_xs},
 };
 
-/* Types without words_: through f32, `n_chunks` blocks of 32 of one row at a time into a converted matrix row. */
-static void generic(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows,
-                    bool dx)
+/* Types without a words_ function go through f32: one row in pieces, */
+static void generic_rows(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
+                         float *piece)
 {
     cr_dequant_fn *dequant = cr_dequant_fn_for(w->type, CR_TIER_AVX512);
-    size_t from = dx ? out : 0, n_cols = dx ? n_out : w->n_cols;
-    size_t first = dx ? 0 : out, n_rows = dx ? w->n_rows + w->n_rows % 2 : (n_out + 7) / 8 * 8;
-    size_t end = dx ? w->n_rows : out + n_out;
-    for (size_t n = 0; n < n_rows; n += dx ? 2 : 1) {
-        for (size_t c = 0; c < n_cols; c += CR_QGEMM_ROWS / 2) {
-            size_t width = n_cols - c < CR_QGEMM_ROWS / 2 ? n_cols - c : CR_QGEMM_ROWS / 2;
-            memset(rows, 0, CR_QGEMM_ROWS * sizeof *rows);
-            for (size_t i = 0; i < (dx ? 2u : 1u) && first + n + i < end; i++) {
-                dequant((const char *)w->data + (first + n + i) * w->row_bytes, from + c, width,
-                        rows + i * (CR_QGEMM_ROWS / 2));
-            }
-            struct cr_qmat part = {rows, CR_QGEMM_ROWS / 2 * sizeof *rows, 2, width, CR_Q_F32};
-            if (dx) {
-                columns_f32(&part, 0, width, panel + c / 8 * strip_bytes + n / 2 * 32, strip_bytes);
+    for (size_t o = 0; o < (n_out + 7) / 8 * 8; o++) {
+        char *to = panel + o / 8 * strip_bytes + o % 8 * 64;
+        for (size_t k = 0; k < w->n_cols; k += CR_QGEMM_ROWS) {
+            size_t n = w->n_cols - k < CR_QGEMM_ROWS ? w->n_cols - k : CR_QGEMM_ROWS;
+            if (o < n_out) {
+                dequant((const char *)w->data + (out + o) * w->row_bytes, k, n, piece);
             } else {
-                for (size_t b = 0; b < width / 32; b++) {
-                    _mm512_store_si512(panel + n / 8 * strip_bytes + n % 8 * 64 + (c / 32 + b) * 512,
-                                       words_f32(rows, b));
-                }
+                memset(piece, 0, n * sizeof *piece);
+            }
+            for (size_t b = 0; b < n / 32; b++) {
+                _mm512_store_si512(to + (k / 32 + b) * 512, words_f32(piece, b));
             }
         }
     }
 }
 
-static void pack(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows, bool dx)
+/* two rows at a time as a small f32 matrix. */
+static void generic_columns(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
+                            float *pair)
 {
-    emit_fn *fn = (size_t)w->type < sizeof emit / sizeof emit[0] ? (dx ? emit[w->type].columns : emit[w->type].rows) : NULL;
-    if (fn != NULL) {
-        fn(w, out, n_out, panel, strip_bytes);
-    } else {
-        generic(w, out, n_out, panel, strip_bytes, rows, dx);
+    cr_dequant_fn *dequant = cr_dequant_fn_for(w->type, CR_TIER_AVX512);
+    struct cr_qmat two = {pair, CR_QGEMM_ROWS * sizeof *pair, 2, n_out, CR_Q_F32}; /* n_out <= CR_QGEMM_BLOCK_MAX */
+    for (size_t n = 0; n < w->n_rows; n += 2) {
+        const char *row = (const char *)w->data + n * w->row_bytes;
+        two.n_rows = n + 1 < w->n_rows ? 2 : 1;
+        for (size_t i = 0; i < two.n_rows; i++) {
+            dequant(row + i * w->row_bytes, out, n_out, pair + i * CR_QGEMM_ROWS);
+        }
+        columns_f32(&two, 0, n_out, panel + n / 2 * 32, strip_bytes);
     }
 }
 
 static void pack_fwd(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
 {
-    pack(w, out, n_out, panel, strip_bytes, rows, false);
+    emit_fn *fn = (size_t)w->type < sizeof emit / sizeof emit[0] ? emit[w->type].rows : NULL;
+    if (fn != NULL) {
+        fn(w, out, n_out, panel, strip_bytes);
+    } else {
+        generic_rows(w, out, n_out, panel, strip_bytes, rows);
+    }
 }
 
 static void pack_dx(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
 {
-    pack(w, out, n_out, panel, strip_bytes, rows, true);
+    emit_fn *fn = (size_t)w->type < sizeof emit / sizeof emit[0] ? emit[w->type].columns : NULL;
+    if (fn != NULL) {
+        fn(w, out, n_out, panel, strip_bytes);
+    } else {
+        generic_columns(w, out, n_out, panel, strip_bytes, rows);
+    }
 }
 
 enum { ELEMENT_BYTES = 2, SLAB_STEPS = 512 };

@@ -12,18 +12,18 @@
 #define CR_TILE_STEP(dx) ((dx) ? 32 : 4)
 
 struct tile {
-    const char *panel;           /* at the first step of this slab */
+    const char *panel;             /* at the first step of this slab */
     const char *x[CR_QGEMM_GROUP]; /* token blocks at the first line of this slab */
     size_t n_steps;
-    bool first, last;            /* slab: start from zero, finish into y; else through `partial` */
-    float *partial;              /* [8][48] */
+    bool first, last; /* slab: start from zero, finish into y; else through `partial` */
+    float *partial;   /* [8][48] */
     size_t rank;
-    const float *lowrank;        /* [rank][8] */
+    const float *lowrank; /* [rank][8] */
     const float *u[CR_QGEMM_GROUP];
-    size_t n_rows;               /* outputs of this strip that exist */
-    const float *bias;           /* of these outputs, or NULL */
+    size_t n_rows;     /* outputs of this strip that exist */
+    const float *bias; /* of these outputs, or NULL */
     bool accumulate;
-    float *y[CR_QGEMM_GROUP];    /* at the first output of this strip */
+    float *y[CR_QGEMM_GROUP];          /* at the first output of this strip */
     const char *ahead[CR_QGEMM_GROUP]; /* token lines wanted next: n_ahead of each go to L2 every 16 steps */
     size_t n_ahead;
 };

@@ -19,12 +19,12 @@ INLINE void step(__m512 acc[8][3], const char *w, size_t row, const char *const 
     for (int j = 0; j < nb; j++) {
         tokens[j] = _mm512_load_ps(x[j] + at);
     }
-#define CR_ROW(r)                                                                        \
-    {                                                                                    \
-        __m512 weight = _mm512_set1_ps(*(const float *)(const void *)(w + (r) * row));   \
-        for (int j = 0; j < nb; j++) {                                                   \
-            acc[r][j] = product(acc[r][j], weight, tokens[j]);                           \
-        }                                                                                \
+#define CR_ROW(r)                                                                                                      \
+    {                                                                                                                  \
+        __m512 weight = _mm512_set1_ps(*(const float *)(const void *)(w + (r)*row));                                   \
+        for (int j = 0; j < nb; j++) {                                                                                 \
+            acc[r][j] = product(acc[r][j], weight, tokens[j]);                                                         \
+        }                                                                                                              \
     }
     CR_ROW(0)
     CR_ROW(1)

@@ -25,7 +25,8 @@ START_TEST(golden)
     ck_assert_msg(root != NULL, "gguf_blocks.json line %d: %s", error.line, error.text);
     size_t index;
     json_t *entry;
-    json_array_foreach(root, index, entry) {
+    json_array_foreach(root, index, entry)
+    {
         int type = (int)json_integer_value(json_object_get(entry, "ggml_type"));
         const char *hex = json_string_value(json_object_get(entry, "hex"));
         json_t *values = json_object_get(entry, "values");
@@ -88,7 +89,8 @@ START_TEST(tiers_equal_reference)
             /* every half inside a block: the first two words, and the last two of types that keep d at the end */
             unsigned char *block = row + b * info->block_bytes;
             bool at_end = type == CR_Q_Q2_K || type == CR_Q_Q3_K || type == CR_Q_Q6_K;
-            bool two = type == CR_Q_Q4_1 || type == CR_Q_Q5_1 || type == CR_Q_Q4_K || type == CR_Q_Q5_K || type == CR_Q_Q2_K;
+            bool two =
+                type == CR_Q_Q4_1 || type == CR_Q_Q5_1 || type == CR_Q_Q4_K || type == CR_Q_Q5_K || type == CR_Q_Q2_K;
             uint16_t halves[2] = {scale_bits(&rng), scale_bits(&rng)};
             size_t n_bytes = two ? 4 : 2;
             memcpy(at_end ? block + info->block_bytes - n_bytes : block, halves, n_bytes);

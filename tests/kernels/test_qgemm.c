@@ -301,7 +301,8 @@ START_TEST(invariance)
             }
             cr_expect_bytes("split of the range", a->y, whole, n_y * 4);
             float *y = cr_guard_alloc(8 * p.n_out * 64, 64, CR_AT_END);
-            static const size_t parts[][2] = {{0, 1}, {0, 2}, {0, 3}, {0, 4}, {1, 5}, {1, 6}, {1, 7}, {4, 1}, {5, 2}, {7, 1}};
+            static const size_t parts[][2] = {{0, 1}, {0, 2}, {0, 3}, {0, 4}, {1, 5},
+                                              {1, 6}, {1, 7}, {4, 1}, {5, 2}, {7, 1}};
             for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
                 size_t first = parts[i][0], n = parts[i][1];
                 struct cr_qgemm_args part = *a;
@@ -313,8 +314,8 @@ START_TEST(invariance)
                 cr_poison(y, 8 * p.n_out * 64);
                 run_range(&p, &part, 0, p.n_out);
                 for (size_t b = 0; b < n; b++) {
-                    cr_expect_bytes("part of the tokens", part.y + b * part.y_stride,
-                                    whole + (first + b) * a->y_stride, p.n_out * 64);
+                    cr_expect_bytes("part of the tokens", part.y + b * part.y_stride, whole + (first + b) * a->y_stride,
+                                    p.n_out * 64);
                 }
             }
             free(whole);

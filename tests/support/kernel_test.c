@@ -196,9 +196,9 @@ void cr_expect_within(const char *what, const float *got, const double *want, co
             worst = i;
         }
     }
-    ck_assert_msg(n_bad == 0, "%s: %zu of %zu outside the bound; worst at %zu: %.9g, expected %.9g, error %.3g, bound %.3g",
-                  what, n_bad, n, worst, (double)got[worst], want[worst], fabs((double)got[worst] - want[worst]),
-                  bound[worst]);
+    ck_assert_msg(
+        n_bad == 0, "%s: %zu of %zu outside the bound; worst at %zu: %.9g, expected %.9g, error %.3g, bound %.3g", what,
+        n_bad, n, worst, (double)got[worst], want[worst], fabs((double)got[worst] - want[worst]), bound[worst]);
 }
 
 void cr_expect_same(const char *what, const float *got, const float *want, size_t n)
