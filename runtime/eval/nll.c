@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-#include "kernels/common/scalar_math.h"
 #include "runtime/core/host.h"
+#include "runtime/eval/metrics.h"
 
 size_t cr_nll_scratch_floats(size_t max_rows, uint32_t n_labels)
 {
@@ -12,15 +12,11 @@ size_t cr_nll_scratch_floats(size_t max_rows, uint32_t n_labels)
 
 double cr_label_nll(const float *logits, uint32_t n, uint32_t answer)
 {
-    double largest = (double)logits[0];
-    for (uint32_t i = 1; i < n; i++) {
-        largest = (double)logits[i] > largest ? (double)logits[i] : largest;
-    }
-    double sum = 0;
+    double wide[CR_LABELS_MAX];
     for (uint32_t i = 0; i < n; i++) {
-        sum += cr_exp((double)logits[i] - largest);
+        wide[i] = (double)logits[i];
     }
-    return largest + cr_ln(sum) - (double)logits[answer];
+    return cr_softmax_nll(wide, n, answer);
 }
 
 static cr_status add_batch(const struct cr_nll_job *job, double *sum, struct cr_nll *total, struct cr_error *err)

@@ -31,7 +31,7 @@ size_t cr_nll_scratch_floats(size_t max_rows, uint32_t n_labels);
 /* Errors: CR_E_STOPPED when the host asks to stop between two batches, and those of the engine. */
 cr_status cr_nll_mean(const struct cr_nll_job *job, struct cr_nll *out, struct cr_error *err);
 
-/* -log softmax(logits [n])[answer] in double. */
+/* -log softmax(logits [n])[answer] in double; n at most CR_LABELS_MAX. */
 double cr_label_nll(const float *logits, uint32_t n, uint32_t answer);
 
 #endif

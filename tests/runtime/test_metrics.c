@@ -1,0 +1,345 @@
+/* Metrics against reference numbers of 14 examples, 3 members and 4 classes, and on cases worked out by hand.
+ *
+ * Tolerance: every reference number is a mean or a sum of at most 60 terms below 4, each with a relative error of a
+ * few 2^-51 from exp and log on either side: 60 * 4 * 16 * 2^-51 < 2e-12.
+ */
+#include <check.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/common/scalar_math.h"
+#include "runtime/eval/metrics.h"
+
+#define TOLERANCE 2e-12
+
+enum { N = 14, S = 3, C = 4 };
+
+static json_t *file;
+static double member[N][S * C];      /* probabilities */
+static double member_nll[N][S];
+static double mixed[N][C], pooled[N][C]; /* mean of probabilities; softmax of the mean logits */
+static size_t answer[N];
+
+static double at(const json_t *list, size_t i)
+{
+    const json_t *value = json_array_get(list, i);
+    ck_assert(json_is_number(value));
+    return json_number_value(value);
+}
+
+static double number(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    ck_assert_msg(json_is_number(value), "%s", key);
+    return json_number_value(value);
+}
+
+static void setup(void)
+{
+    json_error_t why;
+    file = json_load_file(CR_TEST_DATA "/metrics.json", 0, &why);
+    ck_assert_msg(file != NULL, "%s", why.text);
+    for (size_t i = 0; i < N; i++) {
+        double mean[C] = {0};
+        answer[i] = (size_t)json_integer_value(json_array_get(json_object_get(file, "labels"), i));
+        const json_t *logits = json_array_get(json_object_get(file, "logits_NSC"), i);
+        for (size_t s = 0; s < S; s++) {
+            double row[C];
+            for (size_t c = 0; c < C; c++) {
+                row[c] = at(json_array_get(logits, s), c);
+                mean[c] += row[c] / S;
+            }
+            cr_softmax(row, C, &member[i][s * C]);
+            member_nll[i][s] = cr_softmax_nll(row, C, answer[i]);
+        }
+        cr_mean_probs(member[i], S, C, mixed[i]);
+        cr_softmax(mean, C, pooled[i]);
+    }
+}
+
+static void teardown(void)
+{
+    json_decref(file);
+}
+
+static void check_ece(const json_t *want, double (*probs)[C])
+{
+    static const size_t sizes[] = {10, 15, 20};
+    static const char *const rules[] = {"right_closed", "left_closed", "left_closed_clamped"};
+    double confidence[N];
+    bool correct[N];
+    for (size_t i = 0; i < N; i++) {
+        size_t best = cr_argmax(probs[i], C);
+        confidence[i] = probs[i][best];
+        correct[i] = best == answer[i];
+    }
+    for (size_t b = 0; b < 3; b++) {
+        for (int rule = CR_BIN_RIGHT_CLOSED; rule <= CR_BIN_CLAMPED; rule++) {
+            struct cr_bin bins[21];
+            char key[48];
+            snprintf(key, sizeof key, "ece_%zu_%s", sizes[b], rules[rule]);
+            cr_bins_fill(confidence, correct, N, sizes[b], (enum cr_bin_rule)rule, bins);
+            ck_assert_double_eq_tol(cr_bins_ece(bins, sizes[b]), number(want, key), TOLERANCE);
+        }
+    }
+    struct cr_bin bins[11];
+    const json_t *listed = json_object_get(want, "ece_10_right_closed_bins");
+    size_t seen = 0;
+    cr_bins_fill(confidence, correct, N, 10, CR_BIN_RIGHT_CLOSED, bins);
+    for (size_t b = 0; b <= 10; b++) {
+        if (bins[b].n > 0) {
+            const json_t *bin = json_array_get(listed, seen++);
+            ck_assert_uint_eq(b, (size_t)number(bin, "bin"));
+            ck_assert_uint_eq(bins[b].n, (uint64_t)number(bin, "count"));
+            ck_assert_double_eq_tol(bins[b].correct / (double)bins[b].n, number(bin, "acc"), TOLERANCE);
+            ck_assert_double_eq_tol(bins[b].confidence / (double)bins[b].n, number(bin, "conf"), TOLERANCE);
+        }
+    }
+    ck_assert_uint_eq(seen, json_array_size(listed));
+}
+
+/* Everything that both ways of averaging have in the file. */
+static void check_predictor(const char *name, double (*probs)[C])
+{
+    const json_t *want = json_object_get(file, name);
+    const json_t *rows = json_object_get(want, "probs");
+    double right = 0, nll = 0, nll_floor = 0, brier = 0;
+    ck_assert_uint_eq(json_array_size(rows), N);
+    for (size_t i = 0; i < N; i++) {
+        for (size_t c = 0; c < C; c++) {
+            ck_assert_double_eq_tol(probs[i][c], at(json_array_get(rows, i), c), TOLERANCE);
+        }
+        ck_assert_double_eq_tol(cr_entropy(probs[i], C), at(json_object_get(want, "entropy"), i), TOLERANCE);
+        right += cr_argmax(probs[i], C) == answer[i];
+        nll -= cr_ln(probs[i][answer[i]]);
+        nll_floor -= cr_ln(probs[i][answer[i]] + 1e-9);
+        brier += cr_brier(probs[i], C, answer[i]);
+    }
+    ck_assert_double_eq_tol(right / N, number(want, "accuracy"), TOLERANCE);
+    ck_assert_double_eq_tol(nll / N, number(want, "nll"), TOLERANCE);
+    ck_assert_double_eq_tol(nll_floor / N, number(want, "nll_eps1e9"), TOLERANCE);
+    ck_assert_double_eq_tol(brier / N, number(want, "brier_sum"), TOLERANCE);
+    check_ece(want, probs);
+}
+
+START_TEST(mean_of_probabilities)
+{
+    check_predictor("mean_of_probs", mixed);
+}
+END_TEST
+
+START_TEST(softmax_of_mean_logits)
+{
+    check_predictor("softmax_of_mean_logits", pooled);
+    double right = 0;
+    for (size_t i = 0; i < N; i++) {
+        right += cr_argmax(pooled[i], C) == answer[i];
+    }
+    ck_assert_double_eq_tol(right / N, number(file, "accuracy_argmax_mean_logits"), TOLERANCE);
+}
+END_TEST
+
+START_TEST(members)
+{
+    for (size_t s = 0; s < S; s++) {
+        double right = 0;
+        double nll = 0;
+        for (size_t i = 0; i < N; i++) {
+            right += cr_argmax(&member[i][s * C], C) == answer[i];
+            nll += cr_mixture_nll(member_nll[i], s + 1); /* of the first 1, 2, 3 members */
+        }
+        ck_assert_double_eq_tol(right / N, at(json_object_get(file, "per_member_accuracy"), s), TOLERANCE);
+        ck_assert_double_eq_tol(nll / N, at(json_object_get(file, "running_nll_by_num_samples"), s), TOLERANCE);
+    }
+    for (size_t i = 0; i < N; i++) {
+        double expected = 0;
+        double differ = 0;
+        for (size_t s = 0; s < S; s++) {
+            expected += cr_entropy(&member[i][s * C], C) / S;
+            differ += cr_argmax(&member[i][s * C], C) != cr_argmax(pooled[i], C);
+        }
+        ck_assert_double_eq_tol(expected, at(json_object_get(file, "expected_entropy"), i), TOLERANCE);
+        ck_assert_double_eq_tol(differ / S, at(json_object_get(file, "disagreement_ratio"), i), TOLERANCE);
+        ck_assert_double_eq_tol(cr_mutual_information(member[i], S, C, mixed[i]),
+                                at(json_object_get(file, "mutual_information"), i), TOLERANCE);
+        double mean[C];
+        cr_mean_probs(member[i], 1, C, mean);
+        ck_assert_mem_eq(mean, member[i], sizeof mean);
+        ck_assert(cr_mutual_information(member[i], 1, C, mean) == 0);
+    }
+}
+END_TEST
+
+START_TEST(bin_edges)
+{
+    const json_t *want = json_object_get(file, "edge_case");
+    static const size_t sizes[] = {4, 10};
+    static const char *const rules[] = {"right_closed", "left_closed", "left_closed_clamped"};
+    double confidence[8];
+    bool correct[8];
+    for (size_t i = 0; i < 8; i++) {
+        confidence[i] = at(json_object_get(want, "confidence"), i);
+        correct[i] = at(json_object_get(want, "correct"), i) > 0;
+    }
+    for (size_t b = 0; b < 2; b++) {
+        for (int rule = CR_BIN_RIGHT_CLOSED; rule <= CR_BIN_CLAMPED; rule++) {
+            struct cr_bin bins[11];
+            char key[48];
+            snprintf(key, sizeof key, "ece_%zu_%s", sizes[b], rules[rule]);
+            cr_bins_fill(confidence, correct, 8, sizes[b], (enum cr_bin_rule)rule, bins);
+            ck_assert_double_eq_tol(cr_bins_ece(bins, sizes[b]), number(want, key), TOLERANCE);
+        }
+    }
+}
+END_TEST
+
+/* Every edge b / n belongs to the bin that the rule says, its neighbours in double to the bins beside it. */
+START_TEST(bins_of_all_edges)
+{
+    for (size_t n = 1; n <= 100; n++) {
+        for (size_t b = 0; b <= n; b++) {
+            double edge = (double)b / (double)n;
+            size_t below = b > 0 ? b - 1 : 0;
+            size_t last = b < n ? b : n - 1;
+            ck_assert_uint_eq(cr_bin_of(edge, n, CR_BIN_RIGHT_CLOSED), below);
+            ck_assert_uint_eq(cr_bin_of(edge, n, CR_BIN_LEFT_CLOSED), b);
+            ck_assert_uint_eq(cr_bin_of(edge, n, CR_BIN_CLAMPED), last);
+            for (int rule = CR_BIN_RIGHT_CLOSED; rule <= CR_BIN_CLAMPED; rule++) {
+                if (b > 0) {
+                    ck_assert_uint_eq(cr_bin_of(nextafter(edge, 0), n, (enum cr_bin_rule)rule), b - 1);
+                }
+                if (b < n) {
+                    ck_assert_uint_eq(cr_bin_of(nextafter(edge, 1), n, (enum cr_bin_rule)rule), b);
+                }
+            }
+        }
+    }
+}
+END_TEST
+
+static size_t scores(struct cr_scored *items, const json_t *list, bool positive, double sign)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        items[i] = (struct cr_scored){.score = sign * at(list, i), .positive = positive};
+    }
+    return json_array_size(list);
+}
+
+START_TEST(ranking)
+{
+    const json_t *ood = json_object_get(file, "ood");
+    const json_t *in = json_object_get(ood, "id_scores");
+    const json_t *out = json_object_get(ood, "ood_scores");
+    struct cr_scored items[16];
+    size_t n = scores(items, in, false, 1);
+    n += scores(items + n, out, true, 1);
+    ck_assert_double_eq_tol(cr_auroc(items, n), number(ood, "auroc_ood_positive"), TOLERANCE);
+    ck_assert_double_eq_tol(cr_average_precision(items, n), number(ood, "average_precision_ood_positive"), TOLERANCE);
+    n = scores(items, in, true, 1);
+    n += scores(items + n, out, false, 1);
+    ck_assert_double_eq_tol(cr_average_precision(items, n),
+                            number(ood, "average_precision_id_positive_with_unnegated_scores"), TOLERANCE);
+    n = scores(items, in, true, -1);
+    n += scores(items + n, out, false, -1);
+    ck_assert_double_eq_tol(cr_average_precision(items, n),
+                            number(ood, "average_precision_id_positive_with_negated_scores"), TOLERANCE);
+}
+END_TEST
+
+START_TEST(ranking_extremes)
+{
+    struct cr_scored items[] = {{3, true}, {2, true}, {1, false}};
+    ck_assert(cr_auroc(items, 3) == 1);
+    ck_assert(cr_average_precision(items, 3) == 1);
+    struct cr_scored equal[] = {{1, true}, {1, false}, {1, false}, {1, false}};
+    ck_assert(cr_auroc(equal, 4) == 0.5);
+    ck_assert(cr_average_precision(equal, 4) == 0.25);
+    struct cr_scored one_sided[] = {{1, true}, {2, true}};
+    ck_assert(isnan(cr_auroc(one_sided, 2)));
+    ck_assert(cr_average_precision(one_sided, 2) == 1);
+    one_sided[0].positive = one_sided[1].positive = false;
+    ck_assert(isnan(cr_auroc(one_sided, 2)));
+    ck_assert(isnan(cr_average_precision(one_sided, 2)));
+    ck_assert(isnan(cr_auroc(one_sided, 0)));
+    ck_assert(isnan(cr_average_precision(one_sided, 0)));
+}
+END_TEST
+
+START_TEST(perplexity)
+{
+    const json_t *want = json_object_get(file, "perplexity");
+    const json_t *documents = json_object_get(want, "token_nll_per_document");
+    double sum = 0, sum_of_means = 0, sum_of_perplexities = 0;
+    uint64_t n = 0;
+    for (size_t d = 0; d < json_array_size(documents); d++) {
+        const json_t *tokens = json_array_get(documents, d);
+        double document = 0;
+        for (size_t t = 0; t < json_array_size(tokens); t++) {
+            document += at(tokens, t);
+        }
+        sum += document;
+        sum_of_means += document / (double)json_array_size(tokens);
+        sum_of_perplexities += cr_perplexity(document, json_array_size(tokens));
+        n += json_array_size(tokens);
+    }
+    ck_assert_double_eq_tol(cr_perplexity(sum, n), number(want, "ppl_token_weighted"), 100 * TOLERANCE);
+    ck_assert_double_eq_tol(cr_perplexity(sum_of_means, json_array_size(documents)), number(want, "ppl_document_mean"),
+                            100 * TOLERANCE);
+    ck_assert_double_eq_tol(sum_of_perplexities / (double)json_array_size(documents),
+                            number(want, "mean_of_document_ppl"), 100 * TOLERANCE);
+    ck_assert(isnan(cr_perplexity(0, 0)));
+}
+END_TEST
+
+/* Differences of logits far beyond the range of exp: probabilities underflow, the NLL must not. */
+START_TEST(far_logits)
+{
+    double logits[] = {0, -2000, -1e6};
+    double probs[3];
+    cr_softmax(logits, 3, probs);
+    ck_assert(probs[0] == 1 && probs[1] == 0 && probs[2] == 0);
+    ck_assert(cr_softmax_nll(logits, 3, 0) == 0);
+    ck_assert(cr_softmax_nll(logits, 3, 1) == 2000);
+    ck_assert(cr_softmax_nll(logits, 3, 2) == 1e6);
+    ck_assert(cr_entropy(probs, 3) == 0 && !signbit(cr_entropy(probs, 3)));
+    double nll[] = {5000, 2000};
+    ck_assert_double_eq_tol(cr_mixture_nll(nll, 2), 2000 + 0.6931471805599453, 2000 * 0x1p-51);
+    ck_assert(cr_mixture_nll(nll, 1) == 5000);
+}
+END_TEST
+
+START_TEST(nothing_and_ties)
+{
+    struct cr_bin bins[16];
+    double tied[] = {0.25, 0.375, 0.375};
+    cr_bins_fill(NULL, NULL, 0, 15, CR_BIN_RIGHT_CLOSED, bins);
+    ck_assert(isnan(cr_bins_ece(bins, 15)));
+    ck_assert_uint_eq(cr_argmax(tied, 3), 1);
+    ck_assert(cr_brier(tied, 3, 1) == 0.0625 + 0.390625 + 0.140625);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("metrics");
+    TCase *tcase = tcase_create("metrics");
+    tcase_add_checked_fixture(tcase, setup, teardown);
+    tcase_add_test(tcase, mean_of_probabilities);
+    tcase_add_test(tcase, softmax_of_mean_logits);
+    tcase_add_test(tcase, members);
+    tcase_add_test(tcase, bin_edges);
+    tcase_add_test(tcase, bins_of_all_edges);
+    tcase_add_test(tcase, ranking);
+    tcase_add_test(tcase, ranking_extremes);
+    tcase_add_test(tcase, perplexity);
+    tcase_add_test(tcase, far_logits);
+    tcase_add_test(tcase, nothing_and_ties);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
