@@ -4,9 +4,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "kernels/dequant/dequant.h"
 #include "runtime/core/alloc.h"
+#include "runtime/core/host.h"
 #include "runtime/io/hash.h"
 #include "runtime/model/config.h"
 
@@ -220,15 +222,82 @@ cr_status cr_model_from_gguf(struct cr_gguf *gguf, const char *path, bool check,
     return CR_OK;
 }
 
+/* Parts are named NAME-00001-of-0000N.gguf. */
+static cr_status check_split(const struct cr_gguf *g, const char *path, struct cr_error *err)
+{
+    uint32_t count = 1;
+    CR_TRY(cr_gguf_u32(g, "split.count", false, &count, err));
+    if (count <= 1) {
+        return CR_OK;
+    }
+    size_t length = strlen(path), tail = strlen("-00001-of-00001.gguf");
+    for (uint32_t part = 1; part <= count && length > tail; part++) {
+        char name[4200];
+        int n = snprintf(name, sizeof name, "%.*s-%05u-of-%05u.gguf", (int)(length - tail), path, part, count);
+        if (n > 0 && (size_t)n < sizeof name && access(name, R_OK) != 0) {
+            char shown[CR_ESCAPE_BYTES];
+            return cr_fail(err, CR_E_IO, "%s: key split.count: %u parts, of which part %u is missing (%s)",
+                           cr_gguf_label(g), count, part, cr_escape(shown, sizeof shown, name, (size_t)n));
+        }
+    }
+    return cr_fail(err, CR_E_INPUT, "%s: key split.count: %u parts, expected one file (join the parts first)",
+                   cr_gguf_label(g), count);
+}
+
 cr_status cr_model_open(const char *path, struct cr_model **out, struct cr_error *err)
 {
     struct cr_gguf *gguf;
     CR_TRY(cr_gguf_open(path, &gguf, err));
-    cr_status status = cr_model_from_gguf(gguf, path, true, out, err);
+    cr_status status = check_split(gguf, path, err);
+    if (status == CR_OK) {
+        status = cr_model_from_gguf(gguf, path, true, out, err);
+    }
     if (status != CR_OK) {
         cr_gguf_close(gguf);
     }
     return status;
+}
+
+static bool uses(const struct cr_model *model, const struct cr_gguf_tensor *t)
+{
+    const void *whole[] = {model->token_embd.data, model->output.data, model->output_norm, model->rope_factors};
+    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
+        if (t->data == whole[i]) {
+            return true;
+        }
+    }
+    unsigned layer;
+    if (sscanf(t->name, "blk.%u.", &layer) != 1 || layer >= model->config.n_layers) {
+        return false;
+    }
+    const struct cr_layer *l = &model->layers[layer];
+    bool found = t->data == l->attn_norm || t->data == l->ffn_norm;
+    for (int proj = 0; proj < CR_N_PROJ; proj++) {
+        found |= t->data == l->proj[proj].data || t->data == l->bias[proj];
+    }
+    return found;
+}
+
+void cr_model_warn(const struct cr_model *model, const struct cr_host *host)
+{
+    const struct cr_gguf *g = model->gguf;
+    size_t unused = 0;
+    const char *first = NULL;
+    for (size_t i = 0; i < cr_gguf_n_tensors(g); i++) {
+        const struct cr_gguf_tensor *t = cr_gguf_tensor_at(g, i);
+        if (!uses(model, t)) {
+            first = unused++ == 0 ? t->name : first;
+        }
+    }
+    if (unused > 0) {
+        char shown[CR_ESCAPE_BYTES];
+        cr_host_log(host, CR_LOG_WARNING, "%s: %zu tensors are not used, the first is %s", cr_gguf_label(g), unused,
+                    cr_escape(shown, sizeof shown, first, strlen(first)));
+    }
+    if (cr_gguf_trailing_bytes(g) > 0) {
+        cr_host_log(host, CR_LOG_WARNING, "%s: %llu bytes behind the last tensor are ignored", cr_gguf_label(g),
+                    (unsigned long long)cr_gguf_trailing_bytes(g));
+    }
 }
 
 void cr_model_close(struct cr_model *model)

@@ -3,6 +3,7 @@
 #ifndef CR_MODEL_MODEL_H
 #define CR_MODEL_MODEL_H
 
+#include "credence/credence.h"
 #include "kernels/qgemm/qgemm.h"
 #include "kernels/rope/rope.h"
 #include "runtime/io/gguf.h"
@@ -47,13 +48,18 @@ struct cr_model {
 };
 
 /* Opens and checks a model file: architecture, shapes, types, finite norms and block scales. Returns owned.
- * Errors: CR_E_IO, CR_E_INPUT naming key or tensor, CR_E_MEMORY. */
+ * Errors: CR_E_IO, CR_E_INPUT naming key or tensor, CR_E_MEMORY. A part of a split model is refused: CR_E_IO naming
+ * the first part that is absent, CR_E_INPUT when all are there (joining them is not built). */
 cr_status cr_model_open(const char *path, struct cr_model **out, struct cr_error *err);
 
 /* The same from a parsed file (takes gguf on success). `check_values` false skips the scan of scales and the hash. */
 cr_status cr_model_from_gguf(struct cr_gguf *gguf, const char *path, bool check_values, struct cr_model **out,
                              struct cr_error *err);
 void cr_model_close(struct cr_model *model);
+
+/* What is unusual but harmless about an open model, through host->log: tensors that no layer uses, bytes behind the
+ * last tensor. */
+void cr_model_warn(const struct cr_model *model, const struct cr_host *host);
 
 /* "q_proj" / "attn_q"; static storage. */
 const char *cr_proj_hf_name(enum cr_proj proj);    /* "self_attn.q_proj" is cr_proj_hf_path */

@@ -22,6 +22,7 @@ static cr_status load_model(struct cr_train *train, struct cr_error *err)
 {
     phase(train, "load");
     CR_TRY(cr_model_open(train->options.model, &train->model, err));
+    cr_model_warn(train->model, train->host);
     CR_TRY(stop_early(train, err));
     CR_TRY(cr_tokenizer_open(train->model->gguf, &train->tokenizer, err));
     uint32_t context = train->model->config.n_ctx;
