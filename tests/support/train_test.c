@@ -215,6 +215,47 @@ cr_status cr_train_run_go(struct cr_train_run *run)
     return cr_finetune(&run->options, &run->host, &run->result, &run->err);
 }
 
+void cr_train_must(struct cr_train_run *run)
+{
+    cr_status status = cr_train_run_go(run);
+    ck_assert_msg(status == CR_OK, "status %d: %s", status, run->err.message);
+}
+
+void cr_train_must_fail(struct cr_train_run *run, cr_status want, const char *part)
+{
+    cr_status status = cr_train_run_go(run);
+    ck_assert_msg(status == want, "status %d, expected %d: %s", status, want, run->err.message);
+    ck_assert_msg(strstr(run->err.message, part) != NULL, "\"%s\" lacks \"%s\"", run->err.message, part);
+    ck_assert_ptr_null(strchr(run->err.message, '\n'));
+}
+
+void cr_train_full_init(struct cr_train_run *run, const char *output)
+{
+    cr_train_run_init(run, output);
+    run->options.steps = 9;
+    run->options.dropout = 0.25;
+    run->options.batch_size = 2;
+    run->options.grad_accumulation_steps = 3;
+    run->options.lr_schedule = CR_LR_COSINE;
+    run->options.warmup = 2;
+    run->options.weight_decay = 0.1;
+    run->options.eval_every = 3;
+    run->options.keep_best_set = true;
+    run->options.keep_best = true;
+}
+
+void cr_train_same_outputs(const char *a, const char *b)
+{
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf"};
+    char x[300];
+    char y[300];
+    for (int i = 0; i < 3; i++) {
+        snprintf(x, sizeof x, "%s/%s", a, names[i]);
+        snprintf(y, sizeof y, "%s/%s", b, names[i]);
+        ck_assert_msg(cr_train_same(x, y), "%s differs from %s", x, y);
+    }
+}
+
 char *cr_train_journal(const char *output)
 {
     char name[300];

@@ -43,6 +43,17 @@ struct cr_train_run {
 void cr_train_run_init(struct cr_train_run *run, const char *output);
 cr_status cr_train_run_go(struct cr_train_run *run);
 
+/* The same with the outcome asserted; a failure must be one line that holds `part`. */
+void cr_train_must(struct cr_train_run *run);
+void cr_train_must_fail(struct cr_train_run *run, cr_status want, const char *part);
+
+/* Everything that a resume has to bring back: nine steps with dropout, accumulation, warm-up, decay, evaluations, best
+ * parameters. */
+void cr_train_full_init(struct cr_train_run *run, const char *output);
+
+/* The three adapter files of two outputs are equal. */
+void cr_train_same_outputs(const char *a, const char *b);
+
 /* train.jsonl without the fields that depend on the clock. Owned. */
 char *cr_train_journal(const char *output);
 

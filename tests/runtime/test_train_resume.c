@@ -1,0 +1,228 @@
+/* Stopping and going on: the same bytes as a run that was never stopped, or a refusal. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/core/alloc.h"
+#include "tests/support/train_test.h"
+
+static void check_resumed(struct cr_train_run *run)
+{
+    cr_train_same_outputs("whole", "cut");
+    char *journals[2] = {cr_train_journal("whole"), cr_train_journal("cut")};
+    ck_assert_str_eq(journals[0], journals[1]);
+    cr_free(journals[0]);
+    cr_free(journals[1]);
+    ck_assert(cr_train_same("whole/checkpoints/step-00000009.cck", "cut/checkpoints/step-00000009.cck"));
+    ck_assert_uint_eq(run->result.steps, 9);
+    ck_assert_double_gt(run->result.seconds, 0);
+}
+
+START_TEST(stop_at_a_step_and_resume)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "whole");
+    cr_train_must(&run);
+    cr_train_full_init(&run, "cut");
+    run.stop_at = _i;
+    if (_i == 0) { /* stopped before anything: no directory, and nothing to resume */
+        cr_train_must_fail(&run, CR_E_STOPPED, "nothing written");
+        ck_assert(!cr_train_exists("cut"));
+        return;
+    }
+    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
+    ck_assert(!cr_train_exists("cut/adapter.gguf"));
+    run.stop_at = -1;
+    run.options.resume = true;
+    cr_train_must(&run);
+    ck_assert_int_eq(run.n_steps_seen, 9 - _i);
+    check_resumed(&run);
+}
+END_TEST
+
+START_TEST(stop_at_every_step)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "whole");
+    cr_train_must(&run);
+    cr_train_full_init(&run, "cut");
+    run.stop_at = 1;
+    cr_status status = cr_train_run_go(&run);
+    for (int i = 0; status == CR_E_STOPPED; i++) {
+        ck_assert_int_lt(i, 20);
+        run.options.resume = true;
+        status = cr_train_run_go(&run);
+    }
+    ck_assert_msg(status == CR_OK, "%s", run.err.message);
+    check_resumed(&run);
+}
+END_TEST
+
+START_TEST(stop_in_an_evaluation)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "whole");
+    run.options.valid = cr_train_path("other.jsonl"); /* many batches */
+    cr_train_must(&run);
+    cr_train_full_init(&run, "cut");
+    run.options.valid = cr_train_path("other.jsonl");
+    run.stop_in_validate = true;
+    cr_train_must_fail(&run, CR_E_STOPPED, "step 3");
+    run.stop_in_validate = false;
+    run.options.resume = true;
+    cr_train_must(&run);
+    check_resumed(&run);
+}
+END_TEST
+
+/* Death at any moment leaves some checkpoint: put back the state of one and go on. */
+START_TEST(resume_from_an_older_checkpoint)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "whole");
+    cr_train_must(&run);
+    cr_train_full_init(&run, "cut");
+    run.stop_at = 7;
+    cr_train_must_fail(&run, CR_E_STOPPED, "step 7");
+    /* Damage the newest: the one before is used, with a warning, and the journal is cut back. */
+    size_t n;
+    uint8_t *data = cr_train_bytes("cut/checkpoints/step-00000007.cck", &n);
+    data[n / 2] ^= 1;
+    cr_train_write("cut/checkpoints/step-00000007.cck", data, n);
+    cr_free(data);
+    cr_train_write("cut/checkpoints/step-00000008.cck.tmp.1.2", "x", 1);
+    run.stop_at = -1;
+    run.options.resume = true;
+    cr_train_must(&run);
+    ck_assert_int_ge(run.n_warnings, 1);
+    ck_assert_int_eq(run.n_steps_seen, 3);
+    ck_assert(!cr_train_exists("cut/checkpoints/step-00000008.cck.tmp.1.2"));
+    check_resumed(&run);
+}
+END_TEST
+
+START_TEST(finished_runs)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "out");
+    cr_train_must(&run);
+    ck_assert(cr_train_exists("out/checkpoints/step-00000009.cck"));
+    ck_assert(cr_train_exists("out/checkpoints/step-00000008.cck"));
+    ck_assert(!cr_train_exists("out/checkpoints/step-00000006.cck"));
+    uint64_t before = cr_train_tree_digest("out");
+    run.options.resume = true;
+    cr_train_must(&run);
+    ck_assert(run.result.nothing_to_do);
+    ck_assert_uint_eq(cr_train_tree_digest("out"), before);
+    /* The adapter gone, the last step known: it is written again, the same. */
+    size_t n;
+    uint8_t *adapter = cr_train_bytes("out/adapter_model.safetensors", &n);
+    ck_assert_int_eq(unlink(cr_train_path("out/adapter_model.safetensors")), 0);
+    cr_train_must(&run);
+    ck_assert(!run.result.nothing_to_do);
+    ck_assert_int_eq(run.n_steps_seen, 0);
+    size_t again;
+    uint8_t *written = cr_train_bytes("out/adapter_model.safetensors", &again);
+    ck_assert_uint_eq(n, again);
+    ck_assert_mem_eq(adapter, written, n);
+    cr_free(adapter);
+    cr_free(written);
+}
+END_TEST
+
+START_TEST(resume_with_other_settings)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "out");
+    run.stop_at = 4;
+    cr_train_must_fail(&run, CR_E_STOPPED, "step 4");
+    run.stop_at = -1;
+    run.options.resume = true;
+    run.options.lr = 1e-3;
+    run.options.seed = 5;
+    cr_train_must_fail(&run, CR_E_BUSY, "lr");
+    ck_assert_ptr_nonnull(strstr(run.err.message, "seed 0, now 5"));
+    run.options.lr = 5e-3;
+    run.options.seed = 0;
+    run.options.data = cr_train_path("other.jsonl");
+    cr_train_must_fail(&run, CR_E_BUSY, "data \"");
+    run.options.data = cr_train_path("choices.jsonl");
+    run.options.rank = 4;
+    cr_train_must_fail(&run, CR_E_BUSY, "rank 8, now 4");
+    run.options.allow_inexact = true;
+    cr_train_must_fail(&run, CR_E_INPUT, "section"); /* the shapes differ: nothing can allow that */
+    run.options.rank = 8;
+    run.options.lr = 1e-3;
+    cr_train_must(&run);
+    ck_assert_ptr_nonnull(strstr(run.last_warning, "lr"));
+    /* How it is computed is no setting. */
+    cr_train_full_init(&run, "two");
+    run.stop_at = 4;
+    cr_train_must_fail(&run, CR_E_STOPPED, "step 4");
+    run.stop_at = -1;
+    run.options.resume = true;
+    run.options.save_every = 5;
+    run.options.keep_checkpoints = 3;
+    run.options.grad_checkpoint = CR_YES;
+    cr_train_must(&run);
+}
+END_TEST
+
+START_TEST(resume_without_checkpoints)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "out");
+    run.options.resume = true;
+    cr_train_must_fail(&run, CR_E_IO, "out");
+    ck_assert_int_eq(mkdir(cr_train_path("out"), 0755), 0);
+    cr_train_must_fail(&run, CR_E_INPUT, "no intact checkpoint");
+    ck_assert_int_eq(mkdir(cr_train_path("out/checkpoints"), 0755), 0);
+    cr_train_write("out/checkpoints/step-00000003.cck", "junk", 4);
+    cr_train_must_fail(&run, CR_E_INPUT, "no intact checkpoint");
+    ck_assert(!cr_train_exists("out/train.jsonl"));
+}
+END_TEST
+
+START_TEST(a_forced_run_starts_over)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "a");
+    cr_train_must(&run);
+    cr_train_full_init(&run, "b");
+    cr_train_must(&run);
+    run.options.force = true;
+    run.stop_at = 1;
+    cr_train_must_fail(&run, CR_E_STOPPED, "step 1");
+    ck_assert(!cr_train_exists("b/checkpoints/step-00000009.cck"));
+    run.options.force = false;
+    run.options.resume = true;
+    run.stop_at = -1;
+    cr_train_must(&run);
+    ck_assert_int_eq(run.n_steps_seen, 8);
+    cr_train_same_outputs("a", "b");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("train_resume");
+    TCase *all = tcase_create("all");
+    tcase_set_timeout(all, 300);
+    tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
+    tcase_add_loop_test(all, stop_at_a_step_and_resume, 0, 10);
+    tcase_add_test(all, stop_at_every_step);
+    tcase_add_test(all, stop_in_an_evaluation);
+    tcase_add_test(all, resume_from_an_older_checkpoint);
+    tcase_add_test(all, finished_runs);
+    tcase_add_test(all, resume_with_other_settings);
+    tcase_add_test(all, resume_without_checkpoints);
+    tcase_add_test(all, a_forced_run_starts_over);
+    suite_add_tcase(suite, all);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
