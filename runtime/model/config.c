@@ -156,9 +156,10 @@ static cr_status read_vocab(const struct cr_gguf *g, struct cr_model_config *c, 
         return cr_fail(err, CR_E_INPUT, "%s: tensor token_embd.weight is missing", cr_gguf_label(g));
     }
     if (embd->n_dims != 2 || embd->ne[0] != c->n_embd || embd->ne[1] > INT32_MAX) {
-        return cr_fail(err, CR_E_INPUT,
-                       "%s: tensor token_embd.weight: %u dimensions, rows of %llu, expected 2 and %u (embedding_length)",
-                       cr_gguf_label(g), embd->n_dims, (unsigned long long)embd->ne[0], c->n_embd);
+        return cr_fail(
+            err, CR_E_INPUT,
+            "%s: tensor token_embd.weight: %u dimensions, rows of %llu, expected 2 and %u (embedding_length)",
+            cr_gguf_label(g), embd->n_dims, (unsigned long long)embd->ne[0], c->n_embd);
     }
     c->n_vocab = (uint32_t)embd->ne[1];
     struct cr_gguf_value tokens;

@@ -59,17 +59,17 @@ union ops {
     struct dequant_ops dequant;
 };
 
-#define FAMILIES(X) \
-    X(qgemm, cr_qgemm_ops_init) \
-    X(lowrank, cr_lowrank_ops_init) \
-    X(attention, cr_attention_ops_init) \
-    X(norm, cr_norm_ops_init) \
-    X(rope, cr_rope_ops_init) \
-    X(act, cr_act_ops_init) \
-    X(cast, cr_cast_ops_init) \
-    X(embed, cr_embed_ops_init) \
-    X(xent, cr_xent_ops_init) \
-    X(adamw, cr_adamw_ops_init) \
+#define FAMILIES(X)                                                                                                    \
+    X(qgemm, cr_qgemm_ops_init)                                                                                        \
+    X(lowrank, cr_lowrank_ops_init)                                                                                    \
+    X(attention, cr_attention_ops_init)                                                                                \
+    X(norm, cr_norm_ops_init)                                                                                          \
+    X(rope, cr_rope_ops_init)                                                                                          \
+    X(act, cr_act_ops_init)                                                                                            \
+    X(cast, cr_cast_ops_init)                                                                                          \
+    X(embed, cr_embed_ops_init)                                                                                        \
+    X(xent, cr_xent_ops_init)                                                                                          \
+    X(adamw, cr_adamw_ops_init)                                                                                        \
     X(dequant, dequant_ops_init)
 
 enum family {
@@ -79,16 +79,15 @@ enum family {
 
 static const char *const family_names[] = {
 #define AS_NAME(name, init) #name,
-    FAMILIES(AS_NAME)
-};
+    FAMILIES(AS_NAME)};
 
 static void ops_init(union ops *ops, enum family family, enum cr_tier tier)
 {
     memset(ops, 0, sizeof *ops);
     switch (family) {
-#define AS_CASE(name, init) \
-    case FAMILY_##name: \
-        init(&ops->name, tier); \
+#define AS_CASE(name, init)                                                                                            \
+    case FAMILY_##name:                                                                                                \
+        init(&ops->name, tier);                                                                                        \
         break;
         FAMILIES(AS_CASE)
     case N_FAMILIES:

@@ -15,16 +15,16 @@
 struct cr_engine;
 
 struct cr_engine_options {
-    const struct cr_model *model;       /* borrowed while the engine lives */
-    const struct cr_lora *lora;         /* [n_layers * CR_N_PROJ], NULL = base alone; borrowed; grads needed when `train` */
+    const struct cr_model *model; /* borrowed while the engine lives */
+    const struct cr_lora *lora;   /* [n_layers * CR_N_PROJ], NULL = base alone; borrowed; grads needed when `train` */
     const struct cr_parallel *parallel; /* borrowed */
     enum cr_tier tier;
-    size_t max_tokens;                  /* capacity of a batch, multiple of 16 */
-    size_t max_seq;                     /* longest sequence */
-    const int32_t *label_ids;           /* classification: tokens of the labels; NULL = texts */
+    size_t max_tokens;        /* capacity of a batch, multiple of 16 */
+    size_t max_seq;           /* longest sequence */
+    const int32_t *label_ids; /* classification: tokens of the labels; NULL = texts */
     uint32_t n_labels;
     bool train;
-    bool recompute;                     /* keep only layer inputs and recompute each layer in the backward pass */
+    bool recompute; /* keep only layer inputs and recompute each layer in the backward pass */
 };
 
 /* Bytes that cr_engine_create will allocate. */
@@ -35,25 +35,27 @@ cr_status cr_engine_create(const struct cr_engine_options *options, struct cr_en
 void cr_engine_destroy(struct cr_engine *engine);
 
 struct cr_engine_noise {
-    double dropout;   /* 0 = off */
+    double dropout; /* 0 = off */
     uint64_t seed;
-    uint32_t step;    /* optimiser step: part of the mask's counter */
+    uint32_t step; /* optimiser step: part of the mask's counter */
 };
 
-/* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to the lora's grad_a, grad_b and that sum
- * to *loss. Classification batches use the restricted softmax over the first row_choices labels. */
-cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch, const struct cr_engine_noise *noise,
-                          double *loss, struct cr_error *err);
+/* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to the lora's grad_a, grad_b and
+ * that sum to *loss. Classification batches use the restricted softmax over the first row_choices labels. */
+cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch,
+                          const struct cr_engine_noise *noise, double *loss, struct cr_error *err);
 
 /* Forward only. logits [n_rows][n_labels] of every loss row. */
 cr_status cr_engine_label_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits,
                                  struct cr_error *err);
 
 /* Forward only. nll [n_rows] of the target token of every loss row over the whole vocabulary. */
-cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_token_batch *batch, float *nll, struct cr_error *err);
+cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_token_batch *batch, float *nll,
+                              struct cr_error *err);
 
 /* Forward only. logits [n_rows][n_vocab]: for tests and small row counts. */
-cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits, struct cr_error *err);
+cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits,
+                           struct cr_error *err);
 
 /* Seconds spent by kind of operation since the last call with reset; names static. For traces and --verbose time. */
 struct cr_engine_span {

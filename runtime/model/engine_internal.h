@@ -47,9 +47,9 @@ struct token_set {
 struct cr_engine {
     struct cr_engine_options options;
     const struct cr_model *model;
-    size_t embd, q, kv, ff;   /* E, Q, KV, F */
+    size_t embd, q, kv, ff; /* E, Q, KV, F */
     size_t max_blocks;
-    uint32_t first_layer;     /* lowest adapted layer: nothing below it needs a gradient */
+    uint32_t first_layer; /* lowest adapted layer: nothing below it needs a gradient */
 
     struct cr_qgemm_ops qgemm;
     struct cr_lowrank_ops lowrank;
@@ -63,49 +63,49 @@ struct cr_engine {
     enum cr_xtype xt;
 
     void *arena;
-    float **x;                    /* [n_layers] inputs of the layers; one buffer for all in forward-only engines */
-    struct layer_state *states;   /* [n_layers] (all alike when only one set exists) */
+    float **x;                  /* [n_layers] inputs of the layers; one buffer for all in forward-only engines */
+    struct layer_state *states; /* [n_layers] (all alike when only one set exists) */
     float *rope_table;
-    float *label_rows;            /* [n_labels][E] dequantised rows of the head */
+    float *label_rows; /* [n_labels][E] dequantised rows of the head */
 
     /* work buffers, all max_blocks long */
-    void *xn;                     /* operand [E] */
-    float *qkv32;                 /* [Q + 2 KV] */
-    float *o32;                   /* [Q] */
-    float *g32, *u32;             /* [F] */
-    void *h;                      /* operand [F] */
-    float *x_rows, *out_rows;     /* [E] last layer's residual before and after, loss rows only */
-    float *o_rows;                /* [Q] */
-    void *head_x;                 /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
+    void *xn;                 /* operand [E] */
+    float *qkv32;             /* [Q + 2 KV] */
+    float *o32;               /* [Q] */
+    float *g32, *u32;         /* [F] */
+    void *h;                  /* operand [F] */
+    float *x_rows, *out_rows; /* [E] last layer's residual before and after, loss rows only */
+    float *o_rows;            /* [Q] */
+    void *head_x;             /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
     float *rstd_out;
     uint32_t *row_pos, *row_example;
-    int32_t *row_target;          /* [16] a block, -1 in pad lanes */
+    int32_t *row_target; /* [16] a block, -1 in pad lanes */
     float *row_weight, *row_m, *row_s, *row_label, *row_lse;
-    float *head_z;                /* [CR_HEAD_CHUNK] logits, or [n_labels] */
-    void *head_dz;                /* operand [CR_HEAD_CHUNK] or f32 [n_labels] */
+    float *head_z;                       /* [CR_HEAD_CHUNK] logits, or [n_labels] */
+    void *head_dz;                       /* operand [CR_HEAD_CHUNK] or f32 [n_labels] */
     float *head_m, *head_s, *head_label; /* [CR_HEAD_CHUNK / CR_HEAD_ROWS] partials a token */
 
     /* backward only */
-    float *dx;                    /* [E] gradient of the residual stream */
-    float *dx_rows;               /* [E] */
-    float *dn;                    /* [E] gradient of a normalised input */
-    void *dop;                    /* operand [max(E, Q + 2 KV)] */
-    float *d_o, *d_o_rows;        /* [Q] */
-    float *dqkv;                  /* [Q + 2 KV] */
-    float *dk, *dv;               /* [Q] partials a head */
-    float *dh;                    /* [F] */
-    void *dg_op, *du_op;          /* operands [F] */
-    float *lora_v[CR_N_PROJ];     /* [rank] s B^T dY */
+    float *dx;                /* [E] gradient of the residual stream */
+    float *dx_rows;           /* [E] */
+    float *dn;                /* [E] gradient of a normalised input */
+    void *dop;                /* operand [max(E, Q + 2 KV)] */
+    float *d_o, *d_o_rows;    /* [Q] */
+    float *dqkv;              /* [Q + 2 KV] */
+    float *dk, *dv;           /* [Q] partials a head */
+    float *dh;                /* [F] */
+    void *dg_op, *du_op;      /* operands [F] */
+    float *lora_v[CR_N_PROJ]; /* [rank] s B^T dY */
 
     /* the pass under way */
     const struct cr_token_batch *batch;
     struct cr_engine_noise noise;
     struct token_set all, rows;
-    bool keep;                    /* save what the backward pass needs */
+    bool keep; /* save what the backward pass needs */
 
     struct job *jobs;
     size_t n_jobs, max_jobs;
-    char *scratch;                /* one stretch of scratch_bytes a worker */
+    char *scratch; /* one stretch of scratch_bytes a worker */
     size_t scratch_bytes;
     cr_engine_trace_fn *trace;
     void *trace_ctx;
@@ -131,7 +131,25 @@ struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, const struct
 struct cr_qgemm_args cr_engine_gemm(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, const void *x,
                                     const struct layer_state *state, const struct token_set *set);
 
+/* Bytes of one token block of an operand. */
 size_t cr_engine_operand_bytes(const struct cr_engine *e, size_t features);
+
+/* norm arguments of the residual stream; and xn = its normalised operand, token blocks [begin, end). */
+struct cr_norm_args cr_engine_norm(const struct cr_engine *e, const float *x, const float *w, float *rstd);
+void cr_engine_normalise(struct cr_engine *e, const float *x, const float *w, float *rstd, size_t begin, size_t end);
+
+/* attention arguments of the forward pass, on qkv32 and o32. */
+struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const struct layer_state *state);
+
+/* Rotates the q and k parts of a [Q + 2 KV] buffer. */
+void cr_engine_rotate(struct cr_engine *e, float *qkv, bool inverse, size_t begin, size_t end);
+
+/* Between f32 activations and operand memory, token blocks [begin, end). On f32 tiers a copy; op NULL: none is kept. */
+void cr_engine_to_operand(struct cr_engine *e, float *x, void *op, size_t features, size_t begin, size_t end);
+void cr_engine_from_operand(struct cr_engine *e, void *op, float *x, size_t features, size_t begin, size_t end);
+
+/* plan.c: places everything in the arena at `base` and returns its size; with base NULL it only counts. */
+size_t cr_engine_plan(struct cr_engine *e, void *base);
 
 /* forward.c: embedding to the last layer's loss rows (e->out_rows). recompute: one layer again from x[layer]. */
 void cr_forward(struct cr_engine *e);
@@ -141,11 +159,11 @@ void cr_forward_layer(struct cr_engine *e, uint32_t layer);
 void cr_backward(struct cr_engine *e);
 
 /* head.c */
-void cr_head_norm(struct cr_engine *e);           /* out_rows -> head_x */
-void cr_head_label_logits(struct cr_engine *e);   /* head_x -> head_z [n_labels] */
-double cr_head_label_loss(struct cr_engine *e);   /* logits and dx_rows */
-void cr_head_token_stats(struct cr_engine *e);    /* head_x -> row_lse, row_label */
-double cr_head_token_loss(struct cr_engine *e);   /* stats and dx_rows */
+void cr_head_norm(struct cr_engine *e);         /* out_rows -> head_x */
+void cr_head_label_logits(struct cr_engine *e); /* head_x -> head_z [n_labels] */
+double cr_head_label_loss(struct cr_engine *e); /* logits and dx_rows */
+void cr_head_token_stats(struct cr_engine *e);  /* head_x -> row_lse, row_label */
+double cr_head_token_loss(struct cr_engine *e); /* stats and dx_rows */
 void cr_head_logits(struct cr_engine *e, float *logits);
 
 #endif

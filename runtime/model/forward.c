@@ -18,9 +18,9 @@ struct norm_job {
 };
 
 /* u = s A drop(x) of the projections that share the operand x. */
-static void reduce_inputs(struct cr_engine *e, uint32_t layer, const enum cr_proj *projs, size_t n_projs,
-                          const void *x, size_t n_features, const struct layer_state *state,
-                          const struct token_set *set, size_t begin, size_t end, void *scratch)
+static void reduce_inputs(struct cr_engine *e, uint32_t layer, const enum cr_proj *projs, size_t n_projs, const void *x,
+                          size_t n_features, const struct layer_state *state, const struct token_set *set, size_t begin,
+                          size_t end, void *scratch)
 {
     for (size_t i = 0; i < n_projs; i++) {
         const struct cr_lora *lora = cr_engine_lora(e, layer, projs[i]);
@@ -43,16 +43,7 @@ static void reduce_inputs(struct cr_engine *e, uint32_t layer, const enum cr_pro
 static void job_norm(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     const struct norm_job *job = arg;
-    struct cr_norm_args args = {.x = job->x,
-                                .x_stride = e->embd * CR_LANES,
-                                .w = job->w,
-                                .eps = e->model->config.norm_eps,
-                                .n_features = e->embd,
-                                .y = e->xn,
-                                .y_stride = cr_engine_operand_bytes(e, e->embd),
-                                .y_type = e->xt,
-                                .rstd = job->rstd};
-    e->norm.rms_fwd(&args, begin, end);
+    cr_engine_normalise(e, job->x, job->w, job->rstd, begin, end);
     reduce_inputs(e, job->layer, job->projs, job->n_projs, e->xn, e->embd, job->state, job->set, begin, end, scratch);
 }
 
@@ -61,20 +52,8 @@ static void job_rope(struct cr_engine *e, const void *arg, size_t begin, size_t 
 {
     (void)scratch;
     const struct layer_state *state = arg;
-    const struct cr_model_config *config = &e->model->config;
     size_t stride = (e->q + 2 * e->kv) * CR_LANES;
-    struct cr_rope_args args = {.x = e->qkv32,
-                                .x_stride = stride,
-                                .n_heads = config->n_heads,
-                                .head_dim = config->head_dim,
-                                .n_rot = config->n_rot,
-                                .style = config->rope_style,
-                                .pos = e->batch->pos,
-                                .table = e->rope_table};
-    e->rope.apply(&args, begin, end);
-    args.x = e->qkv32 + e->q * CR_LANES;
-    args.n_heads = config->n_kv;
-    e->rope.apply(&args, begin, end);
+    cr_engine_rotate(e, e->qkv32, false, begin, end);
     if (e->keep) {
         memcpy(state->qkv + begin * stride, e->qkv32 + begin * stride, (end - begin) * stride * sizeof(float));
     }
@@ -82,36 +61,16 @@ static void job_rope(struct cr_engine *e, const void *arg, size_t begin, size_t 
 
 struct attention_out_job {
     uint32_t layer;
-    const float *o; /* [Q] f32 */
+    float *o; /* [Q] f32 */
     const struct layer_state *state;
     const struct token_set *set;
 };
-
-/* f32 activation to operand memory, for token blocks [begin, end). */
-static void to_operand(struct cr_engine *e, const float *x, void *op, size_t features, size_t begin, size_t end)
-{
-    size_t stride = features * CR_LANES;
-    if (e->xt == CR_X_BF16) {
-        union {
-            const float *in;
-            float *out;
-        } f32 = {.in = x};
-        struct cr_cast_args cast = {.f32 = f32.out,
-                                    .f32_stride = stride,
-                                    .bf16 = op,
-                                    .bf16_stride = cr_engine_operand_bytes(e, features),
-                                    .n_features = features};
-        e->cast.to_bf16(&cast, begin, end);
-    } else {
-        memcpy((float *)op + begin * stride, x + begin * stride, (end - begin) * stride * sizeof(float));
-    }
-}
 
 static void job_attention_out(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     static const enum cr_proj proj[] = {CR_PROJ_O};
     const struct attention_out_job *job = arg;
-    to_operand(e, job->o, job->state->o, e->q, begin, end);
+    cr_engine_to_operand(e, job->o, job->state->o, e->q, begin, end);
     reduce_inputs(e, job->layer, proj, 1, job->state->o, e->q, job->state, job->set, begin, end, scratch);
 }
 
@@ -135,8 +94,8 @@ static void job_act(struct cr_engine *e, const void *arg, size_t begin, size_t e
                                .n_features = e->ff};
     e->act.swiglu_fwd(&args, begin, end);
     if (e->keep) {
-        to_operand(e, e->g32, job->state->g, e->ff, begin, end);
-        to_operand(e, e->u32, job->state->u, e->ff, begin, end);
+        cr_engine_to_operand(e, e->g32, job->state->g, e->ff, begin, end);
+        cr_engine_to_operand(e, e->u32, job->state->u, e->ff, begin, end);
     }
     reduce_inputs(e, job->layer, proj, 1, e->h, e->ff, job->state, job->set, begin, end, scratch);
 }
@@ -198,21 +157,7 @@ static void run_attention(struct cr_engine *e, uint32_t layer, const struct laye
 {
     cr_phase_add(e, job_rope, state, e->all.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "rope", (int)layer);
-    const struct cr_model_config *config = &e->model->config;
-    struct cr_attention_args args = {.q = e->qkv32,
-                                     .k = e->qkv32 + e->q * CR_LANES,
-                                     .v = e->qkv32 + (e->q + e->kv) * CR_LANES,
-                                     .q_stride = (e->q + 2 * e->kv) * CR_LANES,
-                                     .kv_stride = (e->q + 2 * e->kv) * CR_LANES,
-                                     .o = e->o32,
-                                     .o_stride = e->q * CR_LANES,
-                                     .lse = state->lse,
-                                     .seg = e->batch->seg,
-                                     .n_seg = e->batch->n_seg,
-                                     .n_heads = config->n_heads,
-                                     .n_kv = config->n_kv,
-                                     .head_dim = config->head_dim,
-                                     .scale = 1.0f / __builtin_sqrtf((float)config->head_dim)};
+    struct cr_attention_args args = cr_engine_attention(e, state);
     cr_phase_add(e, cr_job_attention_fwd, &args, args.n_seg * args.n_heads, 1);
     cr_phase_run(e, "attention", (int)layer);
 }
@@ -258,7 +203,7 @@ void cr_forward_layer(struct cr_engine *e, uint32_t layer)
 
     const struct token_set *set = &e->all;
     const float *residual = e->x[layer];
-    const float *o = e->o32;
+    float *o = e->o32;
     if (last) {
         gather_rows(e, e->x[layer], e->x_rows, e->embd);
         gather_rows(e, e->o32, e->o_rows, e->q);

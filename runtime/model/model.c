@@ -17,9 +17,9 @@ struct proj_names {
 };
 
 static const struct proj_names names[CR_N_PROJ] = {
-    {"q_proj", "self_attn.q_proj", "attn_q"},       {"k_proj", "self_attn.k_proj", "attn_k"},
-    {"v_proj", "self_attn.v_proj", "attn_v"},       {"o_proj", "self_attn.o_proj", "attn_output"},
-    {"gate_proj", "mlp.gate_proj", "ffn_gate"},     {"up_proj", "mlp.up_proj", "ffn_up"},
+    {"q_proj", "self_attn.q_proj", "attn_q"},   {"k_proj", "self_attn.k_proj", "attn_k"},
+    {"v_proj", "self_attn.v_proj", "attn_v"},   {"o_proj", "self_attn.o_proj", "attn_output"},
+    {"gate_proj", "mlp.gate_proj", "ffn_gate"}, {"up_proj", "mlp.up_proj", "ffn_up"},
     {"down_proj", "mlp.down_proj", "ffn_down"},
 };
 
@@ -133,9 +133,9 @@ static cr_status check_matrix(const struct cr_gguf *g, const struct cr_gguf_tens
     const struct cr_qtype_info *info = cr_qtype_info(t->type);
     const uint8_t *p = t->data;
     size_t n_blocks = t->bytes / info->block_bytes;
-    static const uint8_t first_half[] = {[CR_Q_Q4_0] = 1,  [CR_Q_Q4_1] = 1,  [CR_Q_Q5_0] = 1,  [CR_Q_Q5_1] = 1,
-                                         [CR_Q_Q8_0] = 1,  [CR_Q_Q2_K] = 81, [CR_Q_Q3_K] = 109, [CR_Q_Q4_K] = 1,
-                                         [CR_Q_Q5_K] = 1,  [CR_Q_Q6_K] = 209, [CR_Q_IQ4_NL] = 1, [CR_Q_IQ4_XS] = 1};
+    static const uint8_t first_half[] = {
+        [CR_Q_Q4_0] = 1,   [CR_Q_Q4_1] = 1, [CR_Q_Q5_0] = 1, [CR_Q_Q5_1] = 1,   [CR_Q_Q8_0] = 1,   [CR_Q_Q2_K] = 81,
+        [CR_Q_Q3_K] = 109, [CR_Q_Q4_K] = 1, [CR_Q_Q5_K] = 1, [CR_Q_Q6_K] = 209, [CR_Q_IQ4_NL] = 1, [CR_Q_IQ4_XS] = 1};
     for (size_t i = 0; i < n_blocks; i++, p += info->block_bytes) {
         bool finite = true;
         if (t->type == CR_Q_F32) {

@@ -9,42 +9,33 @@
 #include "runtime/io/gguf.h"
 
 /* The seven projections of a layer, in the order of parameters and of files. */
-enum cr_proj {
-    CR_PROJ_Q,
-    CR_PROJ_K,
-    CR_PROJ_V,
-    CR_PROJ_O,
-    CR_PROJ_GATE,
-    CR_PROJ_UP,
-    CR_PROJ_DOWN,
-    CR_N_PROJ
-};
+enum cr_proj { CR_PROJ_Q, CR_PROJ_K, CR_PROJ_V, CR_PROJ_O, CR_PROJ_GATE, CR_PROJ_UP, CR_PROJ_DOWN, CR_N_PROJ };
 
 struct cr_model_config {
-    char architecture[16];      /* "llama", "qwen2" */
+    char architecture[16]; /* "llama", "qwen2" */
     uint32_t n_layers, n_embd, n_ff, n_heads, n_kv, head_dim, n_rot, n_vocab, n_ctx;
     float norm_eps;
     double rope_base, rope_freq_scale; /* freq_scale = 1 / linear factor */
     enum cr_rope_style rope_style;
-    bool tied;                  /* no output.weight: the head is the embedding */
-    bool permuted_qk;           /* architecture llama: q and k rows are in GGUF (NORM) order */
+    bool tied;        /* no output.weight: the head is the embedding */
+    bool permuted_qk; /* architecture llama: q and k rows are in GGUF (NORM) order */
 };
 
 struct cr_layer {
-    const float *attn_norm, *ffn_norm;   /* [n_embd] */
+    const float *attn_norm, *ffn_norm; /* [n_embd] */
     struct cr_qmat proj[CR_N_PROJ];
-    const float *bias[CR_N_PROJ];        /* NULL where absent */
+    const float *bias[CR_N_PROJ]; /* NULL where absent */
 };
 
 struct cr_model {
-    struct cr_gguf *gguf;                /* owned */
+    struct cr_gguf *gguf; /* owned */
     struct cr_model_config config;
-    struct cr_qmat token_embd, output;   /* output = token_embd when tied */
+    struct cr_qmat token_embd, output; /* output = token_embd when tied */
     const float *output_norm;
-    const float *rope_factors;           /* [n_rot/2] or NULL */
-    struct cr_layer *layers;             /* owned */
-    uint64_t base_hash;                  /* XXH3-64 of all tensor data in file order */
-    char *path;                          /* owned */
+    const float *rope_factors; /* [n_rot/2] or NULL */
+    struct cr_layer *layers;   /* owned */
+    uint64_t base_hash;        /* XXH3-64 of all tensor data in file order */
+    char *path;                /* owned */
 };
 
 /* Opens and checks a model file: architecture, shapes, types, finite norms and block scales. Returns owned.
@@ -62,7 +53,7 @@ void cr_model_close(struct cr_model *model);
 void cr_model_warn(const struct cr_model *model, const struct cr_host *host);
 
 /* "q_proj" / "attn_q"; static storage. */
-const char *cr_proj_hf_name(enum cr_proj proj);    /* "self_attn.q_proj" is cr_proj_hf_path */
+const char *cr_proj_hf_name(enum cr_proj proj); /* "self_attn.q_proj" is cr_proj_hf_path */
 const char *cr_proj_hf_path(enum cr_proj proj);
 const char *cr_proj_gguf_name(enum cr_proj proj);
 

@@ -1,0 +1,186 @@
+/* Where everything of an engine lies in its one arena. */
+#include <string.h>
+
+#include "runtime/model/engine_internal.h"
+
+/* Walks the arena: with base NULL it only counts. */
+struct cursor {
+    char *base;
+    size_t used;
+};
+
+static void *take(struct cursor *c, size_t bytes)
+{
+    void *p = c->base != NULL ? c->base + c->used : NULL;
+    c->used += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+static float *take_f32(struct cursor *c, const struct cr_engine *e, size_t features)
+{
+    return take(c, e->max_blocks * features * CR_LANES * sizeof(float));
+}
+
+static void *take_operand(struct cursor *c, const struct cr_engine *e, size_t features)
+{
+    return take(c, e->max_blocks * cr_engine_operand_bytes(e, features));
+}
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t max_rank(const struct cr_engine *e, enum cr_proj proj)
+{
+    size_t rank = 0;
+    for (uint32_t layer = 0; layer < e->model->config.n_layers; layer++) {
+        const struct cr_lora *lora = cr_engine_lora(e, layer, proj);
+        rank = lora != NULL ? max_size(rank, lora->rank) : rank;
+    }
+    return rank;
+}
+
+/* layer = ANY_LAYER: room for any layer. */
+#define ANY_LAYER UINT32_MAX
+
+static void plan_state(struct cursor *c, const struct cr_engine *e, uint32_t layer, struct layer_state *state)
+{
+    state->x_mid = take_f32(c, e, e->embd);
+    state->rstd1 = take_f32(c, e, 1);
+    state->rstd2 = take_f32(c, e, 1);
+    state->qkv = take_f32(c, e, e->q + 2 * e->kv);
+    state->o = take_operand(c, e, e->q);
+    state->lse = take_f32(c, e, e->model->config.n_heads);
+    if (e->options.train) {
+        state->g = take_operand(c, e, e->ff);
+        state->u = take_operand(c, e, e->ff);
+    }
+    for (enum cr_proj proj = 0; proj < CR_N_PROJ; proj++) {
+        const struct cr_lora *lora = layer == ANY_LAYER ? NULL : cr_engine_lora(e, layer, proj);
+        size_t rank = layer == ANY_LAYER ? max_rank(e, proj) : lora != NULL ? lora->rank : 0;
+        state->lora_u[proj] = rank > 0 ? take_f32(c, e, rank) : NULL;
+    }
+}
+
+static bool keeps_layers(const struct cr_engine *e)
+{
+    return e->options.train && !e->options.recompute;
+}
+
+/* Layers from the first adapted one up keep their state; below it nothing is needed later, so one set serves. */
+static void plan_layers(struct cursor *c, struct cr_engine *e)
+{
+    uint32_t n_layers = e->model->config.n_layers;
+    float *shared_x = take_f32(c, e, e->embd);
+    struct layer_state shared = {0};
+    bool have_shared = false;
+    for (uint32_t layer = 0; layer < n_layers; layer++) {
+        bool below = layer < e->first_layer;
+        float *x = layer == 0 || below || !e->options.train ? shared_x : take_f32(c, e, e->embd);
+        struct layer_state state;
+        if (keeps_layers(e) && !below) {
+            memset(&state, 0, sizeof state);
+            plan_state(c, e, layer, &state);
+        } else {
+            if (!have_shared) {
+                plan_state(c, e, ANY_LAYER, &shared);
+                have_shared = true;
+            }
+            state = shared;
+        }
+        if (c->base != NULL) {
+            e->x[layer] = x;
+            e->states[layer] = state;
+        }
+    }
+}
+
+static void plan_head(struct cursor *c, struct cr_engine *e)
+{
+    bool labels = e->options.label_ids != NULL;
+    size_t items = CR_HEAD_CHUNK / CR_HEAD_ROWS;
+    size_t rows = labels ? e->options.n_labels : CR_HEAD_CHUNK;
+    e->x_rows = take_f32(c, e, e->embd);
+    e->out_rows = take_f32(c, e, e->embd);
+    e->o_rows = take_f32(c, e, e->q);
+    e->head_x = take_f32(c, e, e->embd);
+    e->rstd_out = take_f32(c, e, 1);
+    e->row_pos = take(c, e->max_blocks * CR_LANES * sizeof(uint32_t));
+    e->row_example = take(c, e->max_blocks * CR_LANES * sizeof(uint32_t));
+    e->row_target = take(c, e->max_blocks * CR_LANES * sizeof(int32_t));
+    e->row_weight = take_f32(c, e, 1);
+    e->row_m = take_f32(c, e, 1);
+    e->row_s = take_f32(c, e, 1);
+    e->row_label = take_f32(c, e, 1);
+    e->row_lse = take_f32(c, e, 1);
+    e->head_z = take_f32(c, e, rows);
+    e->head_dz = labels || e->options.train ? take_f32(c, e, rows) : NULL;
+    e->head_m = labels ? NULL : take_f32(c, e, items);
+    e->head_s = labels ? NULL : take_f32(c, e, items);
+    e->head_label = labels ? NULL : take_f32(c, e, items);
+    e->label_rows = labels ? take(c, rows * e->embd * sizeof(float)) : NULL;
+}
+
+static void plan_backward(struct cursor *c, struct cr_engine *e)
+{
+    if (!e->options.train) {
+        return;
+    }
+    e->dx = take_f32(c, e, e->embd);
+    e->dx_rows = take_f32(c, e, e->embd);
+    e->dn = take_f32(c, e, e->embd);
+    bool bf16 = e->xt == CR_X_BF16; /* on f32 tiers a gradient is its own operand */
+    e->dop = bf16 ? take_operand(c, e, max_size(e->embd, e->q + 2 * e->kv)) : NULL;
+    e->d_o = take_f32(c, e, e->q);
+    e->d_o_rows = take_f32(c, e, e->q);
+    e->dqkv = take_f32(c, e, e->q + 2 * e->kv);
+    e->dk = take_f32(c, e, e->q);
+    e->dv = take_f32(c, e, e->q);
+    e->dh = take_f32(c, e, e->ff);
+    e->dg_op = bf16 ? take_operand(c, e, e->ff) : NULL;
+    e->du_op = bf16 ? take_operand(c, e, e->ff) : NULL;
+    for (enum cr_proj proj = 0; proj < CR_N_PROJ; proj++) {
+        size_t rank = max_rank(e, proj);
+        e->lora_v[proj] = rank > 0 ? take_f32(c, e, rank) : NULL;
+    }
+}
+
+static size_t jobs_needed(const struct cr_engine *e)
+{
+    size_t widest = max_size(max_size(e->ff, e->q + 2 * e->kv), max_size(e->embd, CR_HEAD_CHUNK));
+    size_t grads = 6 * (widest / CR_LOWRANK_STEP + 1);
+    size_t items = (e->max_blocks * CR_LANES + 1) * e->model->config.n_heads;
+    return 2 * (widest / e->qgemm.step + 1) + grads + 3 * e->max_blocks + items;
+}
+
+static size_t worker_scratch(const struct cr_engine *e)
+{
+    size_t widest = max_size(max_size(e->ff, e->q + 2 * e->kv), max_size(e->embd, CR_HEAD_CHUNK));
+    size_t bytes = cr_qgemm_scratch_bytes(&e->qgemm, widest, CR_RANK_MAX);
+    bytes = max_size(bytes, cr_lowrank_scratch_bytes(widest, CR_RANK_MAX));
+    bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim));
+    bytes = max_size(bytes, e->embd * sizeof(float));
+    return (bytes + 4095) / 4096 * 4096;
+}
+
+size_t cr_engine_plan(struct cr_engine *e, void *base)
+{
+    struct cursor cursor = {base, 0}, *c = &cursor;
+    const struct cr_model_config *config = &e->model->config;
+    e->rope_table = take(c, e->options.max_seq * config->n_rot * sizeof(float));
+    plan_layers(c, e);
+    e->xn = take_operand(c, e, e->embd);
+    e->qkv32 = take_f32(c, e, e->q + 2 * e->kv);
+    e->o32 = take_f32(c, e, e->q);
+    e->g32 = take_f32(c, e, e->ff);
+    e->u32 = take_f32(c, e, e->ff);
+    e->h = take_operand(c, e, e->ff);
+    plan_head(c, e);
+    plan_backward(c, e);
+    e->max_jobs = jobs_needed(e);
+    e->jobs = take(c, e->max_jobs * sizeof(struct job));
+    e->scratch_bytes = worker_scratch(e);
+    e->scratch = take(c, (size_t)e->options.parallel->n_workers * e->scratch_bytes);
+    return cursor.used;
+}

@@ -1,0 +1,53 @@
+/* projection: the gradient of one projection y = W x + s B (A drop(x)). Private to runtime/model.
+ *
+ *   V = s B^T dY,  dX = W^T dY + mask * (A^T V),  dA = V X^T,  dB^T = U dY^T      (kernels/lowrank)
+ *
+ * In three steps: cr_projection_reduce in a phase over token blocks; then cr_projection_add_dx and _add_grads in one
+ * phase over features; with dropout, cr_projection_add_masked over token blocks in the phase after that.
+ */
+#ifndef CR_MODEL_PROJECTION_H
+#define CR_MODEL_PROJECTION_H
+
+#include "runtime/model/engine_internal.h"
+
+struct grad_in {
+    uint32_t layer;
+    enum cr_proj proj;
+    const float *dy;     /* f32 [n_out] */
+    size_t dy_stride;    /* floats */
+    const void *dy_op;   /* the same as operand */
+    size_t dy_op_stride; /* bytes */
+    const void *x;       /* operand [n_in] that the forward pass multiplied */
+    const struct layer_state *state;
+    const struct token_set *set;
+};
+
+/* Arguments of dA and dB. */
+struct grad_pair {
+    struct cr_lowrank_args a, b;
+};
+
+/* Sum of up to three products dX += W^T dY into one output. */
+struct dx_job {
+    struct cr_qgemm_args gemm[3];
+    size_t n;
+};
+
+/* V from dY, token blocks [begin, end). Nothing to do without an adapter; so with all below. */
+void cr_projection_reduce(struct cr_engine *e, const struct grad_in *in, size_t begin, size_t end, void *scratch);
+
+/* Adds the jobs of dA and dB to the phase. `pair` must live until the phase has run. */
+void cr_projection_add_grads(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
+
+/* Appends W^T dY (+ A^T V unless a mask stands between) to the sum that cr_job_dx computes. */
+void cr_projection_add_dx(struct cr_engine *e, struct dx_job *job, const struct grad_in *in, float *y, size_t y_stride);
+job_fn cr_job_dx;
+
+/* With dropout: y += mask * (A^T V), token blocks [begin, end). */
+void cr_projection_add_masked(struct cr_engine *e, const struct grad_in *in, float *y, size_t y_stride, size_t begin,
+                              size_t end, void *scratch);
+
+/* The operand of an f32 gradient: `op`, or x itself on f32 tiers. */
+const void *cr_projection_operand(const struct cr_engine *e, const float *x, const void *op);
+
+#endif
