@@ -10,10 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/core/alloc.h"
 #include "runtime/thread/machine.h"
 #include "runtime/thread/parallel.h"
+#include "runtime/thread/pool.h"
 
 enum { MAX_ITEMS = 1000, MAX_WORKERS = 16 };
 
@@ -43,16 +46,10 @@ static const size_t items[] = {0, 1, 2, 15, 16, 17, 999};
 static const size_t grains[] = {1, 3, 16, 2000};
 static const int workers[] = {0, 1, 2, 3, 4, 7, 8, 16}; /* 0 = the serial backend */
 
-START_TEST(every_item_once)
+static void check_cover(const struct cr_parallel *given)
 {
     static struct seen seen;
-    struct cr_parallel parallel;
-    if (workers[_i] == 0) {
-        cr_parallel_serial(&parallel);
-    } else {
-        cr_parallel_openmp(&parallel, workers[_i]);
-    }
-    ck_assert_int_eq(parallel.n_workers, workers[_i] > 0 ? workers[_i] : 1);
+    struct cr_parallel parallel = *given;
     for (size_t a = 0; a < sizeof items / sizeof items[0]; a++) {
         for (size_t b = 0; b < sizeof grains / sizeof grains[0]; b++) {
             memset(&seen, 0, sizeof seen);
@@ -66,6 +63,70 @@ START_TEST(every_item_once)
             }
         }
     }
+}
+
+START_TEST(every_item_once)
+{
+    struct cr_parallel parallel;
+    if (workers[_i] == 0) {
+        cr_parallel_serial(&parallel);
+    } else {
+        cr_parallel_openmp(&parallel, workers[_i]);
+    }
+    ck_assert_int_eq(parallel.n_workers, workers[_i] > 0 ? workers[_i] : 1);
+    check_cover(&parallel);
+}
+END_TEST
+
+START_TEST(pool_takes_every_item_once)
+{
+    struct cr_pool *pool;
+    struct cr_parallel parallel;
+    ck_assert_int_eq(cr_pool_create(workers[_i], &pool, NULL), CR_OK);
+    cr_pool_parallel(pool, &parallel);
+    ck_assert_int_eq(parallel.n_workers, workers[_i] > 0 ? workers[_i] : 1);
+    check_cover(&parallel);
+    check_cover(&parallel);
+    cr_pool_destroy(pool);
+    ck_assert_int_eq(cr_alloc_live(), 0);
+}
+END_TEST
+
+static void add_index(void *arg, size_t begin, size_t end, int worker)
+{
+    (void)worker;
+    for (size_t i = begin; i < end; i++) {
+        atomic_fetch_add((atomic_llong *)arg, (long long)i);
+    }
+}
+
+/* Many short regions one after the other, some with pauses in which the helpers fall asleep. */
+START_TEST(pool_survives_many_regions)
+{
+    struct cr_pool *pool;
+    struct cr_parallel parallel;
+    ck_assert_int_eq(cr_pool_create(4, &pool, NULL), CR_OK);
+    cr_pool_parallel(pool, &parallel);
+    for (size_t region = 0; region < 20000; region++) {
+        atomic_llong sum = 0;
+        size_t n = region % 7 + 2;
+        parallel.run(parallel.ctx, add_index, &sum, n, 1);
+        ck_assert_int_eq(sum, (long long)(n * (n - 1) / 2));
+        if (region % 2000 == 0) {
+            usleep(2000);
+        }
+    }
+    /* A child of fork has no helpers; the caller does the work. */
+    pid_t child = fork();
+    if (child == 0) {
+        atomic_llong sum = 0;
+        parallel.run(parallel.ctx, add_index, &sum, 100, 1);
+        _exit(sum == 4950 ? 0 : 1);
+    }
+    int status = -1;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    cr_pool_destroy(pool);
 }
 END_TEST
 
@@ -230,6 +291,8 @@ int main(void)
     TCase *run = tcase_create("run");
     tcase_set_timeout(run, 60);
     tcase_add_loop_test(run, every_item_once, 0, sizeof workers / sizeof workers[0]);
+    tcase_add_loop_test(run, pool_takes_every_item_once, 0, sizeof workers / sizeof workers[0]);
+    tcase_add_test(run, pool_survives_many_regions);
 #if defined(__x86_64__)
     tcase_add_test(run, denormals_survive_a_caller_that_flushes);
 #endif
