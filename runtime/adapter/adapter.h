@@ -35,7 +35,7 @@ cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double 
                             uint64_t seed, bool with_grads, struct cr_adapter **out, struct cr_error *err);
 void cr_adapter_destroy(struct cr_adapter *adapter);
 
-/* Reads a PEFT directory or a GGUF LoRA file for this model: every check of names, shapes, ranks, finiteness.
+/* Reads a PEFT directory, a GGUF LoRA file or a training checkpoint for this model: every check of names, shapes, ranks, finiteness.
  * Errors: CR_E_IO, CR_E_INPUT, CR_E_BUSY when the recorded base hash differs and allow_inexact is false; an absent
  * hash is accepted with a warning through host->log. Returns owned. */
 cr_status cr_adapter_load(const char *path, const struct cr_model *model, bool with_grads, bool allow_inexact,

@@ -10,12 +10,15 @@
 #define CR_KEY_HEAD_DIM "credence.head_dim"
 #define CR_KEY_METHOD "credence.method"
 
-/* Reads a directory (PEFT) or a file (GGUF LoRA). model NULL: shapes are those of the file, and *base is what the file
+/* Reads a directory (PEFT) or a file (GGUF LoRA, checkpoint). model NULL: shapes are those of the file, and *base is what the file
  * says. base_hash of the adapter is the recorded one, 0 when there is none; it is not compared. Returns owned. */
 cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                           struct cr_adapter_base *base, struct cr_error *err);
 cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                                struct cr_adapter_base *base, struct cr_error *err);
+/* From a training checkpoint (runtime/io/checkpoint.h): its current weights. */
+cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *model, bool with_grads,
+                                     struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err);
 cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                                struct cr_adapter_base *base, struct cr_error *err);
 
@@ -24,6 +27,11 @@ cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct c
                                 const char *method, struct cr_error *err);
 cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *path,
                                 struct cr_error *err);
+
+/* The shapes of an adapter's parameters as one line of JSON, for a checkpoint beside the flat weights:
+ * {"alpha","architecture","base_xxh3","dropout","head_dim","slots":[[layer, projection, rank, in, out, scale]...]},
+ * slots in the order of the parameters. Returns owned text, NULL when memory cannot be had. */
+char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_model *model);
 
 /* A base hash as it stands in a file. Errors: CR_E_INPUT naming label. */
 cr_status cr_base_hash_parse(const char *text, size_t n, const char *label, uint64_t *hash, struct cr_error *err);

@@ -5,6 +5,7 @@
 #include "runtime/adapter/files.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
+#include "runtime/io/checkpoint.h"
 #include "runtime/io/hash.h"
 
 cr_status cr_base_hash_parse(const char *text, size_t n, const char *label, uint64_t *hash, struct cr_error *err)
@@ -35,8 +36,12 @@ cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool w
         int code = errno;
         return cr_fail(err, CR_E_IO, "%s: %s", cr_escape(shown, sizeof shown, path, strlen(path)), strerror(code));
     }
-    return S_ISDIR(info.st_mode) ? cr_adapter_read_peft(path, model, with_grads, out, base, err)
-                                 : cr_adapter_read_gguf(path, model, with_grads, out, base, err);
+    if (S_ISDIR(info.st_mode)) {
+        return cr_adapter_read_peft(path, model, with_grads, out, base, err);
+    }
+    return S_ISREG(info.st_mode) && cr_checkpoint_sniff(path)
+               ? cr_adapter_read_checkpoint(path, model, with_grads, out, base, err)
+               : cr_adapter_read_gguf(path, model, with_grads, out, base, err);
 }
 
 cr_status cr_adapter_load(const char *path, const struct cr_model *model, bool with_grads, bool allow_inexact,

@@ -1,5 +1,5 @@
 /* The checkpoints of a directory: finding the newest, keeping a few. */
-#include "runtime/train/checkpoint.h"
+#include "runtime/train/checkpoint_dir.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -11,13 +11,13 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
 #include "runtime/core/error.h"
+#include "runtime/io/checkpoint.h"
 #include "runtime/io/gguf.h"
 #include "runtime/io/hash.h"
 #include "runtime/model/describe.h"
 #include "runtime/model/model.h"
 #include "runtime/tokenizer/chat.h"
 #include "runtime/tokenizer/tokenizer.h"
-#include "runtime/train/checkpoint.h"
 
 static void put_verdict(struct cr_buf *text, const char *what, cr_status status, const struct cr_error *reason)
 {
@@ -114,6 +114,7 @@ static cr_status put_checkpoint(struct cr_buf *text, const char *path, struct cr
         [CR_CKPT_SETTINGS] = "settings", [CR_CKPT_WEIGHTS] = "weights",   [CR_CKPT_OPTIMISER] = "optimiser",
         [CR_CKPT_RNG] = "random state",  [CR_CKPT_POSITION] = "position", [CR_CKPT_HISTORY] = "history",
         [CR_CKPT_BEST] = "best weights", [CR_CKPT_DIGESTS] = "digests",   [CR_CKPT_JOURNAL] = "journal",
+        [CR_CKPT_ADAPTER] = "shapes",
     };
     struct cr_checkpoint checkpoint;
     char hex[17];

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/adapter/files.h"
 #include "runtime/core/alloc.h"
 #include "runtime/eval/nll.h"
 #include "runtime/io/file.h"
@@ -54,6 +55,10 @@ cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
     train->order_epoch = UINT64_MAX;
     train->history =
         cr_zalloc(1, sizeof *train->history + train->max_evals * sizeof(struct cr_train_eval));
+    train->shapes = cr_adapter_shapes_text(train->adapter, train->model);
+    if (train->shapes == NULL) {
+        return no_memory("the shapes of the adapter", err);
+    }
     if (train->order == NULL || train->history == NULL) {
         return no_memory("the order of the examples", err);
     }
@@ -86,6 +91,7 @@ void cr_train_free(struct cr_train *train)
     cr_model_close(train->model);
     cr_free(train->settings);
     cr_free(train->digests);
+    cr_free(train->shapes);
     cr_free(train->checkpoint_dir);
     cr_free(train->journal_path);
     cr_free(train->last_checkpoint);

@@ -40,6 +40,7 @@ static cr_status write_file(struct cr_train *train, const char *path, struct cr_
         {CR_CKPT_HISTORY, train->history, history_bytes(train->history)},
         {CR_CKPT_DIGESTS, train->digests, strlen(train->digests)},
         {CR_CKPT_JOURNAL, &train->journal_lines, sizeof train->journal_lines},
+        {CR_CKPT_ADAPTER, train->shapes, strlen(train->shapes)},
         {CR_CKPT_BEST, train->best, param_bytes},
     };
     size_t n = sizeof sections / sizeof sections[0];

@@ -18,7 +18,7 @@
 #include "runtime/optim/adamw.h"
 #include "runtime/optim/schedule.h"
 #include "runtime/tokenizer/tokenizer.h"
-#include "runtime/train/checkpoint.h"
+#include "runtime/train/checkpoint_dir.h"
 
 #define CR_MIB (1024.0 * 1024.0)
 
@@ -88,6 +88,7 @@ struct cr_train {
     uint64_t linear_params;           /* of the projections of all layers, for the estimate of operations */
 
     char *settings, *digests;         /* owned: canonical JSON texts */
+    char *shapes;                     /* owned: what the flat weights mean, for readers of a checkpoint */
     uint64_t run_id;
 
     char *checkpoint_dir, *journal_path, *last_checkpoint; /* owned */

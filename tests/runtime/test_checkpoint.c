@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/train/checkpoint.h"
+#include "runtime/train/checkpoint_dir.h"
 
 static char dir[256];
 

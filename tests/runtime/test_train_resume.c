@@ -1,11 +1,13 @@
 /* Stopping and going on: the same bytes as a run that was never stopped, or a refusal. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
+#include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
 
 static void check_resumed(struct cr_train_run *run)
@@ -205,6 +207,49 @@ START_TEST(a_forced_run_starts_over)
 }
 END_TEST
 
+/* A checkpoint is an adapter too: exported without the model, and as the start of another run. */
+START_TEST(checkpoint_as_adapter)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "out");
+    run.options.keep_best = false;
+    run.options.targets = "q_proj,k_proj,down_proj";
+    run.options.rank = 3;
+    cr_train_must(&run);
+    struct cr_export_options export = {.size = sizeof export};
+    export.adapter = cr_train_path("out/checkpoints/step-00000009.cck");
+    export.output = cr_train_path("blind.gguf");
+    export.format = "gguf";
+    struct cr_error err = {0};
+    ck_assert_msg(cr_export(&export, NULL, &err) == CR_OK, "%s", err.message);
+    ck_assert(cr_train_same("blind.gguf", "out/adapter.gguf"));
+    char model[1024];
+    snprintf(model, sizeof model, "%s", cr_train_path("model.gguf"));
+    export.model = model;
+    export.output = cr_train_path("exported.gguf");
+    export.adapter = cr_train_path("out/checkpoints/step-00000009.cck");
+    ck_assert_msg(cr_export(&export, NULL, &err) == CR_OK, "%s", err.message);
+    ck_assert(cr_train_same("exported.gguf", "out/adapter.gguf"));
+    /* Going on from the checkpoint and from the directory is the same. */
+    static const char *const starts[] = {"out", "out/checkpoints/step-00000009.cck"};
+    static const char *const names[] = {"from_dir", "from_checkpoint"};
+    for (int i = 0; i < 2; i++) {
+        char start[1024];
+        snprintf(start, sizeof start, "%s", cr_train_path(starts[i]));
+        cr_train_run_init(&run, names[i]);
+        run.options.steps = 1;
+        run.options.adapter = start;
+        cr_train_must(&run);
+    }
+    cr_train_same_outputs("from_dir", "from_checkpoint");
+    /* Another model with other weights refuses it. */
+    struct cr_tiny_spec spec = {.type = 8, .seed = 12};
+    ck_assert_int_eq(cr_tiny_model_file(&spec, cr_train_path("model.gguf"), NULL), CR_OK);
+    export.force = true;
+    ck_assert_int_eq(cr_export(&export, NULL, &err), CR_E_BUSY);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("train_resume");
@@ -219,6 +264,7 @@ int main(void)
     tcase_add_test(all, resume_with_other_settings);
     tcase_add_test(all, resume_without_checkpoints);
     tcase_add_test(all, a_forced_run_starts_over);
+    tcase_add_test(all, checkpoint_as_adapter);
     suite_add_tcase(suite, all);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -1,9 +1,11 @@
-#include "runtime/train/checkpoint.h"
+#include "runtime/io/checkpoint.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 
 #include "runtime/io/hash.h"
+#include "runtime/io/sys.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checkpoints are written as the memory lies");
 
@@ -236,4 +238,17 @@ bool cr_checkpoint_peek(const char *path, uint64_t *run_id, uint64_t *step)
         *step = head.step;
     }
     return good;
+}
+
+bool cr_checkpoint_sniff(const char *path)
+{
+    char start[sizeof magic];
+    int fd = cr_sys()->open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+    if (fd < 0) {
+        return false;
+    }
+    bool same = cr_sys()->read(fd, start, sizeof start) == (ssize_t)sizeof start &&
+                memcmp(start, magic, sizeof magic) == 0;
+    cr_sys()->close(fd);
+    return same;
 }

@@ -16,14 +16,13 @@
  * Files are written through the atomic writer (temporary, fsync, rename, fsync of the directory).
  * Errors: CR_E_IO, CR_E_INPUT naming file and place, CR_E_MEMORY.
  */
-#ifndef CR_TRAIN_CHECKPOINT_H
-#define CR_TRAIN_CHECKPOINT_H
+#ifndef CR_IO_CHECKPOINT_H
+#define CR_IO_CHECKPOINT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "credence/credence.h"
 #include "runtime/core/error.h"
 #include "runtime/io/file.h"
 
@@ -36,7 +35,8 @@ enum cr_checkpoint_kind {
     CR_CKPT_HISTORY = 6,   /* running numbers of reports, evaluations and guards (runtime/train/state.h) */
     CR_CKPT_BEST = 7,      /* f32: parameters of the best evaluation; absent before the first */
     CR_CKPT_DIGESTS = 8,   /* JSON: what model, data and start adapter hashed to */
-    CR_CKPT_JOURNAL = 9    /* u64: lines of train.jsonl up to this step; not bytes, which depend on the clock */
+    CR_CKPT_JOURNAL = 9,   /* u64: lines of train.jsonl up to this step; not bytes, which depend on the clock */
+    CR_CKPT_ADAPTER = 10   /* JSON: shapes of the parameters (runtime/adapter/files.h) */
 };
 
 enum { CR_CKPT_MAX_SECTIONS = 16 };
@@ -67,21 +67,7 @@ const struct cr_checkpoint_section *cr_checkpoint_find(const struct cr_checkpoin
 /* Reads run id and step from a header whose own checksum is right; the rest of the file is not looked at. */
 bool cr_checkpoint_peek(const char *path, uint64_t *run_id, uint64_t *step);
 
-/* dir/step-%08d.cck. Returns owned, NULL when memory cannot be had. */
-char *cr_checkpoint_path(const char *dir, uint64_t step);
-
-/* The newest intact checkpoint of this run in dir; files that are damaged or misnamed are passed over with a warning.
- * When dir holds intact checkpoints of exactly one other run and none of this one, its newest is returned: the caller
- * compares settings. *path is owned and *checkpoint open on success.
- * Errors: CR_E_INPUT when there is none, CR_E_BUSY when several other runs have some, CR_E_IO. */
-cr_status cr_checkpoint_newest(const char *dir, uint64_t run_id, const struct cr_host *host, char **path,
-                               struct cr_checkpoint *checkpoint, struct cr_error *err);
-
-/* After the commit of `step`: removes checkpoints of this run older than the newest `keep`, never the committed one
- * nor files of other runs. With `fresh` (first commit of a run that starts over) also removes those with a higher step. */
-void cr_checkpoint_retain(const char *dir, uint64_t run_id, uint64_t step, uint32_t keep, bool fresh);
-
-/* Removes temporary files that a dead process left in dir. Call with the lock of the output held. */
-void cr_checkpoint_sweep(const char *dir);
+/* True when the file begins like a checkpoint. */
+bool cr_checkpoint_sniff(const char *path);
 
 #endif
