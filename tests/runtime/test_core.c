@@ -1,4 +1,4 @@
-/* Buffers, error text, the allocation hook, digests, half floats, the log. */
+/* Buffers, error text, the allocation hook, digests, half floats. */
 #include <check.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,7 +8,6 @@
 #include "runtime/core/buf.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/error.h"
-#include "runtime/core/log.h"
 #include "runtime/io/hash.h"
 #include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
@@ -147,25 +146,6 @@ START_TEST(digests)
 }
 END_TEST
 
-static void keep_line(void *ctx, enum cr_log_level level, const char *text)
-{
-    struct cr_buf *buf = ctx;
-    cr_buf_printf(buf, "%d:%s;", (int)level, text);
-}
-
-START_TEST(log_levels)
-{
-    struct cr_buf seen = {0};
-    struct cr_log log = {keep_line, &seen, CR_LOG_INFO};
-    cr_log(&log, CR_LOG_WARNING, "w %d", 1);
-    cr_log(&log, CR_LOG_DEBUG, "dropped");
-    cr_log(&log, CR_LOG_INFO, "i");
-    cr_log(NULL, CR_LOG_WARNING, "nowhere");
-    ck_assert_str_eq(seen.data, "0:w 1;1:i;");
-    cr_buf_free(&seen);
-}
-END_TEST
-
 START_TEST(clock_moves_forward)
 {
     uint64_t start = cr_clock_ns();
@@ -190,7 +170,6 @@ int main(void)
     tcase_add_test(tcase, error_prefix_chains);
     tcase_add_test(tcase, allocation_sizes);
     tcase_add_test(tcase, digests);
-    tcase_add_test(tcase, log_levels);
     tcase_add_test(tcase, clock_moves_forward);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);
