@@ -24,6 +24,7 @@ struct cr_adapter {
     double dropout;     /* recorded in files, applied in training only */
     uint32_t targets;   /* bit (1 << projection) */
     uint64_t base_hash; /* of the base it was trained on, 0 = unknown */
+    char method[16];    /* that trained it, as its file records; "" = unknown */
 };
 
 /* "q_proj,v_proj", "all", GGUF leaf names; bits of enum cr_proj. Errors: CR_E_USAGE naming the unknown part. */

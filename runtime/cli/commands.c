@@ -8,11 +8,12 @@ const struct cr_cli_command cr_cli_commands[] = {
         .detail = "Trains low-rank adapters on the quantised model and writes them to the output directory in the\n"
                   "forms of PEFT and llama.cpp, with train.jsonl, summary.json and checkpoints. A first Ctrl-C stops\n"
                   "after a checkpoint; --resume goes on from it.\n"},
-    {.name = "eval", .bit = CR_CLI_EVAL, .operands = "", .polls = true, .run = NULL,
+    {.name = "eval", .bit = CR_CLI_EVAL, .operands = "", .polls = true, .run = cr_cli_run_eval,
         .summary = "measure a model, with or without an adapter, on examples",
         .detail = "Prints, for each task and for all: number, accuracy, negative log-likelihood (NLL), expected\n"
                   "calibration error (ECE, 15 bins) and Brier score. Texts: NLL a token and perplexity.\n"},
-    {.name = "predict", .bit = CR_CLI_PREDICT, .operands = "", .polls = true, .run = NULL,
+    {.name = "predict", .bit = CR_CLI_PREDICT, .operands = "", .polls = true,
+        .run = cr_cli_run_predict,
         .summary = "print one JSON line an example: probabilities and how sure they are",
         .detail = ""},
     {.name = "export", .bit = CR_CLI_EXPORT, .operands = "", .run = cr_cli_run_export,

@@ -64,6 +64,11 @@ double cr_mixture_nll(const double *member_nll, size_t n_members)
     return smallest - cr_ln(sum / (double)n_members);
 }
 
+double cr_probability(double nll)
+{
+    return cr_exp(-nll);
+}
+
 double cr_entropy(const double *probs, size_t n)
 {
     double sum = 0;

@@ -29,6 +29,9 @@ double cr_softmax_nll(const double *logits, size_t n, size_t answer);
 /* NLL of the mean of the probabilities exp(-member_nll[s]), s < n_members. */
 double cr_mixture_nll(const double *member_nll, size_t n_members);
 
+/* exp(-nll) */
+double cr_probability(double nll);
+
 double cr_entropy(const double *probs, size_t n);
 
 /* Of probs [n_members][n_classes]; mean [n_classes] as from cr_mean_probs. Not below 0; exactly 0 for one member. */

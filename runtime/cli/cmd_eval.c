@@ -1,0 +1,107 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/cli/commands.h"
+#include "runtime/cli/message.h"
+#include "runtime/cli/output.h"
+#include "runtime/cli/settings.h"
+
+static void fill_options(const struct cr_cli_args *args, struct cr_eval_options *o)
+{
+    cr_eval_options_init(o);
+    o->model = cr_cli_text(args, CR_CLI_MODEL);
+    o->data = cr_cli_text(args, CR_CLI_DATA);
+    o->adapter = cr_cli_text(args, CR_CLI_ADAPTER);
+    o->json = cr_cli_text(args, CR_CLI_JSON);
+    o->report = cr_cli_text(args, CR_CLI_REPORT);
+    o->chat_template = cr_cli_text(args, CR_CLI_CHAT_TEMPLATE);
+    o->system = cr_cli_text(args, CR_CLI_SYSTEM);
+    o->normalize = cr_cli_text(args, CR_CLI_NORMALIZE);
+    o->batch_size = (uint32_t)cr_cli_uint(args, CR_CLI_BATCH_SIZE, o->batch_size);
+    o->max_seq_length = (uint32_t)cr_cli_uint(args, CR_CLI_MAX_SEQ_LENGTH, o->max_seq_length);
+    o->seed = cr_cli_uint(args, CR_CLI_SEED, o->seed);
+    o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;        /* cut|skip */
+    o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */
+    o->allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT);
+}
+
+/* A figure in a column; a dash where it does not apply. */
+static void print_figure(double value, int width, int decimals)
+{
+    if (isfinite(value)) {
+        cr_cli_print(" %*.*f", width, decimals, value);
+    } else {
+        cr_cli_print(" %*s", width, "-");
+    }
+}
+
+static void print_row(const char *name, const struct cr_group_metrics *m, bool classification, int width)
+{
+    cr_cli_print("%-*s %8llu", width, name, (unsigned long long)m->n);
+    if (classification) {
+        print_figure(m->accuracy, 9, 4);
+        print_figure(m->nll, 8, 4);
+        print_figure(m->ece, 8, 4);
+        print_figure(m->brier, 8, 4);
+        print_figure(m->auroc_error, 12, 4);
+    } else {
+        print_figure(m->nll, 8, 4);
+        print_figure(m->perplexity, 11, 3);
+    }
+    cr_cli_print("\n");
+}
+
+static void print_result(const struct cr_eval_result *r)
+{
+    int width = 4;
+    for (size_t i = 0; i < r->n_groups; i++) {
+        int n = (int)strlen(cr_cli_quote(r->groups[i].task));
+        width = n > width ? n : width;
+    }
+    cr_cli_print("%-*s %8s", width, "task", r->classification ? "n" : "tokens");
+    cr_cli_print(r->classification ? "  accuracy      NLL      ECE    Brier  AUROC error\n" : "      NLL  perplexity\n");
+    for (size_t i = 0; i < r->n_groups; i++) {
+        print_row(cr_cli_quote(r->groups[i].task), &r->groups[i], r->classification, width);
+    }
+    print_row("all", &r->all, r->classification, width);
+    cr_cli_print("method %s, %llu tokens in %.1f s (%.0f tokens/s)\n", r->method, (unsigned long long)r->tokens,
+                 r->seconds, r->tok_s);
+}
+
+cr_status cr_cli_run_eval(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err)
+{
+    struct cr_eval_options options;
+    struct cr_eval_result result = {0};
+    fill_options(args, &options);
+    char *settings = cr_cli_settings_json(args);
+    if (settings == NULL) {
+        return cr_cli_fail(err, CR_E_MEMORY, "no memory for the settings");
+    }
+    options.settings_json = settings;
+    cr_status status = cr_eval(&options, &host->host, &result, err);
+    cr_cli_host_finish(host, status);
+    if (status == CR_OK) {
+        print_result(&result);
+    }
+    cr_eval_result_deinit(&result);
+    free(settings);
+    return status;
+}
+
+/* ctx: the host when its line of progress may stand on the same terminal, else NULL. */
+static bool print_line(void *ctx, const char *line)
+{
+    if (ctx != NULL) {
+        cr_cli_host_finish(ctx, CR_OK);
+    }
+    return cr_cli_emit(NULL, line, strlen(line)) && cr_cli_emit(NULL, "\n", 1);
+}
+
+cr_status cr_cli_run_predict(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err)
+{
+    struct cr_eval_options options;
+    fill_options(args, &options);
+    return cr_predict(&options, &host->host, print_line, isatty(STDOUT_FILENO) ? host : NULL, err);
+}

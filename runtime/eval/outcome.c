@@ -1,0 +1,91 @@
+#include "runtime/eval/outcome.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/eval/metrics.h"
+
+cr_status cr_outcomes_of_task(const struct cr_outcomes *all, int32_t task, struct cr_outcomes *out,
+                              struct cr_error *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        n += all->items[i].task == task;
+    }
+    struct cr_outcome *items = cr_alloc(n, sizeof *items);
+    if (items == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu results", n);
+    }
+    n = 0;
+    for (size_t i = 0; i < all->n; i++) {
+        if (all->items[i].task == task) {
+            items[n++] = all->items[i];
+        }
+    }
+    *out = *all;
+    out->items = items;
+    out->n = n;
+    return CR_OK;
+}
+
+static double mean(double sum, size_t n)
+{
+    return n > 0 ? sum / (double)n : (double)NAN;
+}
+
+static void measure_texts(const struct cr_outcomes *outcomes, struct cr_group_metrics *m)
+{
+    double nll = 0;
+    m->n = 0;
+    for (size_t i = 0; i < outcomes->n; i++) {
+        nll += outcomes->items[i].nll;
+        m->n += outcomes->items[i].n_targets;
+    }
+    m->nll = mean(nll, (size_t)m->n);
+    m->perplexity = cr_perplexity(nll, m->n);
+}
+
+static void measure_choices(const struct cr_outcomes *outcomes, struct cr_bin *bins, struct cr_scored *scored,
+                            struct cr_group_metrics *m)
+{
+    double right = 0, nll = 0, brier = 0;
+    memset(bins, 0, (outcomes->n_bins + 1) * sizeof *bins);
+    for (size_t i = 0; i < outcomes->n; i++) {
+        const struct cr_outcome *o = &outcomes->items[i];
+        struct cr_bin *bin = &bins[cr_bin_of(o->confidence, outcomes->n_bins, CR_BIN_RIGHT_CLOSED)];
+        bin->n++;
+        bin->confidence += o->confidence;
+        bin->correct += o->correct;
+        right += o->correct;
+        nll += o->nll;
+        brier += o->brier;
+        scored[i] = (struct cr_scored){.score = 1 - o->confidence, .positive = !o->correct};
+    }
+    m->n = outcomes->n;
+    m->accuracy = mean(right, outcomes->n);
+    m->nll = mean(nll, outcomes->n);
+    m->brier = mean(brier, outcomes->n);
+    m->ece = cr_bins_ece(bins, outcomes->n_bins);
+    m->auroc_error = cr_auroc(scored, outcomes->n);
+}
+
+cr_status cr_outcomes_measure(const struct cr_outcomes *outcomes, struct cr_group_metrics *out, struct cr_error *err)
+{
+    out->accuracy = out->nll = out->ece = out->brier = out->auroc_error = out->perplexity = (double)NAN;
+    if (!outcomes->classification) {
+        measure_texts(outcomes, out);
+        return CR_OK;
+    }
+    struct cr_bin *bins = cr_alloc(outcomes->n_bins + 1, sizeof *bins);
+    struct cr_scored *scored = cr_alloc(outcomes->n, sizeof *scored);
+    cr_status status = CR_OK;
+    if (bins != NULL && scored != NULL) {
+        measure_choices(outcomes, bins, scored, out);
+    } else {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for the figures of %zu examples", outcomes->n);
+    }
+    cr_free(bins);
+    cr_free(scored);
+    return status;
+}

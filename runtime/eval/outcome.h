@@ -1,0 +1,50 @@
+/* outcome: what is kept of each example, and the figures of a group of examples with their uncertainty.
+ *
+ * Sums run in the order of the outcomes, which is that of the file: no figure depends on batches or threads.
+ * Private to runtime/eval.
+ */
+#ifndef CR_EVAL_OUTCOME_H
+#define CR_EVAL_OUTCOME_H
+
+#include "credence/credence.h"
+#include "runtime/core/error.h"
+
+struct cr_outcome {
+    uint32_t index;          /* of the example in its dataset */
+    uint32_t n_targets;      /* choices: 1 */
+    int32_t task;            /* -1 = none */
+    uint32_t prediction;     /* choices */
+    bool correct;            /* choices */
+    double nll;              /* choices: of the answer; texts: sum over the targets */
+    double confidence, brier; /* choices */
+};
+
+struct cr_outcomes {
+    struct cr_outcome *items; /* borrowed */
+    size_t n;
+    bool classification;
+    size_t n_bins;
+};
+
+/* Outcomes of one task moved together, in file order: view over outcomes whose task is `task`. Returns owned items
+ * (cr_free) in *out. Errors: CR_E_MEMORY. */
+cr_status cr_outcomes_of_task(const struct cr_outcomes *all, int32_t task, struct cr_outcomes *out,
+                              struct cr_error *err);
+
+/* Fills everything but the name. Texts: n = target tokens, nll a token, the rest but the perplexity NaN.
+ * Errors: CR_E_MEMORY. */
+cr_status cr_outcomes_measure(const struct cr_outcomes *outcomes, struct cr_group_metrics *out, struct cr_error *err);
+
+/* 95 % percentile intervals of the bootstrap over examples: CR_BOOTSTRAP resamples drawn by Philox from (seed, stream).
+ * {low, high}, NaN where the figure is not applicable. Source: Efron 1979, percentile method. */
+enum { CR_BOOTSTRAP = 1000 };
+
+struct cr_intervals {
+    double accuracy[2], nll[2], ece[2], brier[2], perplexity[2];
+};
+
+/* Errors: CR_E_MEMORY, CR_E_STOPPED. */
+cr_status cr_outcomes_bootstrap(const struct cr_outcomes *outcomes, uint64_t seed, uint32_t stream,
+                                const struct cr_host *host, struct cr_intervals *out, struct cr_error *err);
+
+#endif

@@ -1,0 +1,22 @@
+/* result: the figures of an evaluation as the JSON file that other programs read. Private to runtime/eval. */
+#ifndef CR_EVAL_RESULT_H
+#define CR_EVAL_RESULT_H
+
+#include <jansson.h>
+
+#include "credence/credence.h"
+#include "runtime/core/error.h"
+
+/* {"model","method","samples","tokens","seconds","tok_s","groups":[{"task","n","accuracy","nll","ece","brier",
+ * "auroc_error"}...],"all":{...}}; text data also "perplexity"; what does not apply is null. Written atomically.
+ * Errors: CR_E_IO, CR_E_MEMORY. */
+cr_status cr_result_write(const struct cr_eval_result *result, const char *model, const char *path,
+                          struct cr_error *err);
+
+/* A number, or null when it is none. */
+json_t *cr_json_finite(double value);
+
+/* A string; bytes that are not UTF-8 are written as escapes. */
+json_t *cr_json_text(const char *text);
+
+#endif

@@ -1,0 +1,267 @@
+#include "runtime/eval/review.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/eval/metrics.h"
+#include "runtime/eval/result.h"
+#include "runtime/eval/review_parts.h"
+#include "runtime/io/file.h"
+#include "runtime/io/hash.h"
+#include "runtime/io/json.h"
+
+enum { MAX_FACTS = 8, MAX_COMMANDS = 2 };
+
+cr_status cr_kept_add(struct cr_kept *kept, void *block, struct cr_error *err)
+{
+    if (block != NULL && kept->n == kept->capacity) {
+        size_t capacity = kept->capacity > 0 ? 2 * kept->capacity : 64;
+        void **larger = cr_realloc(kept->blocks, kept->capacity, capacity, sizeof *larger);
+        if (larger != NULL) {
+            kept->blocks = larger;
+            kept->capacity = capacity;
+        }
+    }
+    if (block == NULL || kept->n == kept->capacity) {
+        cr_free(block);
+        return cr_fail(err, CR_E_MEMORY, "no memory for the report");
+    }
+    kept->blocks[kept->n++] = block;
+    return CR_OK;
+}
+
+cr_status cr_kept_text(struct cr_kept *kept, struct cr_buf *buf, const char **out, struct cr_error *err)
+{
+    cr_buf_putc(buf, '\0'); /* an empty text is a text */
+    char *text = cr_buf_take(buf, NULL);
+    if (text == NULL) {
+        cr_buf_free(buf);
+    }
+    CR_TRY(cr_kept_add(kept, text, err));
+    *out = text;
+    return CR_OK;
+}
+
+void cr_kept_free(struct cr_kept *kept)
+{
+    for (size_t i = 0; i < kept->n; i++) {
+        cr_free(kept->blocks[i]);
+    }
+    cr_free(kept->blocks);
+    *kept = (struct cr_kept){0};
+}
+
+/* Everything of a page in the making. */
+struct page {
+    const struct cr_scoring *s;
+    const struct cr_eval_result *result;
+    struct cr_kept kept;
+    struct cr_report report;
+    struct cr_report_pair facts[MAX_FACTS], commands[MAX_COMMANDS];
+};
+
+static struct cr_report_figure figure(double value, const double interval[2])
+{
+    return (struct cr_report_figure){.value = value, .low = interval[0], .high = interval[1]};
+}
+
+static cr_status set_bins(struct page *page, const struct cr_outcomes *o, struct cr_report_group *group,
+                          struct cr_error *err)
+{
+    struct cr_report_bin *bins = cr_zalloc(o->n_bins, sizeof *bins);
+    CR_TRY(cr_kept_add(&page->kept, bins, err));
+    for (size_t i = 0; i < o->n; i++) {
+        struct cr_report_bin *bin = &bins[cr_bin_of(o->items[i].confidence, o->n_bins, CR_BIN_RIGHT_CLOSED)];
+        bin->n++;
+        bin->confidence += o->items[i].confidence;
+        bin->accuracy += o->items[i].correct;
+    }
+    for (size_t b = 0; b < o->n_bins; b++) {
+        bins[b].confidence /= bins[b].n > 0 ? (double)bins[b].n : 1;
+        bins[b].accuracy /= bins[b].n > 0 ? (double)bins[b].n : 1;
+    }
+    group->bins = bins;
+    group->n_bins = o->n_bins;
+    return CR_OK;
+}
+
+static cr_status set_group(struct page *page, const struct cr_outcomes *o, const struct cr_group_metrics *m,
+                           uint32_t stream, struct cr_report_group *group, struct cr_error *err)
+{
+    struct cr_intervals i;
+    CR_TRY(cr_outcomes_bootstrap(o, page->s->options.seed, stream, page->s->host, &i, err));
+    *group = (struct cr_report_group){.name = stream == 0 ? "all" : m->task,
+                                      .n = m->n,
+                                      .accuracy = figure(m->accuracy, i.accuracy),
+                                      .nll = figure(m->nll, i.nll),
+                                      .ece = figure(m->ece, i.ece),
+                                      .brier = figure(m->brier, i.brier),
+                                      .perplexity = figure(m->perplexity, i.perplexity),
+                                      .auroc_error = m->auroc_error};
+    return o->classification ? set_bins(page, o, group, err) : CR_OK;
+}
+
+/* All first, then the tasks that have examples, as the result lists them. */
+static cr_status set_groups(struct page *page, const struct cr_outcomes *all, struct cr_error *err)
+{
+    const struct cr_eval_result *r = page->result;
+    struct cr_report_group *groups = cr_zalloc(r->n_groups + 1, sizeof *groups);
+    CR_TRY(cr_kept_add(&page->kept, groups, err));
+    CR_TRY(set_group(page, all, &r->all, 0, &groups[0], err));
+    page->report.groups = groups;
+    page->report.n_groups = 1;
+    for (size_t t = 0, g = 0; t < page->s->data.n_tasks && g < r->n_groups; t++) {
+        struct cr_outcomes part;
+        if (strcmp(page->s->data.task_names[t], r->groups[g].task) != 0) {
+            continue; /* no example of this task was looked at */
+        }
+        CR_TRY(cr_outcomes_of_task(all, (int32_t)t, &part, err));
+        cr_status status = set_group(page, &part, &r->groups[g], (uint32_t)t + 1, &groups[page->report.n_groups], err);
+        cr_free(part.items);
+        CR_TRY(status);
+        page->report.n_groups++;
+        g++;
+    }
+    return CR_OK;
+}
+
+static const char *base_name(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') {
+        n--;
+    }
+    while (n > 0 && path[n - 1] != '/') {
+        n--;
+    }
+    return path + n;
+}
+
+static cr_status add_fact(struct page *page, const char *key, struct cr_buf *value, struct cr_error *err)
+{
+    struct cr_report_pair *fact = &page->facts[page->report.n_facts];
+    fact->key = key;
+    CR_TRY(cr_kept_text(&page->kept, value, &fact->value, err));
+    page->report.n_facts++;
+    return CR_OK;
+}
+
+static cr_status add_adapter_fact(struct page *page, struct cr_error *err)
+{
+    const struct cr_adapter *a = page->s->adapter;
+    struct cr_buf text = {0};
+    if (a == NULL) {
+        cr_buf_puts(&text, "none: the base model alone");
+    } else {
+        cr_buf_printf(&text, "%s (method %s, rank %" PRIu32 ", on", page->s->options.adapter, page->s->method, a->rank);
+        for (int p = 0; p < CR_N_PROJ; p++) {
+            if ((a->targets >> p & 1) != 0) {
+                cr_buf_printf(&text, " %s", cr_proj_hf_name((enum cr_proj)p));
+            }
+        }
+        cr_buf_putc(&text, ')');
+    }
+    return add_fact(page, "Adapter", &text, err);
+}
+
+static cr_status set_facts(struct page *page, struct cr_error *err)
+{
+    const struct cr_scoring *s = page->s;
+    struct cr_buf text = {0};
+    char hex[33];
+    cr_buf_printf(&text, "Evaluation of %s on %s", base_name(s->adapter != NULL ? s->options.adapter : s->options.model),
+                  base_name(s->options.data));
+    CR_TRY(cr_kept_text(&page->kept, &text, &page->report.title, err));
+    cr_buf_printf(&text, "%s (%s, %" PRIu32 " layers, width %" PRIu32 ", weights %s)", s->options.model,
+                  s->model->config.architecture, s->model->config.n_layers, s->model->config.n_embd,
+                  cr_hex_64(hex, s->model->base_hash));
+    CR_TRY(add_fact(page, "Model", &text, err));
+    CR_TRY(add_adapter_fact(page, err));
+    struct cr_hash128 digest = {.high = s->data.digest[0], .low = s->data.digest[1]};
+    cr_buf_printf(&text, "%s (%zu of %zu examples, contents %s)", s->options.data, s->n, s->data.n,
+                  cr_hex_128(hex, digest));
+    CR_TRY(add_fact(page, "Data", &text, err));
+    if (s->data.n_truncated + s->data.n_skipped > 0) {
+        cr_buf_printf(&text, "%" PRIu64 " cut to %" PRIu32 " tokens, %" PRIu64 " left out", s->data.n_truncated,
+                      s->options.max_seq_length, s->data.n_skipped);
+        CR_TRY(add_fact(page, "Long examples", &text, err));
+    }
+    cr_buf_printf(&text, "%" PRIu64 " tokens in %.0f s (%.0f tokens/s), %s, %d thread%s, credence %s", s->tokens,
+                  s->seconds, page->result->tok_s, cr_tier_name(s->tier), s->parallel->n_workers,
+                  s->parallel->n_workers == 1 ? "" : "s", CREDENCE_VERSION);
+    CR_TRY(add_fact(page, "Run", &text, err));
+    page->report.facts = page->facts;
+    return CR_OK;
+}
+
+/* The flags of this evaluation: as the caller tells, else what the options say. Returns owned or NULL. */
+static json_t *eval_flags(const struct cr_eval_options *o)
+{
+    json_t *flags = NULL;
+    if (o->settings_json != NULL &&
+        cr_json_parse(o->settings_json, strlen(o->settings_json), "settings_json", &flags, NULL) == CR_OK &&
+        json_object_size(flags) > 0) {
+        return flags;
+    }
+    json_decref(flags);
+    flags = json_object();
+    json_object_set_new(flags, "model", cr_json_text(o->model));
+    json_object_set_new(flags, "data", cr_json_text(o->data));
+    if (o->adapter != NULL) {
+        json_object_set_new(flags, "adapter", cr_json_text(o->adapter));
+    }
+    return flags;
+}
+
+static cr_status set_commands(struct page *page, const char *finetune, struct cr_error *err)
+{
+    struct cr_buf line = {0};
+    json_t *flags = eval_flags(&page->s->options);
+    cr_command_line(&line, "eval", flags);
+    json_decref(flags);
+    if (finetune != NULL) {
+        page->commands[page->report.n_commands++] = (struct cr_report_pair){"The training run:", finetune};
+    }
+    struct cr_report_pair *eval = &page->commands[page->report.n_commands];
+    eval->key = "This evaluation:";
+    CR_TRY(cr_kept_text(&page->kept, &line, &eval->value, err));
+    page->report.n_commands++;
+    page->report.commands = page->commands;
+    return CR_OK;
+}
+
+static cr_status make_page(struct page *page, const struct cr_outcomes *outcomes, struct cr_buf *html,
+                           struct cr_error *err)
+{
+    const struct cr_scoring *s = page->s;
+    struct stat info;
+    const char *finetune = NULL;
+    page->report.classification = outcomes->classification;
+    page->report.n_resamples = CR_BOOTSTRAP;
+    CR_TRY(set_facts(page, err));
+    CR_TRY(set_groups(page, outcomes, err));
+    CR_TRY(cr_review_examples(s, outcomes, &page->kept, &page->report, err));
+    if (s->options.adapter != NULL && stat(s->options.adapter, &info) == 0 && S_ISDIR(info.st_mode)) {
+        CR_TRY(cr_review_training(s->options.adapter, s->host, &page->kept, &page->report, &finetune, err));
+    }
+    CR_TRY(set_commands(page, finetune, err));
+    cr_report_html(&page->report, html);
+    return html->failed ? cr_fail(err, CR_E_MEMORY, "no memory for the report") : CR_OK;
+}
+
+cr_status cr_review_write(const struct cr_scoring *scoring, const struct cr_outcomes *outcomes,
+                          const struct cr_eval_result *result, struct cr_error *err)
+{
+    struct page page = {.s = scoring, .result = result};
+    struct cr_buf html = {0};
+    cr_status status = make_page(&page, outcomes, &html, err);
+    if (status == CR_OK) {
+        status = cr_file_write(scoring->options.report, html.data, html.n, err);
+    }
+    cr_buf_free(&html);
+    cr_kept_free(&page.kept);
+    return status;
+}

@@ -1,0 +1,184 @@
+/* A line chart: nice round ticks, at most a few hundred points a line. */
+#include <math.h>
+
+#include "runtime/report/draw.h"
+#include "runtime/report/html.h"
+
+/* Size and margins in SVG units; the text of the style is 11 units high. */
+#define WIDTH 440.0
+#define HEIGHT 230.0
+#define LEFT 46.0
+#define RIGHT 12.0
+#define TOP 10.0
+#define BOTTOM 34.0
+
+enum { MAX_DRAWN = 300, MAX_TICKS = 12 };
+
+struct axis {
+    double low, high, step; /* ends of the axis; distance of ticks */
+    int decimals;
+};
+
+/* Smallest of 1, 2, 5 times a power of ten that gives at most `wanted` steps in `span`. */
+static double nice_step(double span, int wanted)
+{
+    double step = pow(10, floor(log10(span / wanted)));
+    static const double factors[] = {1, 2, 5};
+    for (int i = 0; i < 3; i++) {
+        if (step * factors[i] * wanted >= span) {
+            return step * factors[i];
+        }
+    }
+    return 10 * step;
+}
+
+static struct axis make_axis(double low, double high, int wanted, bool whole)
+{
+    double span = high - low;
+    if (!(span > 0) || span < fabs(high) * 1e-9) { /* a single value: some room around it */
+        double room = fabs(high) > 0 ? fabs(high) / 2 : 1;
+        low -= room;
+        high += room;
+        span = high - low;
+    }
+    struct axis axis = {.low = low, .high = high, .step = nice_step(span, wanted)};
+    if (whole && axis.step < 1) {
+        axis.step = 1;
+    }
+    axis.decimals = axis.step < 1 ? (int)ceil(-log10(axis.step) - 1e-9) : 0;
+    return axis;
+}
+
+static double x_of(const struct axis *axis, double value)
+{
+    return LEFT + (value - axis->low) / (axis->high - axis->low) * (WIDTH - LEFT - RIGHT);
+}
+
+static double y_of(const struct axis *axis, double value)
+{
+    return HEIGHT - BOTTOM - (value - axis->low) / (axis->high - axis->low) * (HEIGHT - TOP - BOTTOM);
+}
+
+static void widen(const struct cr_report_series *s, double *low, double *high, bool of_step)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        double value = of_step ? s->points[i].step : s->points[i].value;
+        *low = value < *low ? value : *low;
+        *high = value > *high ? value : *high;
+    }
+}
+
+/* Text at (x, y), with class and anchor. */
+static void put_label(struct cr_buf *out, double x, double y, const char *anchor, double value, int decimals)
+{
+    cr_buf_puts(out, "<text x=\"");
+    cr_html_coordinate(out, x);
+    cr_buf_puts(out, "\" y=\"");
+    cr_html_coordinate(out, y);
+    cr_buf_printf(out, "\" text-anchor=\"%s\">", anchor);
+    cr_html_number(out, value, decimals);
+    cr_buf_puts(out, "</text>");
+}
+
+static void put_line(struct cr_buf *out, const char *style, double x1, double y1, double x2, double y2)
+{
+    cr_buf_printf(out, "<path class=\"%s\" d=\"M", style);
+    cr_html_coordinate(out, x1);
+    cr_buf_putc(out, ' ');
+    cr_html_coordinate(out, y1);
+    cr_buf_putc(out, 'L');
+    cr_html_coordinate(out, x2);
+    cr_buf_putc(out, ' ');
+    cr_html_coordinate(out, y2);
+    cr_buf_puts(out, "\"/>");
+}
+
+static void put_axes(struct cr_buf *out, const struct axis *x, const struct axis *y)
+{
+    double tick = ceil(y->low / y->step - 1e-9) * y->step;
+    for (int i = 0; i < MAX_TICKS && tick <= y->high + y->step * 1e-9; i++, tick += y->step) {
+        put_line(out, "grid", LEFT, y_of(y, tick), WIDTH - RIGHT, y_of(y, tick));
+        put_label(out, LEFT - 6, y_of(y, tick) + 4, "end", fabs(tick) < y->step / 2 ? 0 : tick, y->decimals);
+    }
+    tick = ceil(x->low / x->step - 1e-9) * x->step;
+    for (int i = 0; i < MAX_TICKS && tick <= x->high + x->step * 1e-9; i++, tick += x->step) {
+        put_line(out, "axis", x_of(x, tick), HEIGHT - BOTTOM, x_of(x, tick), HEIGHT - BOTTOM + 4);
+        put_label(out, x_of(x, tick), HEIGHT - BOTTOM + 15, "middle", tick, x->decimals);
+    }
+    put_line(out, "axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM);
+    cr_buf_puts(out, "<text class=\"title\" text-anchor=\"middle\" x=\"");
+    cr_html_coordinate(out, (LEFT + WIDTH - RIGHT) / 2);
+    cr_buf_puts(out, "\" y=\"");
+    cr_html_coordinate(out, HEIGHT - 4);
+    cr_buf_puts(out, "\">optimiser step</text>");
+}
+
+/* Neighbours are averaged when there are more points than can be told apart. */
+static void put_curve(struct cr_buf *out, const struct cr_report_series *s, const struct axis *x, const struct axis *y)
+{
+    size_t n_drawn = s->n < MAX_DRAWN ? s->n : MAX_DRAWN;
+    cr_buf_puts(out, "<path class=\"line\" d=\"");
+    for (size_t i = 0; i < n_drawn; i++) {
+        size_t begin = i * s->n / n_drawn;
+        size_t end = (i + 1) * s->n / n_drawn;
+        double step = 0, value = 0;
+        for (size_t j = begin; j < end; j++) {
+            step += s->points[j].step / (double)(end - begin);
+            value += s->points[j].value / (double)(end - begin);
+        }
+        cr_buf_putc(out, i == 0 ? 'M' : 'L');
+        cr_html_coordinate(out, x_of(x, step));
+        cr_buf_putc(out, ' ');
+        cr_html_coordinate(out, y_of(y, value));
+    }
+    cr_buf_puts(out, "\"/>");
+}
+
+static void put_marks(struct cr_buf *out, const struct cr_report_series *s, const struct axis *x, const struct axis *y)
+{
+    cr_buf_puts(out, "<path class=\"line2\" d=\"");
+    for (size_t i = 0; i < s->n; i++) {
+        cr_buf_putc(out, i == 0 ? 'M' : 'L');
+        cr_html_coordinate(out, x_of(x, s->points[i].step));
+        cr_buf_putc(out, ' ');
+        cr_html_coordinate(out, y_of(y, s->points[i].value));
+    }
+    cr_buf_puts(out, "\"/>");
+    for (size_t i = 0; i < s->n && s->n <= MAX_DRAWN; i++) {
+        cr_buf_puts(out, "<circle class=\"mark2\" r=\"3.2\" cx=\"");
+        cr_html_coordinate(out, x_of(x, s->points[i].step));
+        cr_buf_puts(out, "\" cy=\"");
+        cr_html_coordinate(out, y_of(y, s->points[i].value));
+        cr_buf_puts(out, "\"><title>step ");
+        cr_html_number(out, s->points[i].step, 0);
+        cr_buf_puts(out, ": ");
+        cr_html_number(out, s->points[i].value, 4);
+        cr_buf_puts(out, "</title></circle>");
+    }
+}
+
+void cr_draw_lines(struct cr_buf *out, const struct cr_draw_lines *chart)
+{
+    double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
+    widen(&chart->line, &low, &high, false);
+    widen(&chart->points, &low, &high, false);
+    widen(&chart->line, &first, &last, true);
+    widen(&chart->points, &first, &last, true);
+    if (low > 0 && low < high * 0.7) {
+        low = 0; /* a scale that is nearly whole may as well be whole */
+    }
+    double room = (high - low) * 0.05;
+    struct axis x = make_axis(first, last, 6, true);
+    struct axis y = make_axis(low > 0 ? low - room : low, high + room, 5, false);
+    cr_buf_printf(out, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
+    cr_html_str(out, chart->label);
+    cr_buf_puts(out, "\">");
+    put_axes(out, &x, &y);
+    if (chart->line.n > 0) {
+        put_curve(out, &chart->line, &x, &y);
+    }
+    if (chart->points.n > 0) {
+        put_marks(out, &chart->points, &x, &y);
+    }
+    cr_buf_puts(out, "</svg>\n");
+}
