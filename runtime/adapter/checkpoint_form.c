@@ -211,6 +211,18 @@ out:
     return status;
 }
 
+/* The settings of the run say which method it is; without them the adapter is as good. */
+static void read_method(const struct cr_checkpoint *checkpoint, struct cr_adapter *adapter)
+{
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_SETTINGS);
+    json_t *settings = NULL;
+    if (section != NULL && cr_json_parse(section->data, section->bytes, NULL, &settings, NULL) == CR_OK) {
+        const json_t *method = json_object_get(settings, "method");
+        cr_adapter_set_method(adapter, json_string_value(method), json_string_length(method));
+    }
+    json_decref(settings);
+}
+
 cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *model, bool with_grads,
                                      struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err)
 {
@@ -235,7 +247,8 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
                             .object = object,
                             .weights = weights->data,
                             .n_left = weights->bytes / sizeof(float)};
-    status = build(&source, model, with_grads, out, base, err);
+    CR_TRY_OUT(status, build(&source, model, with_grads, out, base, err));
+    read_method(&checkpoint, *out);
 out:
     json_decref(object);
     cr_checkpoint_close(&checkpoint);

@@ -36,4 +36,7 @@ char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_m
 /* A base hash as it stands in a file. Errors: CR_E_INPUT naming label. */
 cr_status cr_base_hash_parse(const char *text, size_t n, const char *label, uint64_t *hash, struct cr_error *err);
 
+/* Takes a recorded method over; text may be NULL, and one that does not fit is no method of ours: "". */
+void cr_adapter_set_method(struct cr_adapter *adapter, const char *text, size_t n);
+
 #endif

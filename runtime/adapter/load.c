@@ -27,6 +27,18 @@ cr_status cr_base_hash_parse(const char *text, size_t n, const char *label, uint
     return CR_OK;
 }
 
+void cr_adapter_set_method(struct cr_adapter *adapter, const char *text, size_t n)
+{
+    bool fits = text != NULL && n < sizeof adapter->method;
+    for (size_t i = 0; i < n && fits; i++) {
+        fits = (text[i] >= 'a' && text[i] <= 'z') || text[i] == '-';
+    }
+    if (fits) {
+        memcpy(adapter->method, text, n);
+    }
+    adapter->method[fits ? n : 0] = '\0';
+}
+
 cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                           struct cr_adapter_base *base, struct cr_error *err)
 {

@@ -105,17 +105,6 @@ static cr_status read_base(const struct cr_safetensors *st, const char *label, s
     return CR_OK;
 }
 
-/* A name that fits; others are no method of ours. */
-static void read_method(const struct cr_safetensors *st, struct cr_adapter *adapter)
-{
-    size_t n = 0;
-    const char *name = cr_safetensors_metadata(st, CR_KEY_METHOD, &n);
-    if (name != NULL && n < sizeof adapter->method && strspn(name, "abcdefghijklmnopqrstuvwxyz-") == n) {
-        memcpy(adapter->method, name, n);
-        adapter->method[n] = '\0';
-    }
-}
-
 static cr_status open_tensors(const char *dir, struct cr_safetensors **st, struct cr_error *err)
 {
     char *path = cr_path_join(dir, "adapter_model.safetensors");
@@ -167,7 +156,9 @@ cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bo
     adapter->alpha = config.rslora ? config.alpha * sqrt(config.rank) : config.alpha;
     adapter->dropout = config.dropout;
     adapter->base_hash = hash;
-    read_method(st, adapter);
+    size_t n_method = 0;
+    const char *method = cr_safetensors_metadata(st, CR_KEY_METHOD, &n_method);
+    cr_adapter_set_method(adapter, method, n_method);
     *base = draft.base;
     *out = adapter;
 out:

@@ -156,13 +156,12 @@ static cr_status add_adapter_fact(struct page *page, struct cr_error *err)
     if (a == NULL) {
         cr_buf_puts(&text, "none: the base model alone");
     } else {
-        cr_buf_printf(&text, "%s (method %s, rank %" PRIu32 ", on", page->s->options.adapter, page->s->method, a->rank);
-        for (int p = 0; p < CR_N_PROJ; p++) {
+        cr_buf_printf(&text, "%s, method %s, rank %" PRIu32 ",", page->s->options.adapter, page->s->method, a->rank);
+        for (int p = 0, n = 0; p < CR_N_PROJ; p++) {
             if ((a->targets >> p & 1) != 0) {
-                cr_buf_printf(&text, " %s", cr_proj_hf_name((enum cr_proj)p));
+                cr_buf_printf(&text, "%s %s", n++ > 0 ? "," : "", cr_proj_hf_name((enum cr_proj)p));
             }
         }
-        cr_buf_putc(&text, ')');
     }
     return add_fact(page, "Adapter", &text, err);
 }
@@ -175,13 +174,13 @@ static cr_status set_facts(struct page *page, struct cr_error *err)
     cr_buf_printf(&text, "Evaluation of %s on %s", base_name(s->adapter != NULL ? s->options.adapter : s->options.model),
                   base_name(s->options.data));
     CR_TRY(cr_kept_text(&page->kept, &text, &page->report.title, err));
-    cr_buf_printf(&text, "%s (%s, %" PRIu32 " layers, width %" PRIu32 ", weights %s)", s->options.model,
+    cr_buf_printf(&text, "%s, %s, %" PRIu32 " layers, width %" PRIu32 ", weights %s", s->options.model,
                   s->model->config.architecture, s->model->config.n_layers, s->model->config.n_embd,
                   cr_hex_64(hex, s->model->base_hash));
     CR_TRY(add_fact(page, "Model", &text, err));
     CR_TRY(add_adapter_fact(page, err));
     struct cr_hash128 digest = {.high = s->data.digest[0], .low = s->data.digest[1]};
-    cr_buf_printf(&text, "%s (%zu of %zu examples, contents %s)", s->options.data, s->n, s->data.n,
+    cr_buf_printf(&text, "%s, %zu of %zu examples, contents %s", s->options.data, s->n, s->data.n,
                   cr_hex_128(hex, digest));
     CR_TRY(add_fact(page, "Data", &text, err));
     if (s->data.n_truncated + s->data.n_skipped > 0) {

@@ -72,7 +72,7 @@ static void put_row(struct cr_buf *out, const struct cr_report_group *g, bool cl
 static void put_results(struct cr_buf *out, const struct cr_report *r)
 {
     cr_buf_puts(out, "<h2>Results</h2>\n<div class=\"wide\"><table>\n<tr><th>Group</th>");
-    cr_buf_puts(out, r->classification ? "<th>Examples</th><th>Accuracy</th><th>NLL</th><th>ECE</th><th>Brier</th>"
+    cr_buf_puts(out, r->classification ? "<th>n</th><th>Accuracy</th><th>NLL</th><th>ECE</th><th>Brier</th>"
                                          "<th>AUROC</th></tr>\n"
                                        : "<th>Tokens</th><th>NLL</th><th>Perplexity</th></tr>\n");
     for (size_t i = 1; i < r->n_groups; i++) {

@@ -76,7 +76,6 @@ static void put_axes(struct cr_buf *out)
     attribute(out, "y", TOP + 13);
     cr_buf_puts(out, ">accuracy</text>");
     put_segment(out, "axis", LEFT, TOP + SIDE, LEFT + SIDE, TOP + SIDE);
-    put_segment(out, "diagonal", LEFT, TOP + SIDE, LEFT + SIDE, TOP);
 }
 
 static void put_bar(struct cr_buf *out, const char *style, double x, double y, double width, double height)
@@ -89,15 +88,22 @@ static void put_bar(struct cr_buf *out, const char *style, double x, double y, d
     cr_buf_puts(out, "/>");
 }
 
-/* The bar of a bin, its interval, and its count below, for the eye and in words. */
-static void put_bin(struct cr_buf *out, const struct cr_report_bin *bin, size_t at, size_t n_bins, uint64_t largest)
+/* The bar of a bin and that of its count below. */
+static void put_bars(struct cr_buf *out, const struct cr_report_bin *bin, size_t at, size_t n_bins, uint64_t largest)
 {
     double width = SIDE / (double)n_bins;
     double x = LEFT + width * (double)at;
     double gap = width > 4 ? 1 : 0;
+    double height = STRIP * (double)bin->n / (double)largest;
+    put_bar(out, "bar", x + gap / 2, y_of(bin->accuracy), width - gap, SIDE * bin->accuracy);
+    put_bar(out, "count", x + gap / 2, STRIP_TOP + STRIP - height, width - gap, height);
+}
+
+/* Where a bin stands, with its interval, and in words. */
+static void put_mark(struct cr_buf *out, const struct cr_report_bin *bin)
+{
     double low, high;
     score_interval(bin->accuracy, (double)bin->n, &low, &high);
-    double height = STRIP * (double)bin->n / (double)largest;
     cr_buf_puts(out, "<g><title>confidence ");
     cr_html_number(out, bin->confidence, 3);
     cr_buf_puts(out, ", accuracy ");
@@ -105,14 +111,11 @@ static void put_bin(struct cr_buf *out, const struct cr_report_bin *bin, size_t 
     cr_buf_puts(out, ", ");
     cr_html_count(out, bin->n);
     cr_buf_puts(out, " examples</title>");
-    put_bar(out, "bar", x + gap / 2, y_of(bin->accuracy), width - gap, SIDE * bin->accuracy);
     put_segment(out, "whisker", x_of(bin->confidence), y_of(low), x_of(bin->confidence), y_of(high));
     cr_buf_puts(out, "<circle class=\"mark\" r=\"2.6\"");
     attribute(out, "cx", x_of(bin->confidence));
     attribute(out, "cy", y_of(bin->accuracy));
-    cr_buf_puts(out, "/>");
-    put_bar(out, "count", x + gap / 2, STRIP_TOP + STRIP - height, width - gap, height);
-    cr_buf_puts(out, "</g>");
+    cr_buf_puts(out, "/></g>");
 }
 
 /* Counts are written upright where bins are narrow, above their bar or, where that is tall, beside its top. */
@@ -124,8 +127,7 @@ static void put_count(struct cr_buf *out, const struct cr_report_bin *bin, size_
     double room = STRIP - height;
     bool inside = room < 30 && height > 26;
     double y = inside ? STRIP_TOP + STRIP - height + 3 : STRIP_TOP + STRIP - height - 3;
-    cr_buf_printf(out, "<text class=\"%s\" text-anchor=\"%s\" transform=\"translate(", inside ? "n in" : "n",
-                  inside ? "end" : "start");
+    cr_buf_printf(out, "<text class=\"n\" text-anchor=\"%s\" transform=\"translate(", inside ? "end" : "start");
     cr_html_coordinate(out, x);
     cr_buf_putc(out, ' ');
     cr_html_coordinate(out, y);
@@ -147,7 +149,13 @@ void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group
     put_axes(out);
     for (size_t b = 0; b < group->n_bins; b++) {
         if (group->bins[b].n > 0) {
-            put_bin(out, &group->bins[b], b, group->n_bins, largest);
+            put_bars(out, &group->bins[b], b, group->n_bins, largest);
+        }
+    }
+    put_segment(out, "diagonal", LEFT, TOP + SIDE, LEFT + SIDE, TOP);
+    for (size_t b = 0; b < group->n_bins; b++) {
+        if (group->bins[b].n > 0) {
+            put_mark(out, &group->bins[b]);
         }
     }
     put_segment(out, "axis", LEFT, STRIP_TOP + STRIP, LEFT + SIDE, STRIP_TOP + STRIP);

@@ -1,0 +1,379 @@
+/* The HTML page: well-formed whatever the texts, nothing from elsewhere, no figure that is not a number. */
+#include <check.h>
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/report/draw.h"
+#include "runtime/report/html.h"
+#include "runtime/report/report.h"
+
+static const double none = (double)NAN;
+
+static const char *number(double value, int decimals)
+{
+    static char text[64];
+    struct cr_buf buf = {0};
+    cr_html_number(&buf, value, decimals);
+    snprintf(text, sizeof text, "%s", buf.data);
+    cr_buf_free(&buf);
+    return text;
+}
+
+static const char *count(uint64_t value)
+{
+    static char text[64];
+    struct cr_buf buf = {0};
+    cr_html_count(&buf, value);
+    snprintf(text, sizeof text, "%s", buf.data);
+    cr_buf_free(&buf);
+    return text;
+}
+
+START_TEST(numbers)
+{
+    ck_assert_str_eq(number(0, 3), "0.000");
+    ck_assert_str_eq(number(0.0625, 3), "0.063");
+    ck_assert_str_eq(number(0.9999, 3), "1.000");
+    ck_assert_str_eq(number(12.5, 0), "13");
+    ck_assert_str_eq(number(-1.25, 2), "\xe2\x88\x92" "1.25");
+    ck_assert_str_eq(number(none, 3), "\xe2\x80\x93");
+    ck_assert_str_eq(number((double)INFINITY, 3), "\xe2\x80\x93");
+    ck_assert_str_eq(number(1e300, 9), "1000000000000000");
+    ck_assert_str_eq(number(999999999.5, 9), "999999999.500000000");
+    ck_assert_str_eq(count(0), "0");
+    ck_assert_str_eq(count(999), "999");
+    ck_assert_str_eq(count(1000), "1\xe2\x80\xaf" "000");
+    ck_assert_str_eq(count(1002003), "1\xe2\x80\xaf" "002\xe2\x80\xaf" "003");
+    ck_assert_str_eq(count(UINT64_MAX), "18\xe2\x80\xaf" "446\xe2\x80\xaf" "744\xe2\x80\xaf" "073\xe2\x80\xaf" "709\xe2\x80\xaf"
+                                        "551\xe2\x80\xaf" "615");
+}
+END_TEST
+
+static const struct {
+    const char *text, *html;
+} escapes[] = {
+    {"", ""},
+    {"<script>alert('x' & \"y\")</script>", "&lt;script&gt;alert(&#39;x&#39; &amp; &quot;y&quot;)&lt;/script&gt;"},
+    {"a\tb\nc", "a\tb\nc"},
+    {"\x01\x1b\x7f", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+    {"\xc2\x85\xc2\xa0", "\xef\xbf\xbd\xc2\xa0"},              /* a C1 control; a no-break space */
+    {"\xff\xc3(", "\xef\xbf\xbd\xef\xbf\xbd("},                /* no UTF-8; a cut character */
+    {"\xc0\xbc", "\xef\xbf\xbd\xef\xbf\xbd"},                  /* overlong "<" */
+    {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},  /* surrogate */
+    {"\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+    {"\xe2\x82\xac\xf0\x9f\x98\x80", "\xe2\x82\xac\xf0\x9f\x98\x80"},
+    {"\xe2\x82", "\xef\xbf\xbd\xef\xbf\xbd"},
+};
+
+START_TEST(escaping)
+{
+    struct cr_buf buf = {0};
+    cr_buf_puts(&buf, "");
+    cr_html_str(&buf, escapes[_i].text);
+    ck_assert_str_eq(buf.data != NULL ? buf.data : "", escapes[_i].html);
+    cr_buf_free(&buf);
+}
+END_TEST
+
+START_TEST(nul_in_text)
+{
+    struct cr_buf buf = {0};
+    cr_html_text(&buf, "a\0b", 3);
+    ck_assert_str_eq(buf.data, "a\xef\xbf\xbd" "b");
+    cr_buf_free(&buf);
+}
+END_TEST
+
+/* Every element is closed in order, attributes are quoted, "<" and "&" occur only as markup. */
+static void check_markup(const char *html)
+{
+    char stack[32][16];
+    size_t depth = 0;
+    const char *at = strstr(html, "<html");
+    ck_assert(strncmp(html, "<!DOCTYPE html>\n", 16) == 0 && at == html + 16);
+    while ((at = strpbrk(at, "<&")) != NULL) {
+        if (*at == '&') {
+            size_t n = strspn(at + 1, "abcdefghijklmnopqrstuvwxyz#0123456789");
+            ck_assert_msg(n > 0 && at[1 + n] == ';', "%.40s", at);
+            at += n;
+            continue;
+        }
+        bool closing = at[1] == '/';
+        const char *name = at + 1 + closing;
+        size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789");
+        const char *end = strchr(name, '>');
+        ck_assert_msg(n > 0 && n < 16 && end != NULL, "%.40s", at);
+        size_t quotes = 0;
+        for (const char *c = name; c < end; c++) {
+            quotes += *c == '"';
+            ck_assert_msg(*c != '<', "%.40s", at);
+        }
+        ck_assert_msg(quotes % 2 == 0, "%.60s", at);
+        if (closing) {
+            ck_assert_msg(depth > 0 && strlen(stack[depth - 1]) == n && memcmp(stack[depth - 1], name, n) == 0,
+                          "%.40s closes %s", at, depth > 0 ? stack[depth - 1] : "nothing");
+            depth--;
+        } else if (end[-1] != '/' && !(n == 4 && memcmp(name, "meta", 4) == 0)) {
+            ck_assert(depth < 32);
+            snprintf(stack[depth++], sizeof stack[0], "%.*s", (int)n, name);
+        }
+        at = end;
+    }
+    ck_assert_uint_eq(depth, 0);
+}
+
+/* Nothing is fetched, nothing runs, and no figure went wrong. */
+static void check_contents(const char *html)
+{
+    static const char *const forbidden[] = {"<script", "<link", "<img", "<iframe", "src=", "href=", "url(", "@import",
+                                            "http:", "https:", "onload", "onclick", "nan", "inf\"", "e+", "(null)"};
+    for (size_t i = 0; i < sizeof forbidden / sizeof forbidden[0]; i++) {
+        const char *found = strstr(html, forbidden[i]);
+        ck_assert_msg(found == NULL, "%s in: %.60s", forbidden[i], found);
+    }
+    ck_assert(strstr(html, "default-src 'none'") != NULL);
+    ck_assert(strstr(html, "width=device-width") != NULL);
+    ck_assert(strstr(html, "prefers-color-scheme:dark") != NULL);
+    ck_assert(strstr(html, "@media print") != NULL);
+}
+
+static size_t occurrences(const char *text, const char *part)
+{
+    size_t n = 0;
+    while ((text = strstr(text, part)) != NULL) {
+        n++;
+        text += strlen(part);
+    }
+    return n;
+}
+
+/* A page with two groups, one mistake and a training run; hostile texts in every place. */
+#define HOSTILE "\"><script>alert(1)</script>&\xff"
+
+struct sample {
+    struct cr_report_bin bins[2][4];
+    struct cr_report_group groups[2];
+    struct cr_report_pair pair;
+    struct cr_report_example example;
+    struct cr_report_point loss[3], valid[2];
+    struct cr_report report;
+};
+
+static void fill_sample(struct sample *s)
+{
+    *s = (struct sample){
+        .bins = {{{0, 0, 0}, {3, 0.4, 1}, {1000000, 0.6, 0.5}, {1, 1, 0}}, {{0, 0, 0}, {0, 0, 0}, {2, 0.7, 0.5}, {0, 0, 0}}},
+        .pair = {HOSTILE, HOSTILE},
+        .example = {.task = HOSTILE, .line = 17, .text = HOSTILE, .text_bytes = strlen(HOSTILE), .cut = true,
+                    .given = HOSTILE, .given_bytes = strlen(HOSTILE), .right = HOSTILE, .right_bytes = strlen(HOSTILE),
+                    .p_given = 0.9876, .p_right = 0.0124, .nll = 3},
+        .loss = {{1, 2.5}, {2, 1.25}, {3, 0.5}},
+        .valid = {{2, 1.5}, {3, 1.25}},
+    };
+    for (int g = 0; g < 2; g++) {
+        s->groups[g] = (struct cr_report_group){.name = g == 0 ? "all" : HOSTILE, .n = g == 0 ? 1000004 : 2,
+                                                .accuracy = {0.5, 0.25, 0.75}, .nll = {0.7, 0.6, 0.8},
+                                                .ece = {0.125, 0.1, 0.2}, .brier = {0.375, none, none},
+                                                .perplexity = {none, none, none}, .auroc_error = none,
+                                                .bins = s->bins[g], .n_bins = 4};
+    }
+    s->report = (struct cr_report){.title = HOSTILE, .classification = true, .facts = &s->pair, .n_facts = 1,
+                                   .groups = s->groups, .n_groups = 2, .n_resamples = 1000,
+                                   .examples = &s->example, .n_examples = 1, .loss = {s->loss, 3},
+                                   .valid = {s->valid, 2}, .rate = {s->loss, 3}, .settings = &s->pair,
+                                   .n_settings = 1, .commands = &s->pair, .n_commands = 1};
+}
+
+START_TEST(whole_page)
+{
+    struct sample s;
+    struct cr_buf buf = {0};
+    fill_sample(&s);
+    cr_report_html(&s.report, &buf);
+    ck_assert(!buf.failed);
+    ck_assert_uint_eq(strlen(buf.data), buf.n);
+    check_markup(buf.data);
+    check_contents(buf.data);
+    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 4); /* two diagrams, loss, speed */
+    ck_assert(strstr(buf.data, "<td>0.500<small>0.250\xe2\x80\x93" "0.750</small></td>") != NULL);
+    ck_assert(strstr(buf.data, "<td>0.375</td><td>\xe2\x80\x93</td>") != NULL);
+    ck_assert(strstr(buf.data, ">1\xe2\x80\xaf" "000\xe2\x80\xaf" "000</text>") != NULL); /* the count of a bin */
+    ck_assert(strstr(buf.data, "with 98.8 %") != NULL);
+    ck_assert(strstr(buf.data, "line 17") != NULL);
+    ck_assert_uint_eq(occurrences(buf.data, "class=\"mark2\""), 2);
+    cr_buf_free(&buf);
+}
+END_TEST
+
+START_TEST(texts_page)
+{
+    struct sample s;
+    struct cr_buf buf = {0};
+    fill_sample(&s);
+    s.report.classification = false;
+    s.report.groups = &s.groups[0];
+    s.report.n_groups = 1;
+    s.groups[0].perplexity = (struct cr_report_figure){12.34, 10, 15};
+    s.example.given = s.example.right = NULL;
+    s.example.task = NULL;
+    cr_report_html(&s.report, &buf);
+    check_markup(buf.data);
+    check_contents(buf.data);
+    ck_assert(strstr(buf.data, "<td>12.34<small>10.00\xe2\x80\x93" "15.00</small></td>") != NULL);
+    ck_assert(strstr(buf.data, "NLL a token 3.000") != NULL);
+    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 2);
+    cr_buf_free(&buf);
+}
+END_TEST
+
+START_TEST(empty_page)
+{
+    struct cr_report_group all = {.name = "all", .accuracy = {none, none, none}, .nll = {none, none, none},
+                                  .ece = {none, none, none}, .brier = {none, none, none}, .auroc_error = none};
+    struct cr_report report = {.title = "", .classification = true, .groups = &all, .n_groups = 1};
+    struct cr_buf buf = {0};
+    cr_report_html(&report, &buf);
+    check_markup(buf.data);
+    check_contents(buf.data);
+    ck_assert(strstr(buf.data, "<p>None.</p>") != NULL);
+    ck_assert(strstr(buf.data, "Training") == NULL);
+    cr_buf_free(&buf);
+}
+END_TEST
+
+/* One point, equal values, zeros, huge and tiny values: coordinates stay inside the drawing. */
+static const double levels[] = {0, 1, -3, 1e-9, 1e12, 2.302585};
+
+static void check_inside(const char *svg)
+{
+    for (const char *at = svg; (at = strstr(at, " d=\"M")) != NULL; at++) {
+        const char *end = strchr(at + 4, '"');
+        char *next;
+        for (const char *c = at + 4; c < end; c = next) {
+            double value = strtod(*c == 'M' || *c == 'L' || *c == ' ' ? c + 1 : c, &next);
+            ck_assert_msg(next > c && value >= 0 && value <= 440, "%.60s", at);
+        }
+    }
+}
+
+START_TEST(odd_curves)
+{
+    for (size_t n = 1; n <= 3; n++) {
+        struct cr_report_point points[] = {{7, levels[_i]}, {8, levels[_i]}, {9, levels[_i]}};
+        struct cr_draw_lines chart = {.label = "x", .line = {points, n}};
+        struct cr_buf buf = {0};
+        cr_draw_lines(&buf, &chart);
+        check_inside(buf.data);
+        ck_assert(strstr(buf.data, "nan") == NULL);
+        chart = (struct cr_draw_lines){.label = "x", .points = {points, n}};
+        cr_buf_clear(&buf);
+        cr_draw_lines(&buf, &chart);
+        check_inside(buf.data);
+        ck_assert_uint_eq(occurrences(buf.data, "<circle"), n);
+        cr_buf_free(&buf);
+    }
+}
+END_TEST
+
+START_TEST(long_curve)
+{
+    size_t n = 100000;
+    struct cr_report_point *points = calloc(n, sizeof *points);
+    ck_assert_ptr_nonnull(points);
+    for (size_t i = 0; i < n; i++) {
+        points[i] = (struct cr_report_point){.step = (double)i, .value = 2 + (i % 2 == 0 ? 1 : -1)};
+    }
+    struct cr_draw_lines chart = {.label = "x", .line = {points, n}, .points = {points, n}};
+    chart.points.n = 0;
+    struct cr_buf buf = {0};
+    cr_draw_lines(&buf, &chart);
+    check_inside(buf.data);
+    ck_assert_uint_lt(buf.n, 16384); /* 300 points of at most 16 characters, and the axes */
+    cr_buf_free(&buf);
+    free(points);
+}
+END_TEST
+
+/* The curve of two points runs from the lower left to the upper right. */
+START_TEST(direction)
+{
+    struct cr_report_point points[] = {{0, 1}, {10, 2}};
+    struct cr_draw_lines chart = {.label = "x", .line = {points, 2}};
+    struct cr_buf buf = {0};
+    double x1, y1, x2, y2;
+    cr_draw_lines(&buf, &chart);
+    const char *path = strstr(buf.data, "class=\"line\" d=\"");
+    ck_assert_ptr_nonnull(path);
+    ck_assert_int_eq(sscanf(path, "class=\"line\" d=\"M%lf %lfL%lf %lf", &x1, &y1, &x2, &y2), 4);
+    ck_assert(x1 < x2 && y1 > y2);
+    cr_buf_free(&buf);
+}
+END_TEST
+
+/* A host may have set a locale with a decimal comma. */
+START_TEST(decimal_comma)
+{
+    static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "de_DE"};
+    struct sample s;
+    struct cr_buf plain = {0};
+    struct cr_buf local = {0};
+    fill_sample(&s);
+    cr_report_html(&s.report, &plain);
+    for (size_t i = 0; i < 3 && setlocale(LC_NUMERIC, names[i]) == NULL; i++) {
+    }
+    cr_report_html(&s.report, &local);
+    setlocale(LC_NUMERIC, "C");
+    ck_assert_str_eq(plain.data, local.data);
+    cr_buf_free(&plain);
+    cr_buf_free(&local);
+}
+END_TEST
+
+START_TEST(out_of_memory)
+{
+    struct sample s;
+    fill_sample(&s);
+    for (long at = 1; at <= 64; at++) {
+        struct cr_buf buf = {0};
+        long live = cr_alloc_live();
+        cr_alloc_fail_at(at, true);
+        cr_report_html(&s.report, &buf);
+        cr_alloc_fail_at(0, false);
+        bool failed = buf.failed;
+        cr_buf_free(&buf);
+        ck_assert_int_eq(cr_alloc_live(), live);
+        if (!failed) {
+            ck_assert_int_gt(at, 3); /* the buffer grew a few times */
+            return;
+        }
+    }
+    ck_abort_msg("more than 64 allocations for one page");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("report");
+    TCase *tcase = tcase_create("report");
+    tcase_add_test(tcase, numbers);
+    tcase_add_loop_test(tcase, escaping, 0, sizeof escapes / sizeof escapes[0]);
+    tcase_add_test(tcase, nul_in_text);
+    tcase_add_test(tcase, whole_page);
+    tcase_add_test(tcase, texts_page);
+    tcase_add_test(tcase, empty_page);
+    tcase_add_loop_test(tcase, odd_curves, 0, sizeof levels / sizeof levels[0]);
+    tcase_add_test(tcase, long_curve);
+    tcase_add_test(tcase, direction);
+    tcase_add_test(tcase, decimal_comma);
+    tcase_add_test(tcase, out_of_memory);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
