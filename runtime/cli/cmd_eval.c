@@ -61,7 +61,8 @@ static void print_result(const struct cr_eval_result *r)
         width = n > width ? n : width;
     }
     cr_cli_print("%-*s %8s", width, "task", r->classification ? "n" : "tokens");
-    cr_cli_print(r->classification ? "  accuracy      NLL      ECE    Brier  AUROC error\n" : "      NLL  perplexity\n");
+    cr_cli_print(r->classification ? "  accuracy      NLL      ECE    Brier  AUROC error\n"
+                                   : "      NLL  perplexity\n");
     for (size_t i = 0; i < r->n_groups; i++) {
         print_row(cr_cli_quote(r->groups[i].task), &r->groups[i], r->classification, width);
     }

@@ -96,7 +96,7 @@ cr_status cr_outcomes_bootstrap(const struct cr_outcomes *outcomes, uint64_t see
     double nan = (double)NAN;
     struct cr_intervals made = {{nan, nan}, {nan, nan}, {nan, nan}, {nan, nan}, {nan, nan}};
     cr_status status = CR_OK;
-    double (*values)[CR_BOOTSTRAP] = cr_alloc(N_FIGURES, sizeof *values);
+    double(*values)[CR_BOOTSTRAP] = cr_alloc(N_FIGURES, sizeof *values);
     uint16_t *bin_of = cr_alloc(outcomes->n, sizeof *bin_of);
     struct cr_bin *bins = cr_alloc(outcomes->n_bins + 1, sizeof *bins);
     if (values == NULL || bin_of == NULL || bins == NULL) {

@@ -51,8 +51,7 @@ static cr_status measure_tasks(const struct cr_scoring *s, const struct cr_outco
     return CR_OK;
 }
 
-static cr_status evaluate(struct cr_scoring *s, struct cr_outcomes *all, struct cr_eval_result *r,
-                          struct cr_error *err)
+static cr_status evaluate(struct cr_scoring *s, struct cr_outcomes *all, struct cr_eval_result *r, struct cr_error *err)
 {
     all->classification = s->data.classification;
     all->n_bins = s->options.n_bins;

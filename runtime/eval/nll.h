@@ -11,18 +11,18 @@
 #include "runtime/model/engine.h"
 
 struct cr_nll_job {
-    struct cr_engine *engine;            /* all borrowed */
-    struct cr_token_batch *batch;        /* large enough for every example */
+    struct cr_engine *engine;     /* all borrowed */
+    struct cr_token_batch *batch; /* large enough for every example */
     const struct cr_dataset *dataset;
-    const uint32_t *examples;            /* [n] */
+    const uint32_t *examples; /* [n] */
     size_t n;
-    uint32_t n_labels;                   /* that the engine was made with */
-    float *scratch;                      /* [cr_nll_scratch_floats] */
+    uint32_t n_labels; /* that the engine was made with */
+    float *scratch;    /* [cr_nll_scratch_floats] */
     const struct cr_host *host;
 };
 
 struct cr_nll {
-    double mean;          /* NaN when there are no targets */
+    double mean; /* NaN when there are no targets */
     uint64_t n_targets, n_tokens;
 };
 

@@ -10,12 +10,12 @@
 #include "runtime/core/error.h"
 
 struct cr_outcome {
-    uint32_t index;          /* of the example in its dataset */
-    uint32_t n_targets;      /* choices: 1 */
-    int32_t task;            /* -1 = none */
-    uint32_t prediction;     /* choices */
-    bool correct;            /* choices */
-    double nll;              /* choices: of the answer; texts: sum over the targets */
+    uint32_t index;           /* of the example in its dataset */
+    uint32_t n_targets;       /* choices: 1 */
+    int32_t task;             /* -1 = none */
+    uint32_t prediction;      /* choices */
+    bool correct;             /* choices */
+    double nll;               /* choices: of the answer; texts: sum over the targets */
     double confidence, brier; /* choices */
 };
 

@@ -171,8 +171,8 @@ static cr_status set_facts(struct page *page, struct cr_error *err)
     const struct cr_scoring *s = page->s;
     struct cr_buf text = {0};
     char hex[33];
-    cr_buf_printf(&text, "Evaluation of %s on %s", base_name(s->adapter != NULL ? s->options.adapter : s->options.model),
-                  base_name(s->options.data));
+    cr_buf_printf(&text, "Evaluation of %s on %s",
+                  base_name(s->adapter != NULL ? s->options.adapter : s->options.model), base_name(s->options.data));
     CR_TRY(cr_kept_text(&page->kept, &text, &page->report.title, err));
     cr_buf_printf(&text, "%s, %s, %" PRIu32 " layers, width %" PRIu32 ", weights %s", s->options.model,
                   s->model->config.architecture, s->model->config.n_layers, s->model->config.n_embd,

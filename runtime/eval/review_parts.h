@@ -30,7 +30,7 @@ cr_status cr_review_training(const char *dir, const struct cr_host *host, struct
 
 /* The most confident mistakes, or the texts with the highest NLL a token, with their words from the data file.
  * Errors: CR_E_MEMORY. */
-cr_status cr_review_examples(const struct cr_scoring *scoring, const struct cr_outcomes *outcomes,
-                             struct cr_kept *kept, struct cr_report *report, struct cr_error *err);
+cr_status cr_review_examples(const struct cr_scoring *scoring, const struct cr_outcomes *outcomes, struct cr_kept *kept,
+                             struct cr_report *report, struct cr_error *err);
 
 #endif

@@ -23,8 +23,7 @@ static json_t *parse_line(const char *text, size_t n)
     return line;
 }
 
-static void add_point(struct cr_report_series *series, struct cr_report_point *points, double step,
-                      const json_t *value)
+static void add_point(struct cr_report_series *series, struct cr_report_point *points, double step, const json_t *value)
 {
     if (json_is_number(value)) { /* null: a step without a finite loss */
         points[series->n++] = (struct cr_report_point){.step = step, .value = json_number_value(value)};
@@ -86,8 +85,8 @@ static cr_status read_settings(const json_t *settings, struct cr_kept *kept, str
         if (strcmp(key, "flags") == 0 || json_is_null(value)) {
             continue;
         }
-        char *json = json_is_string(value) ? NULL
-                                           : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
+        char *json =
+            json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
         cr_buf_puts(&text, json_is_string(value) ? json_string_value(value) : json != NULL ? json : "");
         free(json);
         CR_TRY(cr_kept_text(kept, &text, &pair->value, err));

@@ -127,11 +127,12 @@ static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes,
     uint64_t peak = cr_machine_peak_rss();
     total = total > peak ? total : peak;
     if (total > budget) {
-        return cr_fail(err, CR_E_MEMORY,
-                       "memory: %.0f MiB predicted (model %.0f, passes %.0f, program, tokenizer, adapter and data %.0f), "
-                       "%.0f MiB allowed: a smaller --max-seq-length needs less",
-                       (double)total / MIB, (double)model / MIB, (double)engine_bytes / MIB,
-                       (double)(held + overhead) / MIB, (double)budget / MIB);
+        return cr_fail(
+            err, CR_E_MEMORY,
+            "memory: %.0f MiB predicted (model %.0f, passes %.0f, program, tokenizer, adapter and data %.0f), "
+            "%.0f MiB allowed: a smaller --max-seq-length needs less",
+            (double)total / MIB, (double)model / MIB, (double)engine_bytes / MIB, (double)(held + overhead) / MIB,
+            (double)budget / MIB);
     }
     return CR_OK;
 }
@@ -155,8 +156,8 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
     return cr_engine_create(&options, &s->engine, err);
 }
 
-cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr_host *host,
-                          struct cr_scoring *scoring, struct cr_error *err)
+cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr_host *host, struct cr_scoring *scoring,
+                          struct cr_error *err)
 {
     static const struct cr_host silent;
     scoring->host = host != NULL ? host : &silent;
@@ -190,7 +191,7 @@ void cr_scoring_close(struct cr_scoring *s)
 static cr_status not_finite(const struct cr_scoring *s, const struct cr_example *example, struct cr_error *err)
 {
     char shown[CR_ESCAPE_BYTES];
-    return cr_fail(err, CR_E_DIVERGED, "%s: line %" PRIu64 ": the model's output is not a finite number",
+    return cr_fail(err, CR_E_DIVERGED, "%s:%" PRIu64 ": the model's output is not a finite number",
                    cr_escape(shown, sizeof shown, s->options.data, strlen(s->options.data)), example->line);
 }
 

@@ -23,25 +23,25 @@ struct cr_scoring {
     struct cr_model *model;
     struct cr_tokenizer *tokenizer;
     struct cr_dataset data;
-    struct cr_adapter *adapter;  /* NULL = the base alone */
+    struct cr_adapter *adapter; /* NULL = the base alone */
     struct cr_engine *engine;
     struct cr_token_batch batch;
     float *scratch;
-    uint32_t *order;             /* [n] examples that count, in file order */
+    uint32_t *order; /* [n] examples that count, in file order */
     size_t n;
-    char method[16];             /* "base", the recorded method, or "lora" where none is recorded */
+    char method[16]; /* "base", the recorded method, or "lora" where none is recorded */
 
-    uint64_t tokens;             /* non-padding tokens that entered passes */
-    double seconds;              /* in passes */
+    uint64_t tokens; /* non-padding tokens that entered passes */
+    double seconds;  /* in passes */
 };
 
 /* One example after its pass. Pointers hold until the next one. */
 struct cr_score {
-    uint32_t index;               /* in the dataset */
+    uint32_t index; /* in the dataset */
     const struct cr_example *example;
-    const double *probs;          /* [n_choices]; NULL for texts */
-    const float *logits;          /* [n_choices]; NULL for texts */
-    double nll;                   /* choices: of the answer; texts: sum over the targets */
+    const double *probs; /* [n_choices]; NULL for texts */
+    const float *logits; /* [n_choices]; NULL for texts */
+    double nll;          /* choices: of the answer; texts: sum over the targets */
     uint64_t n_targets;
     double entropy, mutual_information; /* NaN for texts */
 };
@@ -54,12 +54,13 @@ cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_e
 
 /* Reads model, data and adapter and makes the engine. *scoring must be zeroed; close it whatever is returned.
  * Errors: CR_E_USAGE, CR_E_IO, CR_E_INPUT, CR_E_BUSY (another base), CR_E_MEMORY (predicted above the budget). */
-cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr_host *host,
-                          struct cr_scoring *scoring, struct cr_error *err);
+cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr_host *host, struct cr_scoring *scoring,
+                          struct cr_error *err);
 void cr_scoring_close(struct cr_scoring *scoring);
 
 /* Calls fn once an example in file order. Errors: CR_E_STOPPED between two batches, CR_E_DIVERGED for a logit or loss
- * that is not finite (naming the line), CR_E_IO when the model file changed meanwhile, those of the engine and of fn. */
+ * that is not finite (naming the line), CR_E_IO when the model file changed meanwhile, those of the engine and of fn.
+ */
 cr_status cr_scoring_run(struct cr_scoring *s, cr_score_fn *fn, void *ctx, struct cr_error *err);
 
 #endif

@@ -6,7 +6,7 @@
 
 /* Lines over training steps. `points` is drawn with a mark a point; either series may be empty, not both. */
 struct cr_draw_lines {
-    const char *label;                   /* for readers that cannot see it */
+    const char *label; /* for readers that cannot see it */
     struct cr_report_series line, points;
 };
 void cr_draw_lines(struct cr_buf *out, const struct cr_draw_lines *chart);

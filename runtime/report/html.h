@@ -1,4 +1,5 @@
-/* html: text and numbers as they may stand in a page, whatever their bytes and the locale. Private to runtime/report. */
+/* html: text and numbers as they may stand in a page, whatever their bytes and the locale. Private to runtime/report.
+ */
 #ifndef CR_REPORT_HTML_H
 #define CR_REPORT_HTML_H
 

@@ -79,15 +79,19 @@ static void put_results(struct cr_buf *out, const struct cr_report *r)
         put_row(out, &r->groups[i], r->classification, false);
     }
     put_row(out, &r->groups[0], r->classification, true);
-    cr_buf_printf(out, "</table></div>\n<p class=\"note\">Below each figure: its 95 %% interval over examples "
-                       "(bootstrap, %u resamples). ", r->n_resamples);
-    cr_buf_puts(out, r->classification
-                         ? "NLL: mean of \xe2\x88\x92log of the probability given to the right answer, lower is better. "
-                           "ECE: mean distance between confidence and accuracy, 0 is honest (few examples alone make it larger). Brier: squared error of the "
-                           "probabilities, 0 to 2. AUROC: how well low confidence points out wrong answers, 0.5 is "
-                           "chance, 1 always.</p>\n"
-                         : "NLL: mean of \xe2\x88\x92log of the probability given to the next token. Perplexity: its "
-                           "exponential.</p>\n");
+    cr_buf_printf(out,
+                  "</table></div>\n<p class=\"note\">Below each figure: its 95 %% interval over examples "
+                  "(bootstrap, %u resamples). ",
+                  r->n_resamples);
+    cr_buf_puts(out,
+                r->classification
+                    ? "NLL: mean of \xe2\x88\x92log of the probability given to the right answer, lower is better. "
+                      "ECE: mean distance between confidence and accuracy, 0 is honest (few examples alone make it "
+                      "larger). Brier: squared error of the "
+                      "probabilities, 0 to 2. AUROC: how well low confidence points out wrong answers, 0.5 is "
+                      "chance, 1 always.</p>\n"
+                    : "NLL: mean of \xe2\x88\x92log of the probability given to the next token. Perplexity: its "
+                      "exponential.</p>\n");
 }
 
 static void put_reliability(struct cr_buf *out, const struct cr_report *r)
@@ -95,10 +99,11 @@ static void put_reliability(struct cr_buf *out, const struct cr_report *r)
     if (!r->classification) {
         return;
     }
-    cr_buf_puts(out, "<h2>Is it as right as it is sure?</h2>\n<p class=\"note\">Each bar is a bin of confidence, its "
-                     "height the accuracy inside. On the dashed line the two agree; bars below it are overconfidence. "
-                     "Dots stand at the mean confidence, lines through them are 95 % intervals, the grey bars count the "
-                     "examples.</p>\n<div class=\"cards\">\n");
+    cr_buf_puts(out,
+                "<h2>Is it as right as it is sure?</h2>\n<p class=\"note\">Each bar is a bin of confidence, its "
+                "height the accuracy inside. On the dashed line the two agree; bars below it are overconfidence. "
+                "Dots stand at the mean confidence, lines through them are 95 % intervals, the grey bars count the "
+                "examples.</p>\n<div class=\"cards\">\n");
     for (size_t i = 0; i < r->n_groups; i++) {
         const struct cr_report_group *g = &r->groups[i];
         cr_buf_puts(out, "<figure><h3>");

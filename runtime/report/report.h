@@ -26,7 +26,7 @@ struct cr_report_bin {
 
 struct cr_report_group {
     const char *name;
-    uint64_t n;                  /* examples, or target tokens of texts */
+    uint64_t n; /* examples, or target tokens of texts */
     struct cr_report_figure accuracy, nll, ece, brier, perplexity;
     double auroc_error;
     const struct cr_report_bin *bins; /* [n_bins] of equal width on [0, 1]; texts: NULL */
@@ -35,15 +35,15 @@ struct cr_report_group {
 
 /* A wrong answer, or a text that the model did not expect. */
 struct cr_report_example {
-    const char *task;            /* NULL = none */
-    uint64_t line;               /* of the data file */
+    const char *task; /* NULL = none */
+    uint64_t line;    /* of the data file */
     const char *text;
     size_t text_bytes;
-    bool cut;                    /* the text goes on */
-    const char *given, *right;   /* choices: texts of the predicted and of the right answer; texts: NULL */
+    bool cut;                  /* the text goes on */
+    const char *given, *right; /* choices: texts of the predicted and of the right answer; texts: NULL */
     size_t given_bytes, right_bytes;
-    double p_given, p_right;     /* choices */
-    double nll;                  /* texts: a token */
+    double p_given, p_right; /* choices */
+    double nll;              /* texts: a token */
 };
 
 struct cr_report_point {
@@ -66,13 +66,13 @@ struct cr_report {
     size_t n_facts;
     const struct cr_report_group *groups; /* all of it first */
     size_t n_groups;
-    uint32_t n_resamples;        /* behind the intervals */
+    uint32_t n_resamples; /* behind the intervals */
     const struct cr_report_example *examples;
     size_t n_examples;
     struct cr_report_series loss, valid, rate; /* of the training run: loss, validation NLL, tokens a second */
     const struct cr_report_pair *settings;     /* of the training run */
     size_t n_settings;
-    const struct cr_report_pair *commands;     /* what they do, the line to type */
+    const struct cr_report_pair *commands; /* what they do, the line to type */
     size_t n_commands;
 };
 

@@ -1,7 +1,8 @@
 #include "runtime/report/style.h"
 
 const char cr_report_style[] =
-    ":root{--paper:#fdfdfc;--ink:#1c1e21;--soft:#5b626b;--rule:#dcdfe3;--panel:#f4f5f6;--blue:#1f68b3;--fill:#b4d2f0;--grey:#c6cbd1;"
+    ":root{--paper:#fdfdfc;--ink:#1c1e21;--soft:#5b626b;--rule:#dcdfe3;--panel:#f4f5f6;--blue:#1f68b3;--fill:#b4d2f0;--"
+    "grey:#c6cbd1;"
     "--red:#c0421c;color-scheme:light dark}\n"
     "@media screen and (prefers-color-scheme:dark){:root{--paper:#15181c;--ink:#e8e9ea;--soft:#a2a9b2;--rule:#363c44;"
     "--panel:#1f242a;--blue:#7fb8f2;--fill:#2d5680;--grey:#59626d;--red:#ff9b6e}}\n"
@@ -19,7 +20,8 @@ const char cr_report_style[] =
     "dd{margin:0;overflow-wrap:anywhere}\n"
     ".wide{overflow-x:auto;margin:0 0 14px}\n"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:100%}\n"
-    "th,td{text-align:right;padding:6px 8px;border-bottom:1px solid var(--rule);vertical-align:top;white-space:nowrap}\n"
+    "th,td{text-align:right;padding:6px 8px;border-bottom:1px solid "
+    "var(--rule);vertical-align:top;white-space:nowrap}\n"
     "th{font-weight:600;font-size:.88rem;color:var(--soft)}\n"
     "th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;"
     "overflow-wrap:break-word;min-width:4.5rem;max-width:16rem;position:sticky;left:0;background:var(--paper)}\n"

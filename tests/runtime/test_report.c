@@ -48,8 +48,8 @@ START_TEST(numbers)
     ck_assert_str_eq(count(999), "999");
     ck_assert_str_eq(count(1000), "1\xe2\x80\xaf" "000");
     ck_assert_str_eq(count(1002003), "1\xe2\x80\xaf" "002\xe2\x80\xaf" "003");
-    ck_assert_str_eq(count(UINT64_MAX), "18\xe2\x80\xaf" "446\xe2\x80\xaf" "744\xe2\x80\xaf" "073\xe2\x80\xaf" "709\xe2\x80\xaf"
-                                        "551\xe2\x80\xaf" "615");
+    ck_assert_str_eq(count(UINT64_MAX), "18\xe2\x80\xaf" "446\xe2\x80\xaf" "744\xe2\x80\xaf" "073\xe2\x80\xaf"
+                                        "709\xe2\x80\xaf" "551\xe2\x80\xaf" "615");
 }
 END_TEST
 
@@ -166,7 +166,8 @@ struct sample {
 static void fill_sample(struct sample *s)
 {
     *s = (struct sample){
-        .bins = {{{0, 0, 0}, {3, 0.4, 1}, {1000000, 0.6, 0.5}, {1, 1, 0}}, {{0, 0, 0}, {0, 0, 0}, {2, 0.7, 0.5}, {0, 0, 0}}},
+        .bins = {{{0, 0, 0}, {3, 0.4, 1}, {1000000, 0.6, 0.5}, {1, 1, 0}},
+                 {{0, 0, 0}, {0, 0, 0}, {2, 0.7, 0.5}, {0, 0, 0}}},
         .pair = {HOSTILE, HOSTILE},
         .example = {.task = HOSTILE, .line = 17, .text = HOSTILE, .text_bytes = strlen(HOSTILE), .cut = true,
                     .given = HOSTILE, .given_bytes = strlen(HOSTILE), .right = HOSTILE, .right_bytes = strlen(HOSTILE),
