@@ -1,0 +1,49 @@
+"""What the comparison scripts share: the choice template, examples, and running credence."""
+import json
+import os
+import subprocess
+import tempfile
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LEAD_IN = "Select one of the choices that answers the following question: "
+
+
+def one_thread():
+    """Small comparisons on machines that do other work: no library takes more than one core."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def prompt(example):
+    """Template T1, written here a second time on purpose: a mistake in credence's own must show."""
+    parts = []
+    for letter, choice in zip(LETTERS, example["choices"]):
+        text = choice[0].upper() + choice[1:]
+        parts.append(f"{letter}. {text}" + ("" if text.endswith(".") else "."))
+    return f"{LEAD_IN}{example['question']} Choices: {' '.join(parts)} Answer:"
+
+
+def load_examples(path, n):
+    """The first n examples; n = 0 takes all."""
+    with open(path, encoding="utf-8") as f:
+        examples = [json.loads(line) for line in f if line.strip()]
+    return examples[:n] if n else examples
+
+
+def predict(program, model, adapter, examples, cpu, threads=1):
+    """One record an example from `credence predict`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        data = os.path.join(scratch, "examples.jsonl")
+        with open(data, "w", encoding="utf-8") as f:
+            for example in examples:
+                f.write(json.dumps(example, ensure_ascii=False) + "\n")
+        command = [program, "predict", "-m", model, "-d", data, "-t", str(threads), "--quiet"]
+        command += ["-a", adapter] if adapter else []
+        command += ["--cpu", cpu] if cpu else []
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    records = [json.loads(line) for line in output.splitlines()]
+    if len(records) != len(examples) or [r["index"] for r in records] != list(range(len(records))):
+        raise SystemExit(f"credence predict gave {len(records)} lines for {len(examples)} examples, or out of order")
+    return records
