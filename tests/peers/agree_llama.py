@@ -22,6 +22,9 @@ parser.add_argument("--cpu", default=None, help="tier of credence [the best one]
 parser.add_argument("--bound", type=float, default=0.06)
 parser.add_argument("--base", action="store_true", help="leave the adapter away on both sides: isolates the base model")
 args = parser.parse_args()
+adapter = None if args.base else os.path.join(args.adapter_dir, "adapter.gguf")
+if adapter and not os.path.isfile(adapter):
+    sys.exit(f"{adapter}: no such file")  # llama-cpp-python crashes on it
 
 from llama_cpp import Llama
 
@@ -50,7 +53,7 @@ def label_probabilities(lora_path):
     return out
 
 
-theirs = label_probabilities(None if args.base else os.path.join(args.adapter_dir, "adapter.gguf"))
+theirs = label_probabilities(adapter)
 plain = theirs if args.base else label_probabilities(None)
 differences, shifts, same = [], [], 0
 for record, them, without in zip(ours, theirs, plain):

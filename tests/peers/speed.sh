@@ -3,8 +3,8 @@
 #
 #   speed.sh CREDENCE MODEL.gguf PEFT_SCRIPT HF_DIR [lm|cls|both]
 #
-# PEFT_SCRIPT takes --model --mode --targets --r --loss --T --B --steps --threads and ends with one line of JSON that has
-# tok_s (best step), tok_s_med (median step) and rss_mb. HF_DIR is the same model as a Hugging Face folder.
+# PEFT_SCRIPT takes --model --mode --targets --r --loss --T --B --steps --threads and ends with one line of JSON that
+# has tok_s (best step), tok_s_med (median step) and rss_mb. HF_DIR is the same model as a Hugging Face folder.
 # Environment: PYTHON [python3] with torch, transformers, peft; ROUNDS [3]; STEPS timed in a round [6]; THREADS [all];
 # MODE of the peer [bf16]; PEER_FLAGS more flags for it, such as --compile.
 #
@@ -83,7 +83,8 @@ for line in open(path):
     ours, theirs = map(json.loads, line.split("\t"))
     ratios.append(ours["tok_s_med"] / theirs["tok_s_med"])
     cells = [f"{x['tok_s']:8.1f} {x['tok_s_med']:8.1f} {x['rss_mb']:7.0f}" for x in (ours, theirs)]
-    print(f"  credence {cells[0]}   peer {cells[1]}   speed x{ratios[-1]:.2f}, memory x{ours['rss_mb'] / theirs['rss_mb']:.2f}")
+    memory = ours["rss_mb"] / theirs["rss_mb"]
+    print(f"  credence {cells[0]}   peer {cells[1]}   speed x{ratios[-1]:.2f}, memory x{memory:.2f}")
 print(f"  median of the ratios of {len(ratios)} round(s): x{statistics.median(ratios):.2f}")
 PY
 done
