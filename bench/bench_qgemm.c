@@ -6,8 +6,8 @@
 
 #include "bench/cr_bench.h"
 #include "kernels/common/half.h"
-#include "kernels/dequant/dequant.h"
-#include "kernels/qgemm/qgemm.h"
+#include "credence/kernels/dequant.h"
+#include "credence/kernels/qgemm.h"
 
 struct state {
     struct cr_qgemm_ops ops;

@@ -4,7 +4,7 @@
 set -u
 cd "$1" || exit 2
 status=0
-for header in include/credence/*.h; do
+for header in include/credence/*.h include/credence/*/*.h; do
     for standard in c11 c17; do
         "$2" -std=$standard -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only -x c "$header" || status=1
     done

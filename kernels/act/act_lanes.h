@@ -2,7 +2,7 @@
 #ifndef CR_ACT_LANES_H
 #define CR_ACT_LANES_H
 
-#include "kernels/act/act.h"
+#include "credence/kernels/act.h"
 #include "kernels/common/lanes_math.h"
 #include "kernels/common/lanes_operand.h"
 #include "kernels/common/tiers.h"

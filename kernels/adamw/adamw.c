@@ -1,11 +1,15 @@
 /* adamw: the variant of each tier. */
-#include "kernels/adamw/adamw.h"
+#include "credence/kernels/adamw.h"
 
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(adamw)
 
-void cr_adamw_ops_init(struct cr_adamw_ops *ops, enum cr_tier tier)
+cr_status cr_adamw_ops_init(struct cr_adamw_ops *ops, enum cr_tier tier)
 {
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
     CR_TIER_CLIMB(adamw, ops, tier);
+    return CR_OK;
 }

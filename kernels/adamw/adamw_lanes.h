@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "kernels/adamw/adamw.h"
+#include "credence/kernels/adamw.h"
 #include "kernels/common/lanes.h"
 #include "kernels/common/scalar_math.h"
 #include "kernels/common/tiers.h"

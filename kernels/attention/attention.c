@@ -5,9 +5,13 @@
 
 CR_TIER_DECLARE(attention)
 
-void cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
+cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
 {
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
     CR_TIER_CLIMB(attention, ops, tier);
+    return CR_OK;
 }
 
 size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim)

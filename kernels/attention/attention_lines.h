@@ -8,7 +8,7 @@
 #ifndef CR_ATTENTION_LINES_H
 #define CR_ATTENTION_LINES_H
 
-#include "kernels/attention/attention.h"
+#include "credence/kernels/attention.h"
 #include "kernels/common/lanes.h"
 
 #if LANES_N == 16

@@ -1,5 +1,5 @@
 /* attention, the definition: one query at a time over the keys of its sequence, f32 chains in key or feature order. */
-#include "kernels/attention/attention.h"
+#include "credence/kernels/attention.h"
 
 #include "kernels/common/scalar_math.h"
 #include "kernels/common/tiers.h"

@@ -2,7 +2,7 @@
 #ifndef CR_ATTENTION_SCRATCH_H
 #define CR_ATTENTION_SCRATCH_H
 
-#include "kernels/attention/attention.h"
+#include "credence/kernels/attention.h"
 
 /* Three blocks fill the widest register tile of lanes_tile.h. */
 enum { CR_ATTENTION_GROUP = 3 };

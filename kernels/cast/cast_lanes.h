@@ -2,7 +2,7 @@
 #ifndef CR_CAST_LANES_H
 #define CR_CAST_LANES_H
 
-#include "kernels/cast/cast.h"
+#include "credence/kernels/cast.h"
 #include "kernels/common/lanes.h"
 #include "kernels/common/tiers.h"
 

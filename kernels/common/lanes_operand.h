@@ -6,7 +6,7 @@
 #define CR_COMMON_LANES_OPERAND_H
 
 #include "kernels/common/lanes.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
 
 CR_INLINE void operand_load(const void *block, enum cr_xtype type, size_t feature, size_t column, lanes *even,
                             lanes *odd)

@@ -18,7 +18,7 @@
 #define CR_COMMON_LANES_TILE_H
 
 #include "kernels/common/lanes.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
 
 #if LANES_N == 16
 enum { CR_TILE_ROWS = 8, CR_TILE_BLOCKS = 3 };

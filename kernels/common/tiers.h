@@ -1,10 +1,24 @@
 /* tiers: how a family written over lanes becomes one variant per tier.
  *
  * <op>_lanes.h is the template: static functions and `static void fill(struct cr_<op>_ops *)`. Each <op>_<tier>.c
- * includes it and says CR_TIER_VARIANT(<op>, <tier>); <op>.c says CR_TIER_CLIMB(<op>, ops, tier).
+ * includes it and says CR_TIER_VARIANT(<op>, <tier>); <op>.c says CR_TIER_CLIMB(<op>, ops, tier), after it has returned
+ * CR_E_USAGE for a table or a tier that cr_tier_accepts refuses.
  */
 #ifndef CR_COMMON_TIERS_H
 #define CR_COMMON_TIERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "credence/cpu.h"
+
+/* The contract of every cr_<op>_ops_init: a table, and a tier of either architecture. One that this build does not
+ * serve gets the reference. */
+static inline bool cr_tier_accepts(const void *ops, enum cr_tier tier)
+{
+    unsigned value = (unsigned)tier;
+    return ops != NULL && (value <= CR_TIER_AMX || (value >= CR_TIER_NEON && value <= CR_TIER_NEON_BF16));
+}
 
 /* The table of one tier as an external function. */
 #define CR_TIER_VARIANT(op, name)                                                                                      \

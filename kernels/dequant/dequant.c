@@ -1,4 +1,4 @@
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 
 #include "kernels/dequant/variants.h"
 

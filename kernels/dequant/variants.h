@@ -2,7 +2,7 @@
 #ifndef CR_DEQUANT_VARIANTS_H
 #define CR_DEQUANT_VARIANTS_H
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 
 cr_dequant_fn *cr_dequant_ref(int type);
 cr_dequant_fn *cr_dequant_avx2(int type);

@@ -1,8 +1,9 @@
-#include "kernels/embed/embed.h"
+#include "credence/kernels/embed.h"
 
 #include <assert.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
+#include "kernels/common/tiers.h"
 
 static void rows(const struct cr_embed_args *a, size_t begin, size_t end, void *scratch, enum cr_tier tier)
 {
@@ -36,14 +37,16 @@ static void rows_avx512(const struct cr_embed_args *args, size_t begin, size_t e
 #endif
 
 /* The work is in dequant; only its tier differs. */
-void cr_embed_ops_init(struct cr_embed_ops *ops, enum cr_tier tier)
+cr_status cr_embed_ops_init(struct cr_embed_ops *ops, enum cr_tier tier)
 {
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
     ops->rows = rows_ref;
 #if CR_HAVE_X86
     if (tier >= CR_TIER_AVX2 && tier < CR_TIER_NEON) {
         ops->rows = tier >= CR_TIER_AVX512 ? rows_avx512 : rows_avx2;
     }
-#else
-    (void)tier;
 #endif
+    return CR_OK;
 }

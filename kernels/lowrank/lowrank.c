@@ -5,9 +5,13 @@
 
 CR_TIER_DECLARE(lowrank)
 
-void cr_lowrank_ops_init(struct cr_lowrank_ops *ops, enum cr_tier tier)
+cr_status cr_lowrank_ops_init(struct cr_lowrank_ops *ops, enum cr_tier tier)
 {
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
     CR_TIER_CLIMB(lowrank, ops, tier);
+    return CR_OK;
 }
 
 size_t cr_lowrank_scratch_bytes(size_t n_features, size_t rank)

@@ -1,9 +1,9 @@
 /* lowrank, the definition: one feature and one token at a time. */
-#include "kernels/lowrank/lowrank.h"
+#include "credence/kernels/lowrank.h"
 
 #include "kernels/common/half.h"
 #include "kernels/common/tiers.h"
-#include "kernels/rng/rng.h"
+#include "credence/kernels/rng.h"
 
 #include <string.h>
 

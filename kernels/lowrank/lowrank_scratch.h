@@ -6,7 +6,7 @@
 #ifndef CR_LOWRANK_SCRATCH_H
 #define CR_LOWRANK_SCRATCH_H
 
-#include "kernels/lowrank/lowrank.h"
+#include "credence/kernels/lowrank.h"
 
 enum { CR_LOWRANK_PANEL = 256, CR_LOWRANK_PANEL_BLOCKS = 3, CR_LOWRANK_SLAB_BLOCKS = 8 };
 

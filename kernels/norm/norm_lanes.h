@@ -5,7 +5,7 @@
 #include "kernels/common/lanes.h"
 #include "kernels/common/lanes_operand.h"
 #include "kernels/common/tiers.h"
-#include "kernels/norm/norm.h"
+#include "credence/kernels/norm.h"
 
 /* Four chains (k mod 4), so that the additions' latency does not set the pace. */
 CR_INLINE lanes sum_squares(const float *x, size_t n)

@@ -14,7 +14,7 @@
 #include <stdbool.h>
 
 #include "kernels/qgemm/plan.h"
-#include "kernels/qgemm/qgemm.h"
+#include "credence/kernels/qgemm.h"
 #include "kernels/qgemm/tile.h"
 
 static void pack_lowrank(const struct cr_qgemm_args *a, size_t out, size_t n_out, float *lowrank)

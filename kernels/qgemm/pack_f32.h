@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "kernels/qgemm/plan.h"
-#include "kernels/qgemm/qgemm.h"
+#include "credence/kernels/qgemm.h"
 
 /* Row r of a strip is 64 bytes in every 512: 16 weights as they come. */
 static void pack_fwd(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)

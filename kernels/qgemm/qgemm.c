@@ -1,14 +1,18 @@
-#include "kernels/qgemm/qgemm.h"
+#include "credence/kernels/qgemm.h"
 
+#include "kernels/common/tiers.h"
 #include "kernels/qgemm/plan.h"
 #include "kernels/qgemm/variants.h"
 
-void cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
+cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
 {
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
     *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_ref, cr_qgemm_dx_ref, CR_QGEMM_STEP, CR_X_F32, CR_TIER_SCALAR};
 #if CR_HAVE_X86
     if (tier >= CR_TIER_NEON) {
-        return;
+        return CR_OK;
     }
     if (tier >= CR_TIER_AVX2) {
         *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx2, cr_qgemm_dx_avx2, CR_QGEMM_STEP, CR_X_F32, CR_TIER_AVX2};
@@ -20,9 +24,8 @@ void cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
         *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx512_bf16, cr_qgemm_dx_avx512_bf16, CR_QGEMM_STEP, CR_X_BF16,
                                      CR_TIER_AVX512_BF16};
     }
-#else
-    (void)tier;
 #endif
+    return CR_OK;
 }
 
 size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank)

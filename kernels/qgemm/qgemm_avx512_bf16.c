@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "kernels/qgemm/variants.h"
 #include "kernels/qgemm/words_bf16.h"
 

@@ -2,7 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "kernels/qgemm/plan.h"
 #include "kernels/qgemm/variants.h"
 

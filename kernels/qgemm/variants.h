@@ -2,7 +2,7 @@
 #ifndef CR_QGEMM_VARIANTS_H
 #define CR_QGEMM_VARIANTS_H
 
-#include "kernels/qgemm/qgemm.h"
+#include "credence/kernels/qgemm.h"
 
 cr_qgemm_fn cr_qgemm_fwd_ref, cr_qgemm_dx_ref;
 cr_qgemm_fn cr_qgemm_fwd_avx2, cr_qgemm_dx_avx2;

@@ -1,5 +1,5 @@
 /* rng: one Philox block, uniform numbers and permutations in plain integer arithmetic. */
-#include "kernels/rng/rng.h"
+#include "credence/kernels/rng.h"
 
 #include "kernels/rng/philox_lanes.h"
 

@@ -1,14 +1,18 @@
 /* rope: the variant of each tier, and the table of angles. */
-#include "kernels/rope/rope.h"
+#include "credence/kernels/rope.h"
 
 #include "kernels/common/scalar_math.h"
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(rope)
 
-void cr_rope_ops_init(struct cr_rope_ops *ops, enum cr_tier tier)
+cr_status cr_rope_ops_init(struct cr_rope_ops *ops, enum cr_tier tier)
 {
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
     CR_TIER_CLIMB(rope, ops, tier);
+    return CR_OK;
 }
 
 void cr_rope_table(float *table, size_t max_pos, size_t n_rot, double base, double freq_scale, const float *factors)

@@ -5,7 +5,7 @@
 
 #include "kernels/common/lanes.h"
 #include "kernels/common/tiers.h"
-#include "kernels/rope/rope.h"
+#include "credence/kernels/rope.h"
 
 /* Pairs whose cosines and sines are fetched before they are used; twice 4 KiB of stack. */
 enum { PAIRS = 32 };

@@ -1,14 +1,18 @@
 /* xent: the variant of each tier, and the merge of two partial statistics. */
-#include "kernels/xent/xent.h"
+#include "credence/kernels/xent.h"
 
 #include "kernels/common/scalar_math.h"
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(xent)
 
-void cr_xent_ops_init(struct cr_xent_ops *ops, enum cr_tier tier)
+cr_status cr_xent_ops_init(struct cr_xent_ops *ops, enum cr_tier tier)
 {
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
     CR_TIER_CLIMB(xent, ops, tier);
+    return CR_OK;
 }
 
 void cr_xent_merge(float *m, float *s, float *label, const float *m2, const float *s2, const float *label2, size_t n)

@@ -5,7 +5,7 @@
 #include "kernels/common/lanes_math.h"
 #include "kernels/common/lanes_operand.h"
 #include "kernels/common/tiers.h"
-#include "kernels/xent/xent.h"
+#include "credence/kernels/xent.h"
 
 /* The larger of *start and every row. */
 CR_INLINE lanes column_max(const float *z, size_t n_rows, lanes start)

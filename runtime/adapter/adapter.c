@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/rng/rng.h"
+#include "credence/kernels/rng.h"
 #include "runtime/adapter/layout.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "kernels/common/half.h"
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/adapter/draft.h"
 #include "runtime/adapter/files.h"
 #include "runtime/core/alloc.h"

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "kernels/rng/rng.h"
+#include "credence/kernels/rng.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 

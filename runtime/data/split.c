@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/rng/rng.h"
+#include "credence/kernels/rng.h"
 #include "runtime/data/dataset.h"
 
 /* Second key word of the split, so that it shares no stream with other uses of the seed. */

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/rng/rng.h"
+#include "credence/kernels/rng.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/host.h"
 #include "runtime/eval/metrics.h"

@@ -1,7 +1,7 @@
 /* The tensor records of an opening: types, shapes, names, and the place of each in the data part. */
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
 #include "runtime/io/gguf_private.h"
 

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
 #include "runtime/io/file.h"

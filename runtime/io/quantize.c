@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "kernels/common/half.h"
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/io/quantize_private.h"
 
 int cr_quantize_code(float value, int max)

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/core/error.h"
 
 enum { MAX_TYPES = 64, VALUE_BYTES = 72 };

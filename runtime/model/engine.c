@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
 #include "runtime/model/engine_internal.h"
 

@@ -6,13 +6,13 @@
 #ifndef CR_MODEL_ENGINE_INTERNAL_H
 #define CR_MODEL_ENGINE_INTERNAL_H
 
-#include "kernels/act/act.h"
-#include "kernels/attention/attention.h"
-#include "kernels/cast/cast.h"
-#include "kernels/embed/embed.h"
-#include "kernels/lowrank/lowrank.h"
-#include "kernels/norm/norm.h"
-#include "kernels/xent/xent.h"
+#include "credence/kernels/act.h"
+#include "credence/kernels/attention.h"
+#include "credence/kernels/cast.h"
+#include "credence/kernels/embed.h"
+#include "credence/kernels/lowrank.h"
+#include "credence/kernels/norm.h"
+#include "credence/kernels/xent.h"
 #include "runtime/model/engine.h"
 
 /* Vocabulary rows whose logits exist at one time, and rows of one job among them. */

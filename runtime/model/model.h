@@ -4,8 +4,8 @@
 #define CR_MODEL_MODEL_H
 
 #include "credence/credence.h"
-#include "kernels/qgemm/qgemm.h"
-#include "kernels/rope/rope.h"
+#include "credence/kernels/qgemm.h"
+#include "credence/kernels/rope.h"
 #include "runtime/io/gguf.h"
 
 /* The seven projections of a layer, in the order of parameters and of files. */

@@ -1,6 +1,6 @@
 /* adamw: the optimiser of a flat parameter vector: its moments, the gradient's norm and the clipped step.
  *
- * Formulas in kernels/adamw/adamw.h. Clipping scales the gradient by min(1, max_norm / (norm + 1e-6)), as
+ * Formulas in credence/kernels/adamw.h. Clipping scales the gradient by min(1, max_norm / (norm + 1e-6)), as
  * torch.nn.utils.clip_grad_norm_ does. Work is cut into chunks of CR_ADAMW_CHUNK elements; the squares are added chunk by
  * chunk in order, so every result has the same bits for any number of threads.
  *
@@ -13,7 +13,7 @@
 #include <stdbool.h>
 
 #include "credence/parallel.h"
-#include "kernels/adamw/adamw.h"
+#include "credence/kernels/adamw.h"
 #include "runtime/core/error.h"
 
 struct cr_adamw {

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/tiny_vocab.h"
 

@@ -2,7 +2,7 @@
 #ifndef CR_TESTS_PHILOX_SUITE_H
 #define CR_TESTS_PHILOX_SUITE_H
 
-#include "kernels/rng/rng.h"
+#include "credence/kernels/rng.h"
 #include "tests/support/kernel_test.h"
 
 START_TEST(lanes_are_blocks)

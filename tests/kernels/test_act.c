@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/act/act.h"
+#include "credence/kernels/act.h"
 #include "tests/support/tl16_test.h"
 
 enum { BLOCKS = 3 };

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/adamw/adamw.h"
+#include "credence/kernels/adamw.h"
 #include "tests/support/tl16_test.h"
 
 static const double golden_tolerance = 2e-5; /* of the stored numbers' own description, for f32 */

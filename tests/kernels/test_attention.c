@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/attention/attention.h"
+#include "credence/kernels/attention.h"
 #include "tests/support/kernel_test.h"
 
 static const double UNIT = 0x1p-24;

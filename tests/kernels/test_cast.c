@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cast/cast.h"
+#include "credence/kernels/cast.h"
 #include "tests/support/tl16_test.h"
 
 /* Runs `call` on the whole range or in two parts. */

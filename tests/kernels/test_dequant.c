@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "kernels/common/half.h"
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "tests/support/kernel_test.h"
 
 static const int served[] = {CR_Q_F32,  CR_Q_F16,  CR_Q_BF16, CR_Q_Q4_0, CR_Q_Q4_1, CR_Q_Q5_0,   CR_Q_Q5_1,  CR_Q_Q8_0,

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "kernels/common/half.h"
-#include "kernels/lowrank/lowrank.h"
-#include "kernels/rng/rng.h"
+#include "credence/kernels/lowrank.h"
+#include "credence/kernels/rng.h"
 #include "tests/support/kernel_test.h"
 
 static const double UNIT = 0x1p-24;

@@ -10,7 +10,7 @@
 
 #include "kernels/common/half.h"
 #include "kernels/common/scalar_math.h"
-#include "kernels/xent/xent.h"
+#include "credence/kernels/xent.h"
 #include "tests/support/tl16_test.h"
 
 enum { ROWS = 256, N = ROWS * CR_LANES };

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/norm/norm.h"
+#include "credence/kernels/norm.h"
 #include "tests/support/tl16_test.h"
 
 enum { BLOCKS = 3, GAP = 16 }; /* GAP: floats between token blocks that nobody may touch */

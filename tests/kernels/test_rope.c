@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/rope/rope.h"
+#include "credence/kernels/rope.h"
 #include "tests/support/tl16_test.h"
 
 enum { BLOCKS = 3, MAX_POS = 200 };

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/xent/xent.h"
+#include "credence/kernels/xent.h"
 #include "tests/support/tl16_test.h"
 
 enum { BLOCKS = 3, TOKENS = BLOCKS * CR_LANES };

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/adapter/adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/io/file.h"

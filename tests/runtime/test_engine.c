@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/engine_test.h"
 #include "tests/support/kernel_test.h"

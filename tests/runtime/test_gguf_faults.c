@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
 #include "runtime/io/file.h"

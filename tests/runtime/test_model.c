@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
 #include "runtime/io/gguf_write.h"
 #include "runtime/model/model.h"

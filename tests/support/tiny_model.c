@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "kernels/dequant/dequant.h"
+#include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
 #include "runtime/io/gguf_write.h"
 #include "runtime/io/quantize.h"

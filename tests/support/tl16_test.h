@@ -3,7 +3,7 @@
 #define CR_TESTS_TL16_TEST_H
 
 #include "kernels/common/half.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
 #include "tests/support/kernel_test.h"
 
 /* Unit roundoff of f32 and of bf16. */

@@ -18,11 +18,15 @@
  * same bits for any split. X may be an operand of either type (`x_type`).
  * Tolerance: f32 chains, (K + 2) * 2^-24 * sum |terms|.
  */
-#ifndef CR_LOWRANK_H
-#define CR_LOWRANK_H
+#ifndef CREDENCE_KERNELS_LOWRANK_H
+#define CREDENCE_KERNELS_LOWRANK_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { CR_LOWRANK_STEP = 32, CR_RANK_MAX = 256 };
 
@@ -57,9 +61,12 @@ struct cr_lowrank_ops {
     cr_lowrank_fn *down, *up, *grad;
 };
 
-void cr_lowrank_ops_init(struct cr_lowrank_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_lowrank_ops_init(struct cr_lowrank_ops *ops, enum cr_tier tier);
 
 /* Scratch of one call on one worker, 64-byte aligned. */
-size_t cr_lowrank_scratch_bytes(size_t n_features, size_t rank);
+CR_API size_t cr_lowrank_scratch_bytes(size_t n_features, size_t rank);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -7,11 +7,15 @@
  * No aliasing.
  * Range: token blocks. exp is this library's own (kernels/common/lanes_math.h): 2 ulp. Same bits on every tier.
  */
-#ifndef CR_ACT_H
-#define CR_ACT_H
+#ifndef CREDENCE_KERNELS_ACT_H
+#define CREDENCE_KERNELS_ACT_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct cr_act_args {
     const void *g, *u;
@@ -33,6 +37,9 @@ struct cr_act_ops {
     cr_act_fn *swiglu_fwd, *swiglu_bwd;
 };
 
-void cr_act_ops_init(struct cr_act_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_act_ops_init(struct cr_act_ops *ops, enum cr_tier tier);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

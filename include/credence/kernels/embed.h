@@ -3,10 +3,14 @@
  *   x[k][t] = v(table row ids[t], k)      x TL16 f32 with table.n_cols features, ids [n_blocks * 16] all < n_rows
  * Range: token blocks. Exact. scratch: n_cols floats, 64-byte aligned.
  */
-#ifndef CR_EMBED_H
-#define CR_EMBED_H
+#ifndef CREDENCE_KERNELS_EMBED_H
+#define CREDENCE_KERNELS_EMBED_H
 
-#include "kernels/qgemm/qgemm.h"
+#include "credence/kernels/qgemm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct cr_embed_args {
     struct cr_qmat table;
@@ -21,6 +25,9 @@ struct cr_embed_ops {
     cr_embed_fn *rows;
 };
 
-void cr_embed_ops_init(struct cr_embed_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_embed_ops_init(struct cr_embed_ops *ops, enum cr_tier tier);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

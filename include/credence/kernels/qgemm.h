@@ -20,18 +20,22 @@
  * the bf16 tier adds nothing (its products are exact in f32) but flushes denormals.
  * Errors: none here; preconditions are asserted in debug builds.
  */
-#ifndef CR_QGEMM_H
-#define CR_QGEMM_H
+#ifndef CREDENCE_KERNELS_QGEMM_H
+#define CREDENCE_KERNELS_QGEMM_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct cr_qmat {
     const void *data; /* borrowed, usually the mapped file */
     size_t row_bytes; /* of one row of n_cols values */
     size_t n_rows;    /* N, output features */
     size_t n_cols;    /* K, input features */
-    int type;         /* ggml type id, kernels/dequant/dequant.h */
+    int type;         /* ggml type id, credence/kernels/dequant.h */
 };
 
 struct cr_qgemm_args {
@@ -61,9 +65,12 @@ struct cr_qgemm_ops {
 };
 
 /* Pure function of its arguments: the table for a CPU capped at `tier`. */
-void cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier);
 
 /* Scratch of one call on one worker, 64-byte aligned; n_reduce = K forward, N backward. Upper bound over tiers. */
-size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank);
+CR_API size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,11 +8,15 @@
  * m, s, label, lse, weight, target: [n_blocks * 16], any alignment; start values m = -inf, s = 0, label = 0. target < 0: no label.
  * Range: token blocks. exp at 2 ulp; sums in f32, n_rows * 2^-24 relative. Same bits on every tier.
  */
-#ifndef CR_XENT_H
-#define CR_XENT_H
+#ifndef CREDENCE_KERNELS_XENT_H
+#define CREDENCE_KERNELS_XENT_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct cr_xent_args {
     const float *z;
@@ -32,9 +36,13 @@ struct cr_xent_ops {
     cr_xent_fn *stats, *grad;
 };
 
-void cr_xent_ops_init(struct cr_xent_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_xent_ops_init(struct cr_xent_ops *ops, enum cr_tier tier);
 
 /* (m, s) <- (m, s) combined with (m2, s2), label += label2, for n tokens. */
-void cr_xent_merge(float *m, float *s, float *label, const float *m2, const float *s2, const float *label2, size_t n);
+CR_API void cr_xent_merge(float *m, float *s, float *label, const float *m2, const float *s2, const float *label2,
+                          size_t n);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

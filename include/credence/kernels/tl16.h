@@ -6,11 +6,15 @@
  * A buffer is given by its base and by the distance between token blocks, so several operands may live in one
  * buffer. M tokens take ceil(M/16) blocks. Lines are 64-byte aligned.
  */
-#ifndef CR_COMMON_TL16_H
-#define CR_COMMON_TL16_H
+#ifndef CREDENCE_KERNELS_TL16_H
+#define CREDENCE_KERNELS_TL16_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { CR_LANES = 16 };
 
@@ -40,4 +44,7 @@ static inline size_t cr_tl16_bf16(size_t feature, size_t lane)
     return (feature / 2) * 2 * CR_LANES + lane * 2 + (feature & 1);
 }
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,11 +8,15 @@
  *   table  [max_pos][n_rot/2][2] cos, sin
  * Range: token blocks. Exact to two products and one sum in f32. Same bits on every tier.
  */
-#ifndef CR_ROPE_H
-#define CR_ROPE_H
+#ifndef CREDENCE_KERNELS_ROPE_H
+#define CREDENCE_KERNELS_ROPE_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum cr_rope_style { CR_ROPE_NORM = 0, CR_ROPE_NEOX = 1 };
 
@@ -32,10 +36,14 @@ struct cr_rope_ops {
     cr_rope_fn *apply;
 };
 
-void cr_rope_ops_init(struct cr_rope_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_rope_ops_init(struct cr_rope_ops *ops, enum cr_tier tier);
 
 /* Fills table [max_pos][n_rot/2][2]: angle = pos * freq_scale * base^(-2j/n_rot) / factors[j] (factors NULL = 1),
  * evaluated in double with this library's own functions and rounded once to f32. */
-void cr_rope_table(float *table, size_t max_pos, size_t n_rot, double base, double freq_scale, const float *factors);
+CR_API void cr_rope_table(float *table, size_t max_pos, size_t n_rot, double base, double freq_scale,
+                          const float *factors);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

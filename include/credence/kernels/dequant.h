@@ -3,14 +3,18 @@
  * v(block, i) is the exact real number of the type's formula, rounded once to f32 (to nearest even). For all types
  * served every product inside the formula is exact in f32, so one rounding at the end is what plain f32 gives.
  */
-#ifndef CR_DEQUANT_H
-#define CR_DEQUANT_H
+#ifndef CREDENCE_KERNELS_DEQUANT_H
+#define CREDENCE_KERNELS_DEQUANT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "credence/cpu.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* ggml type ids */
 enum cr_qtype {
@@ -41,13 +45,16 @@ struct cr_qtype_info {
 };
 
 /* NULL for an id that is no ggml type. Types known but not served have computes = false and the right sizes. */
-const struct cr_qtype_info *cr_qtype_info(int type);
+CR_API const struct cr_qtype_info *cr_qtype_info(int type);
 
 /* Values [first, first + n) of a row into out as f32. first and n are multiples of 32; types with one-value blocks too.
  */
 typedef void cr_dequant_fn(const void *row, size_t first, size_t n, float *out);
 
 /* The function of `tier` for a served type; NULL for a type that does not compute. */
-cr_dequant_fn *cr_dequant_fn_for(int type, enum cr_tier tier);
+CR_API cr_dequant_fn *cr_dequant_fn_for(int type, enum cr_tier tier);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

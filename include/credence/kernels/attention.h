@@ -17,11 +17,15 @@
  * Items of sum_kv: token blocks. All outputs are written, none is added to.
  * Tolerance against double: (T + head_dim + 8) * 2^-24 * sum |terms| with exp at 2 ulp.
  */
-#ifndef CR_ATTENTION_H
-#define CR_ATTENTION_H
+#ifndef CREDENCE_KERNELS_ATTENTION_H
+#define CREDENCE_KERNELS_ATTENTION_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct cr_attention_args {
     const float *q, *k, *v;
@@ -46,9 +50,12 @@ struct cr_attention_ops {
     cr_attention_fn *fwd, *bwd, *sum_kv;
 };
 
-void cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier);
 
 /* Scratch of one call on one worker, 64-byte aligned, for sequences of at most max_len tokens. */
-size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim);
+CR_API size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -2,11 +2,15 @@
  *
  * Range: token blocks. n_features even. Exact. Same bits on every tier.
  */
-#ifndef CR_CAST_H
-#define CR_CAST_H
+#ifndef CREDENCE_KERNELS_CAST_H
+#define CREDENCE_KERNELS_CAST_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct cr_cast_args {
     float *f32;
@@ -22,6 +26,9 @@ struct cr_cast_ops {
     cr_cast_fn *to_bf16, *from_bf16;
 };
 
-void cr_cast_ops_init(struct cr_cast_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_cast_ops_init(struct cr_cast_ops *ops, enum cr_tier tier);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,13 +8,17 @@
  * norm2: partial[c] = sum of grad^2 over chunk c = begin / CR_ADAMW_CHUNK ..., in double; range as above. The caller
  * adds the partials in chunk order. Tolerance: 8 * 2^-24 relative to sum |terms|. Same bits on every tier.
  */
-#ifndef CR_ADAMW_H
-#define CR_ADAMW_H
+#ifndef CREDENCE_KERNELS_ADAMW_H
+#define CREDENCE_KERNELS_ADAMW_H
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "credence/cpu.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { CR_ADAMW_CHUNK = 4096 };
 
@@ -32,6 +36,9 @@ struct cr_adamw_ops {
     cr_adamw_fn *step, *norm2;
 };
 
-void cr_adamw_ops_init(struct cr_adamw_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_adamw_ops_init(struct cr_adamw_ops *ops, enum cr_tier tier);
 
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -8,11 +8,15 @@
  * Range: token blocks. Sums over k are in f32: chain i takes k = i mod 4 in order, then (0 + 1) + (2 + 3); error
  * (K / 4 + 4) * 2^-24 of the sum of |terms|. Same bits on every tier.
  */
-#ifndef CR_NORM_H
-#define CR_NORM_H
+#ifndef CREDENCE_KERNELS_NORM_H
+#define CREDENCE_KERNELS_NORM_H
 
 #include "credence/cpu.h"
-#include "kernels/common/tl16.h"
+#include "credence/kernels/tl16.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 struct cr_norm_args {
     const float *x;
@@ -36,6 +40,9 @@ struct cr_norm_ops {
     cr_norm_fn *rms_fwd, *rms_bwd;
 };
 
-void cr_norm_ops_init(struct cr_norm_ops *ops, enum cr_tier tier);
+CR_API cr_status cr_norm_ops_init(struct cr_norm_ops *ops, enum cr_tier tier);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
