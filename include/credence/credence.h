@@ -15,12 +15,11 @@
 #include "credence/cpu.h"
 #include "credence/parallel.h"
 #include "credence/status.h"
+#include "credence/version.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-#define CREDENCE_VERSION "0.1.0"
 
 /* What a call reports while it works. */
 struct cr_progress {

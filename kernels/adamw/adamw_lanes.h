@@ -6,7 +6,7 @@
 
 #include "credence/kernels/adamw.h"
 #include "kernels/common/lanes.h"
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "kernels/common/tiers.h"
 
 /* The scalars of a step, each made in double and rounded once. */

@@ -17,7 +17,7 @@
 #include "kernels/attention/attention_scratch.h"
 #include "kernels/common/lanes_math.h"
 #include "kernels/common/lanes_tile.h"
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "kernels/common/tiers.h"
 
 #include <string.h>

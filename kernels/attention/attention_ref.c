@@ -1,7 +1,7 @@
 /* attention, the definition: one query at a time over the keys of its sequence, f32 chains in key or feature order. */
 #include "credence/kernels/attention.h"
 
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "kernels/common/tiers.h"
 
 #include <string.h>

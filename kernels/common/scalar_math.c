@@ -1,6 +1,6 @@
 /* scalar_math: Cody-Waite reduction and power series, each long enough that the first term left out is below 2^-55
  * of the sum. The series are the Taylor ones: their coefficients are 1/k! and 1/(2k+1), checked by eye. */
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 
 #include <stdint.h>
 #include <string.h>

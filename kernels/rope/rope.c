@@ -1,7 +1,7 @@
 /* rope: the variant of each tier, and the table of angles. */
 #include "credence/kernels/rope.h"
 
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(rope)

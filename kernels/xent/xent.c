@@ -1,7 +1,7 @@
 /* xent: the variant of each tier, and the merge of two partial statistics. */
 #include "credence/kernels/xent.h"
 
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(xent)

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 
 static double largest_of(const double *values, size_t n)
 {

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "runtime/model/engine_internal.h"
 
 static bool has_labels(const struct cr_engine *e)

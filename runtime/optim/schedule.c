@@ -1,6 +1,6 @@
 #include "runtime/optim/schedule.h"
 
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 
 #define PI 3.14159265358979323846
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "kernels/common/half.h"
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "credence/kernels/xent.h"
 #include "tests/support/tl16_test.h"
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/common/scalar_math.h"
+#include "credence/kernels/math.h"
 #include "runtime/eval/metrics.h"
 
 #define TOLERANCE 2e-12

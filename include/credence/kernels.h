@@ -1,0 +1,53 @@
+/* credence_kernels: numerics of transformer layers on quantised weights, of their low-rank adapters and optimisers, for
+ * any runtime. One header a family under credence/kernels/: each is the family's whole contract.
+ *
+ * How a host calls a family
+ *   tables    cr_<op>_ops_init(&ops, tier) fills a table of functions, once, for the tier of cr_cpu_detect or below.
+ *             It is a pure function; CR_E_USAGE for ops NULL or a tier outside the enum, ops untouched then. A tier
+ *             that this build does not serve gets the portable reference. A tier that the CPU lacks is the caller's
+ *             fault: cr_cpu_cap checks names against a CPU.
+ *   work      ops.fn(&args, begin, end[, scratch]) computes the items [begin, end). The contract says what an item is
+ *             and of what grain the bounds are multiples. Disjoint ranges may run at the same time on any threads, in
+ *             any order: the bits do not depend on it.
+ *   memory    the caller's: operands, results and scratch, each 64-byte aligned where the contract speaks of lines.
+ *             cr_<op>_scratch_bytes gives what one call on one thread needs; scratch holds nothing between calls.
+ *   checks    table functions trust their arguments. cr_<op>_<fn>_checked(&ops, &args, ..., &err) first checks what
+ *             can be seen without reading the operands, then runs; it returns CR_E_USAGE, names the argument in err
+ *             and touches nothing else when a check fails. A host may check one call of a kind and run the rest.
+ *
+ * The library holds no state, starts no thread, allocates nothing and neither reads nor prints. Argument structs are
+ * zero-initialised, then filled; fields are added at the end only.
+ */
+#ifndef CREDENCE_KERNELS_H
+#define CREDENCE_KERNELS_H
+
+#include "credence/cpu.h"
+#include "credence/status.h"
+#include "credence/version.h"
+
+#include "credence/kernels/act.h"
+#include "credence/kernels/adamw.h"
+#include "credence/kernels/attention.h"
+#include "credence/kernels/cast.h"
+#include "credence/kernels/dequant.h"
+#include "credence/kernels/embed.h"
+#include "credence/kernels/lowrank.h"
+#include "credence/kernels/math.h"
+#include "credence/kernels/norm.h"
+#include "credence/kernels/qgemm.h"
+#include "credence/kernels/rng.h"
+#include "credence/kernels/rope.h"
+#include "credence/kernels/tl16.h"
+#include "credence/kernels/xent.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* CREDENCE_VERSION of the library that is linked. Static storage. */
+CR_API const char *cr_kernels_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
