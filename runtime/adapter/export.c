@@ -61,7 +61,8 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
         status = cr_adapter_write_gguf(adapter, &base, options->output, err);
     } else {
         CR_TRY_OUT(status, cr_dir_prepare_output(options->output, options->force, false, err));
-        status = cr_adapter_write_peft(adapter, &base, options->output, NULL, err);
+        status = cr_adapter_write_peft(adapter, &base, options->output,
+                                       adapter->method[0] != '\0' ? adapter->method : NULL, err);
     }
 out:
     cr_adapter_destroy(adapter);

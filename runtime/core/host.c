@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 void cr_host_log(const struct cr_host *host, enum cr_log_level level, const char *format, ...)
 {
@@ -26,4 +27,18 @@ void cr_host_progress(const struct cr_host *host, const struct cr_progress *prog
 bool cr_host_stopped(const struct cr_host *host)
 {
     return host != NULL && host->stop != NULL && host->stop(host->ctx);
+}
+
+bool cr_host_verbose(const struct cr_host *host, const char *word)
+{
+    size_t n = strlen(word);
+    const char *list = host != NULL ? host->verbose : NULL;
+    while (list != NULL && *list != '\0') {
+        size_t length = strcspn(list, ",");
+        if (length == n && memcmp(list, word, n) == 0) {
+            return true;
+        }
+        list += length + (list[length] == ',');
+    }
+    return false;
 }

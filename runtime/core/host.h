@@ -12,6 +12,9 @@ void cr_host_log(const struct cr_host *host, enum cr_log_level level, const char
 
 void cr_host_progress(const struct cr_host *host, const struct cr_progress *progress);
 
+/* Whether the caller asked for this word of struct cr_host's `verbose`. */
+bool cr_host_verbose(const struct cr_host *host, const char *word);
+
 /* True once the caller wants the work to end. */
 bool cr_host_stopped(const struct cr_host *host);
 

@@ -189,8 +189,8 @@ static cr_status set_facts(struct page *page, struct cr_error *err)
         CR_TRY(add_fact(page, "Long examples", &text, err));
     }
     cr_buf_printf(&text, "%" PRIu64 " tokens in %.0f s (%.0f tokens/s), %s, %d thread%s, credence %s", s->tokens,
-                  s->seconds, page->result->tok_s, cr_tier_name(s->tier), s->parallel->n_workers,
-                  s->parallel->n_workers == 1 ? "" : "s", CREDENCE_VERSION);
+                  s->seconds, page->result->tok_s, cr_tier_name(s->workers.tier), s->workers.parallel->n_workers,
+                  s->workers.parallel->n_workers == 1 ? "" : "s", CREDENCE_VERSION);
     CR_TRY(add_fact(page, "Run", &text, err));
     page->report.facts = page->facts;
     return CR_OK;

@@ -11,9 +11,8 @@
 #include "runtime/eval/metrics.h"
 #include "runtime/eval/nll.h"
 #include "runtime/thread/machine.h"
-#include "runtime/thread/parallel.h"
 
-enum { MAX_THREADS = 1024, DEFAULT_LENGTH = 2048 };
+enum { DEFAULT_LENGTH = 2048 };
 
 #define MIB (1024.0 * 1024.0)
 
@@ -36,26 +35,6 @@ static cr_status enter_phase(const struct cr_scoring *s, const char *phase, stru
     struct cr_progress progress = progress_of(phase);
     cr_host_progress(s->host, &progress);
     return cr_host_stopped(s->host) ? cr_fail(err, CR_E_STOPPED, "stopped before the first example") : CR_OK;
-}
-
-static cr_status choose_machine(struct cr_scoring *s, struct cr_error *err)
-{
-    struct cr_cpu cpu;
-    cr_cpu_detect(&cpu);
-    CR_TRY(cr_cpu_cap(&cpu, s->host->cpu_cap, &s->tier, err));
-    if (s->host->n_threads < 0 || s->host->n_threads > MAX_THREADS) {
-        return cr_fail(err, CR_E_USAGE, "--threads %d, expected 1 to %d", s->host->n_threads, MAX_THREADS);
-    }
-    s->parallel = s->host->parallel;
-    if (s->parallel == NULL) {
-        cr_parallel_openmp(&s->pool, cr_thread_count(s->host->n_threads));
-        s->parallel = &s->pool;
-    }
-    if (s->host->verbose != NULL && strstr(s->host->verbose, "dispatch") != NULL) {
-        cr_host_log(s->host, CR_LOG_INFO, "cpu: %s, tier %s, %d threads", cpu.name, cr_tier_name(s->tier),
-                    s->parallel->n_workers);
-    }
-    return CR_OK;
 }
 
 static cr_status load_model(struct cr_scoring *s, struct cr_error *err)
@@ -122,7 +101,7 @@ static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes,
     uint64_t model = cr_gguf_file_bytes(s->model->gguf);
     uint64_t file = cr_machine_rss_file();
     uint64_t held = cr_machine_rss_anon() + (file > model ? file - model : 0);
-    uint64_t overhead = OVERHEAD_BYTES + (uint64_t)s->parallel->n_workers * OVERHEAD_PER_WORKER;
+    uint64_t overhead = OVERHEAD_BYTES + (uint64_t)s->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
     uint64_t total = model + held + engine_bytes + overhead;
     uint64_t peak = cr_machine_peak_rss();
     total = total > peak ? total : peak;
@@ -141,8 +120,9 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
 {
     struct cr_engine_options options = {.model = s->model,
                                         .lora = s->adapter != NULL ? s->adapter->slots : NULL,
-                                        .parallel = s->parallel,
-                                        .tier = s->tier,
+                                        .parallel = s->workers.parallel,
+                                        .host = s->host,
+                                        .tier = s->workers.tier,
                                         .max_tokens = cr_batch_capacity(&s->data),
                                         .max_seq = s->data.max_ids,
                                         .label_ids = s->data.classification ? s->data.label_ids : NULL,
@@ -162,7 +142,7 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
     static const struct cr_host silent;
     scoring->host = host != NULL ? host : &silent;
     CR_TRY(cr_eval_check_options(options, &scoring->options, err));
-    CR_TRY(choose_machine(scoring, err));
+    CR_TRY(cr_workers_choose(&scoring->workers, scoring->host, err));
     CR_TRY(enter_phase(scoring, "load", err));
     CR_TRY(load_model(scoring, err));
     CR_TRY(load_adapter(scoring, err));

@@ -11,14 +11,13 @@
 #include "runtime/adapter/adapter.h"
 #include "runtime/data/batch.h"
 #include "runtime/model/engine.h"
+#include "runtime/thread/workers.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 struct cr_scoring {
     struct cr_eval_options options; /* checked, defaults resolved; strings borrowed from the caller */
     const struct cr_host *host;
-    enum cr_tier tier;
-    struct cr_parallel pool;
-    const struct cr_parallel *parallel;
+    struct cr_workers workers;
 
     struct cr_model *model;
     struct cr_tokenizer *tokenizer;

@@ -319,12 +319,16 @@ static void backward_layer(struct cr_engine *e, uint32_t layer)
     backward_qkv(e, layer, state);
 }
 
-void cr_backward(struct cr_engine *e)
+bool cr_backward(struct cr_engine *e)
 {
     for (uint32_t layer = e->model->config.n_layers; layer-- > e->first_layer;) {
+        if (cr_host_stopped(e->options.host)) {
+            return false;
+        }
         if (e->options.recompute && layer + 1 < e->model->config.n_layers) {
             cr_forward_layer(e, layer);
         }
         backward_layer(e, layer);
     }
+    return true;
 }

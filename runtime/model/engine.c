@@ -132,6 +132,11 @@ static cr_status begin(struct cr_engine *e, const struct cr_token_batch *batch, 
     return CR_OK;
 }
 
+static cr_status stopped(struct cr_error *err)
+{
+    return cr_fail(err, CR_E_STOPPED, "stopped within a pass");
+}
+
 cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch,
                           const struct cr_engine_noise *noise, double *loss, struct cr_error *err)
 {
@@ -139,11 +144,12 @@ cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch 
     CR_TRY(begin(engine, batch, labels, err));
     engine->noise = *noise;
     engine->keep = true;
-    cr_forward(engine);
+    if (!cr_forward(engine)) {
+        return stopped(err);
+    }
     cr_head_norm(engine);
     *loss += labels ? cr_head_label_loss(engine) : cr_head_token_loss(engine);
-    cr_backward(engine);
-    return CR_OK;
+    return cr_backward(engine) ? CR_OK : stopped(err);
 }
 
 /* Forward pass without dropout up to the head's input. */
@@ -153,7 +159,9 @@ static cr_status forward_only(struct cr_engine *e, const struct cr_token_batch *
     CR_TRY(begin(e, batch, labels, err));
     e->noise = (struct cr_engine_noise){0};
     e->keep = false;
-    cr_forward(e);
+    if (!cr_forward(e)) {
+        return stopped(err);
+    }
     cr_head_norm(e);
     return CR_OK;
 }

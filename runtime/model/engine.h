@@ -9,6 +9,7 @@
 #include "credence/parallel.h"
 #include "kernels/lowrank/lora.h"
 #include "runtime/core/error.h"
+#include "runtime/core/host.h"
 #include "runtime/core/token_batch.h"
 #include "runtime/model/model.h"
 
@@ -18,6 +19,7 @@ struct cr_engine_options {
     const struct cr_model *model; /* borrowed while the engine lives */
     const struct cr_lora *lora;   /* [n_layers * CR_N_PROJ], NULL = base alone; borrowed; grads needed when `train` */
     const struct cr_parallel *parallel; /* borrowed */
+    const struct cr_host *host; /* asked between layers whether to stop; NULL = never; borrowed */
     enum cr_tier tier;
     size_t max_tokens;        /* capacity of a batch, multiple of 16 */
     size_t max_seq;           /* longest sequence */
@@ -41,7 +43,9 @@ struct cr_engine_noise {
 };
 
 /* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to the lora's grad_a, grad_b and
- * that sum to *loss. Classification batches use the restricted softmax over the first row_choices labels. */
+ * that sum to *loss. Classification batches use the restricted softmax over the first row_choices labels.
+ * Errors of every pass: CR_E_USAGE for a batch that was not planned for, CR_E_STOPPED when the host wants the work to
+ * end; gradients and *loss are then of no use. */
 cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch,
                           const struct cr_engine_noise *noise, double *loss, struct cr_error *err);
 

@@ -151,12 +151,14 @@ void cr_engine_from_operand(struct cr_engine *e, void *op, float *x, size_t feat
 /* plan.c: places everything in the arena at `base` and returns its size; with base NULL it only counts. */
 size_t cr_engine_plan(struct cr_engine *e, void *base);
 
+/* A pass (cr_forward, cr_backward) is false when the host stopped it between two layers. */
+
 /* forward.c: embedding to the last layer's loss rows (e->out_rows). recompute: one layer again from x[layer]. */
-void cr_forward(struct cr_engine *e);
+bool cr_forward(struct cr_engine *e);
 void cr_forward_layer(struct cr_engine *e, uint32_t layer);
 
 /* backward.c: from e->dx_rows (gradient of out_rows) down to the first adapted layer. */
-void cr_backward(struct cr_engine *e);
+bool cr_backward(struct cr_engine *e);
 
 /* head.c */
 void cr_head_norm(struct cr_engine *e);         /* out_rows -> head_x */

@@ -230,12 +230,16 @@ static void job_embed(struct cr_engine *e, const void *args, size_t begin, size_
     e->embed.rows(args, begin, end, scratch);
 }
 
-void cr_forward(struct cr_engine *e)
+bool cr_forward(struct cr_engine *e)
 {
     struct cr_embed_args args = {e->model->token_embd, e->batch->ids, e->x[0], e->embd * CR_LANES};
     cr_phase_add(e, job_embed, &args, e->all.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "embed", -1);
     for (uint32_t layer = 0; layer < e->model->config.n_layers; layer++) {
+        if (cr_host_stopped(e->options.host)) {
+            return false;
+        }
         cr_forward_layer(e, layer);
     }
+    return true;
 }

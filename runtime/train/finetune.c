@@ -10,30 +10,8 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
-#include "runtime/thread/parallel.h"
 
-enum { MAX_THREADS = 1024, PROBE_STEPS = 3 };
-
-static cr_status choose_machine(struct cr_train *train, struct cr_error *err)
-{
-    const struct cr_host *host = train->host;
-    struct cr_cpu cpu;
-    cr_cpu_detect(&cpu);
-    CR_TRY(cr_cpu_cap(&cpu, host->cpu_cap, &train->tier, err));
-    if (host->n_threads < 0 || host->n_threads > MAX_THREADS) {
-        return cr_fail(err, CR_E_USAGE, "--threads %d, expected 1 to %d", host->n_threads, MAX_THREADS);
-    }
-    train->parallel = host->parallel;
-    if (train->parallel == NULL) {
-        cr_parallel_openmp(&train->pool, cr_thread_count(host->n_threads));
-        train->parallel = &train->pool;
-    }
-    if (host->verbose != NULL && strstr(host->verbose, "dispatch") != NULL) {
-        cr_host_log(host, CR_LOG_INFO, "cpu: %s, tier %s, %d threads", cpu.name, cr_tier_name(train->tier),
-                    train->parallel->n_workers);
-    }
-    return CR_OK;
-}
+enum { PROBE_STEPS = 3 };
 
 /* Refuses an unusable output before the minutes of loading. An absent one is made only once all else is known to be
  * good, so a refusal leaves nothing behind. */
@@ -64,6 +42,7 @@ static cr_status start_adapter(struct cr_train *train, struct cr_error *err)
         return cr_targets_parse(o->targets, &train->targets, err);
     }
     CR_TRY(cr_adapter_load(o->adapter, train->model, true, o->allow_inexact, train->host, &train->adapter, err));
+    train->adapter->base_hash = train->model->base_hash; /* what goes on from here belongs to this base */
     train->targets = train->adapter->targets;
     o->rank = train->adapter->rank;
     o->alpha = train->adapter->alpha;
@@ -131,6 +110,15 @@ static cr_status begin_resumed(struct cr_train *train, bool *nothing_to_do, stru
     return cr_journal_open(train, train->journal_lines, err);
 }
 
+/* The times that were asked for: as lines, as a file, or both. */
+static cr_status give_trace(struct cr_train *train, struct cr_error *err)
+{
+    if (cr_host_verbose(train->host, "time")) {
+        cr_trace_log_times(train->trace, train->host);
+    }
+    return train->options.trace != NULL ? cr_trace_write(train->trace, train->options.trace, train->host, err) : CR_OK;
+}
+
 static cr_status train_and_write(struct cr_train *train, struct cr_finetune_result *result, struct cr_error *err)
 {
     CR_TRY(take_output(train, err));
@@ -144,12 +132,8 @@ static cr_status train_and_write(struct cr_train *train, struct cr_finetune_resu
     train->first_tokens = train->history->tokens;
     train->started_ns = cr_clock_ns();
     cr_status status = cr_train_loop(train, err);
-    if (train->trace != NULL) {
-        cr_status traced = cr_trace_write(train->trace, train->options.trace, train->host,
-                                          status == CR_OK ? err : NULL);
-        status = status == CR_OK ? traced : status;
-    }
-    CR_TRY(status);
+    cr_status traced = give_trace(train, status == CR_OK ? err : NULL);
+    CR_TRY(status == CR_OK ? traced : status);
     CR_TRY(cr_train_write_outputs(train, err));
     cr_train_fill_result(train, result);
     return CR_OK;
@@ -166,9 +150,7 @@ static cr_status probe(struct cr_train *train, struct cr_finetune_result *result
         if (cr_host_stopped(train->host)) {
             return cr_fail(err, CR_E_STOPPED, "stopped during the probe; nothing written");
         }
-        if (train->trace != NULL) {
-            cr_trace_step(train->trace, i);
-        }
+        cr_trace_step(train->trace, i);
         uint64_t start = cr_clock_ns();
         CR_TRY(cr_train_step(train, &step, err));
         if (i > 0 || n == 1) { /* the first one touches memory for the first time */
@@ -198,14 +180,14 @@ static cr_status probe(struct cr_train *train, struct cr_finetune_result *result
     cr_host_log(train->host, CR_LOG_INFO,
                 "dry run: %" PRIu64 " steps, %.0f tokens, %.1f tokens/s: about %.0f s, %.0f MiB", train->n_steps,
                 epochs * (double)train_tokens, result->tok_s, result->predicted_seconds, result->predicted_mb);
-    return train->trace != NULL ? cr_trace_write(train->trace, train->options.trace, train->host, err) : CR_OK;
+    return give_trace(train, err);
 }
 
 static cr_status run(struct cr_train *train, const struct cr_finetune_options *options,
                      struct cr_finetune_result *result, struct cr_error *err)
 {
     CR_TRY(cr_train_check_options(options, &train->options, err));
-    CR_TRY(choose_machine(train, err));
+    CR_TRY(cr_workers_choose(&train->workers, train->host, err));
     if (!train->options.dry_run) {
         CR_TRY(check_output(train, err));
     }

@@ -7,7 +7,8 @@
 
 #include "runtime/core/clock.h"
 
-/* Steps without a finite loss and gradient, one after the other, that end a run. */
+/* Steps without a finite loss and gradient, one after the other: the first is skipped, from the second on the learning
+ * rate is halved for the rest of the run, and so many end it. */
 enum { MAX_BAD_STEPS = 3 };
 
 /* The examples of the present step: a slice of the epoch's order. */
@@ -56,6 +57,26 @@ static cr_status diverged(const struct cr_train *train, const char *what, double
                    last != NULL ? " (credence export -a FILE -o OUT writes its adapter)" : "");
 }
 
+static cr_status skip_step(struct cr_train *train, const char *what, double value, struct cr_error *err)
+{
+    struct cr_train_history *h = train->history;
+    h->n_skipped++;
+    h->n_bad_in_row++;
+    if (h->n_bad_in_row >= MAX_BAD_STEPS) {
+        return diverged(train, what, value, err);
+    }
+    h->n_halvings += h->n_bad_in_row > 1;
+    cr_host_log(train->host, CR_LOG_WARNING, "step %" PRIu64 " skipped: %s is %g%s", train->step + 1, what, value,
+                h->n_bad_in_row > 1 ? "; the learning rate is halved from here on" : "");
+    train->step++;
+    return CR_OK;
+}
+
+double cr_train_lr(const struct cr_train *train, uint64_t step)
+{
+    return ldexp(cr_schedule_lr(&train->schedule, step), -(int)train->history->n_halvings);
+}
+
 cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, struct cr_error *err)
 {
     *result = (struct cr_step_result){0};
@@ -68,19 +89,11 @@ cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, s
     h->tokens += result->tokens;
     result->applied = isfinite(result->loss) && isfinite(norm2);
     if (!result->applied) {
-        h->n_skipped++;
-        h->n_bad_in_row++;
-        const char *what = isfinite(result->loss) ? "the gradient's norm" : "the loss";
-        double value = isfinite(result->loss) ? result->norm : result->loss;
-        if (h->n_bad_in_row >= MAX_BAD_STEPS) {
-            return diverged(train, what, value, err);
-        }
-        cr_host_log(train->host, CR_LOG_WARNING, "step %" PRIu64 " skipped: %s is %g", train->step + 1, what, value);
-        train->step++;
-        return CR_OK;
+        return isfinite(result->loss) ? skip_step(train, "the gradient's norm", result->norm, err)
+                                      : skip_step(train, "the loss", result->loss, err);
     }
     cr_adamw_step(&train->adamw, train->adapter->params, train->adapter->grads, result->norm,
-                  cr_schedule_lr(&train->schedule, train->step));
+                  cr_train_lr(train, train->step));
     double weights2 = cr_adamw_norm2(&train->adamw, train->adapter->params);
     if (!isfinite(weights2)) {
         return diverged(train, "the norm of the weights", sqrt(weights2), err);
@@ -101,9 +114,7 @@ static bool at_end(const struct cr_train *train)
 static cr_status timed_step(struct cr_train *train, struct cr_error *err)
 {
     struct cr_step_result result;
-    if (train->trace != NULL) {
-        cr_trace_step(train->trace, train->step);
-    }
+    cr_trace_step(train->trace, train->step);
     uint64_t start = cr_clock_ns();
     CR_TRY(cr_train_step(train, &result, err));
     double seconds = cr_clock_since(start);
@@ -113,6 +124,7 @@ static cr_status timed_step(struct cr_train *train, struct cr_error *err)
     return CR_OK;
 }
 
+/* The end that the host asked for, between two steps or within one: a step that did not end has changed nothing. */
 static cr_status stopped(struct cr_train *train, bool saved, struct cr_error *err)
 {
     if (!saved) {
@@ -154,7 +166,11 @@ cr_status cr_train_loop(struct cr_train *train, struct cr_error *err)
         if (cr_host_stopped(train->host)) {
             return stopped(train, saved, err);
         }
-        CR_TRY(timed_step(train, err));
+        struct cr_error why = {0};
+        cr_status status = timed_step(train, &why);
+        if (status != CR_OK) {
+            return status == CR_E_STOPPED ? stopped(train, saved, err) : cr_fail(err, status, "%s", why.message);
+        }
         saved = false;
     }
 }

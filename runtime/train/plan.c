@@ -54,8 +54,9 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
     *out = (struct cr_engine_options){
         .model = train->model,
         .lora = lora,
-        .parallel = train->parallel,
-        .tier = train->tier,
+        .parallel = train->workers.parallel,
+        .host = train->host,
+        .tier = train->workers.tier,
         .max_tokens = rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS,
         .max_seq = max_seq,
         .label_ids = train->data.classification ? train->data.label_ids : NULL,
@@ -106,7 +107,7 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + train->n_train * sizeof(uint32_t) +
               cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval);
-    m.overhead = OVERHEAD_BYTES + (uint64_t)train->parallel->n_workers * OVERHEAD_PER_WORKER;
+    m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
     m.total = m.held + m.model + m.engine + m.adapter + m.optimiser + m.best + m.batch + m.overhead;
     uint64_t peak = cr_machine_peak_rss();
     m.total = m.total > peak ? m.total : peak;

@@ -82,7 +82,7 @@ cr_status cr_train_make_settings(struct cr_train *train, struct cr_error *err)
     json_object_set_new(object, "eval-every", json_integer(o->eval_every));
     json_object_set_new(object, "report-every", json_integer(o->report_every));
     json_object_set_new(object, "micro-tokens", json_integer(CR_MICRO_TOKENS));
-    json_object_set_new(object, "tier", json_string(cr_tier_name(train->tier)));
+    json_object_set_new(object, "tier", json_string(cr_tier_name(train->workers.tier)));
     json_object_set_new(object, "version", json_string(CREDENCE_VERSION));
     cr_free(train->settings);
     train->settings = NULL;
@@ -98,7 +98,7 @@ static json_t *digest_64(uint64_t value)
 static json_t *digest_of_data(const struct cr_dataset *data)
 {
     char hex[33];
-    struct cr_hash128 value = {.low = data->digest[0], .high = data->digest[1]};
+    struct cr_hash128 value = {.high = data->digest[0], .low = data->digest[1]};
     return json_string(cr_hex_128(hex, value));
 }
 

@@ -23,7 +23,7 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                  &train->adapter, err));
     }
     train->adapter->dropout = o->dropout;
-    CR_TRY(cr_adamw_init(&train->adamw, train->adapter->n_params, train->tier, train->parallel, err));
+    CR_TRY(cr_adamw_init(&train->adamw, train->adapter->n_params, train->workers.tier, train->workers.parallel, err));
     train->adamw.weight_decay = o->weight_decay;
     train->adamw.max_norm = o->max_grad_norm;
     if (o->keep_best) {
@@ -65,8 +65,8 @@ cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
     train->history->layout = sizeof *train->history;
     train->history->best_nll = (double)NAN;
     train->history->last_report_loss = (double)NAN;
-    if (train->options.trace != NULL) {
-        CR_TRY(cr_trace_create(train->engine, &train->trace, err));
+    if (train->options.trace != NULL || cr_host_verbose(train->host, "time")) {
+        CR_TRY(cr_trace_create(train->engine, train->options.trace != NULL, &train->trace, err));
     }
     return CR_OK;
 }

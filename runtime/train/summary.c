@@ -64,11 +64,12 @@ static void set_numbers(const struct cr_train *train, json_t *summary)
     json_object_set_new(summary, "tok_s", json_real(rate(train)));
     json_object_set_new(summary, "peak_rss_mb", json_real((double)cr_machine_peak_rss() / CR_MIB));
     json_object_set_new(summary, "predicted_mb", json_real((double)train->memory.total / CR_MIB));
-    json_object_set_new(summary, "threads", json_integer(train->parallel->n_workers));
+    json_object_set_new(summary, "threads", json_integer(train->workers.parallel->n_workers));
     json_object_set_new(summary, "n_train", json_integer((json_int_t)train->n_train));
     json_object_set_new(summary, "n_valid", json_integer((json_int_t)train->n_valid));
     json_object_set_new(summary, "n_params", json_integer((json_int_t)train->adapter->n_trainable));
     json_object_set_new(summary, "skipped_steps", json_integer((json_int_t)h->n_skipped));
+    json_object_set_new(summary, "lr_halvings", json_integer((json_int_t)h->n_halvings));
     json_object_set_new(summary, "final_loss", number_or_null(h->last_report_loss));
     json_object_set_new(summary, "best", h->n_evals > 0 ? one_eval(h->best_step, h->best_nll) : json_null());
     json_t *evals = json_array();

@@ -1,8 +1,9 @@
-/* Times of the engine's operations as Chrome trace events ("X" events, microseconds), for chrome://tracing or
- * Perfetto. Recording fills a fixed table; what no longer fits is counted. */
+/* Times of the engine's operations: their sums by kind, and each as a Chrome trace event ("X" events, microseconds)
+ * for chrome://tracing or Perfetto. Recording fills fixed tables; what no longer fits is counted. */
 #include "runtime/train/train.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
@@ -10,6 +11,9 @@
 
 /* About ten steps of a model of thirty layers. */
 enum { MAX_EVENTS = 1 << 17 };
+
+/* More kinds than the engine has. */
+enum { MAX_KINDS = 48 };
 
 struct event {
     const char *name; /* static */
@@ -19,15 +23,42 @@ struct event {
     uint64_t step;
 };
 
+struct kind {
+    const char *name; /* static: the same kind has the same pointer */
+    double seconds;
+    uint64_t n;
+};
+
 struct cr_trace {
-    struct event *events; /* owned */
+    struct event *events; /* owned; NULL when only the sums are wanted */
     size_t n, n_lost;
+    struct kind kinds[MAX_KINDS];
+    size_t n_kinds;
     uint64_t step;
 };
+
+static void add_to_kind(struct cr_trace *trace, const struct cr_engine_span *span)
+{
+    size_t i = 0;
+    while (i < trace->n_kinds && trace->kinds[i].name != span->name) {
+        i++;
+    }
+    if (i == MAX_KINDS) {
+        return;
+    }
+    trace->n_kinds = i == trace->n_kinds ? i + 1 : trace->n_kinds;
+    trace->kinds[i].name = span->name;
+    trace->kinds[i].seconds += span->seconds;
+    trace->kinds[i].n++;
+}
 
 static void record(void *ctx, const struct cr_engine_span *span)
 {
     struct cr_trace *trace = ctx;
+    add_to_kind(trace, span);
+    if (trace->events == NULL) {
+        return;
+    }
     if (trace->n == MAX_EVENTS) {
         trace->n_lost++;
         return;
@@ -39,13 +70,13 @@ static void record(void *ctx, const struct cr_engine_span *span)
                                                .step = trace->step};
 }
 
-cr_status cr_trace_create(struct cr_engine *engine, struct cr_trace **out, struct cr_error *err)
+cr_status cr_trace_create(struct cr_engine *engine, bool events, struct cr_trace **out, struct cr_error *err)
 {
     struct cr_trace *trace = cr_zalloc(1, sizeof *trace);
-    if (trace != NULL) {
+    if (trace != NULL && events) {
         trace->events = cr_alloc(MAX_EVENTS, sizeof *trace->events);
     }
-    if (trace == NULL || trace->events == NULL) {
+    if (trace == NULL || (events && trace->events == NULL)) {
         cr_free(trace);
         return cr_fail(err, CR_E_MEMORY, "no memory for a trace");
     }
@@ -56,7 +87,9 @@ cr_status cr_trace_create(struct cr_engine *engine, struct cr_trace **out, struc
 
 void cr_trace_step(struct cr_trace *trace, uint64_t step)
 {
-    trace->step = step;
+    if (trace != NULL) {
+        trace->step = step;
+    }
 }
 
 void cr_trace_destroy(struct cr_trace *trace, struct cr_engine *engine)
@@ -65,6 +98,26 @@ void cr_trace_destroy(struct cr_trace *trace, struct cr_engine *engine)
         cr_engine_trace(engine, NULL, NULL);
         cr_free(trace->events);
         cr_free(trace);
+    }
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct kind *x = a, *y = b;
+    return x->seconds < y->seconds ? 1 : x->seconds > y->seconds ? -1 : 0;
+}
+
+void cr_trace_log_times(struct cr_trace *trace, const struct cr_host *host)
+{
+    double total = 0;
+    for (size_t i = 0; i < trace->n_kinds; i++) {
+        total += trace->kinds[i].seconds;
+    }
+    qsort(trace->kinds, trace->n_kinds, sizeof trace->kinds[0], by_time);
+    for (size_t i = 0; i < trace->n_kinds; i++) {
+        const struct kind *k = &trace->kinds[i];
+        cr_host_log(host, CR_LOG_INFO, "time: %-16s %9.3f s %5.1f %%  %" PRIu64 " times", k->name, k->seconds,
+                    total > 0 ? 100 * k->seconds / total : 0, k->n);
     }
 }
 

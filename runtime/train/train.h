@@ -17,6 +17,7 @@
 #include "runtime/model/model.h"
 #include "runtime/optim/adamw.h"
 #include "runtime/optim/schedule.h"
+#include "runtime/thread/workers.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/train/checkpoint_dir.h"
 
@@ -33,6 +34,7 @@ struct cr_train_history {
     uint64_t tokens;         /* non-padding tokens that entered training passes */
     uint64_t n_skipped;      /* steps without an update because loss or gradient was not finite */
     uint64_t n_bad_in_row;   /* of those, the latest without a good one between */
+    uint64_t n_halvings;     /* of the learning rate, after bad steps in a row */
     uint64_t finished;       /* 1: no further step */
     uint64_t best_step, last_eval_step, n_without_better, n_evals;
     uint64_t report_steps;   /* finite steps since the last report */
@@ -56,9 +58,7 @@ struct cr_trace;
 struct cr_train {
     struct cr_finetune_options options; /* checked, defaults resolved; strings borrowed from the caller */
     const struct cr_host *host;
-    enum cr_tier tier;
-    struct cr_parallel pool;
-    const struct cr_parallel *parallel;
+    struct cr_workers workers;
 
     struct cr_model *model;
     struct cr_tokenizer *tokenizer;
@@ -139,6 +139,7 @@ struct cr_step_result {
     uint64_t tokens;
     bool applied;
 };
+double cr_train_lr(const struct cr_train *train, uint64_t step); /* learning rate of the step, halvings included */
 cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, struct cr_error *err);
 cr_status cr_train_loop(struct cr_train *train, struct cr_error *err);
 
@@ -157,9 +158,10 @@ cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err);
 bool cr_train_outputs_present(const struct cr_train *train);
 void cr_train_fill_result(const struct cr_train *train, struct cr_finetune_result *result);
 
-/* trace.c: Chrome trace events of the engine's operations. */
-cr_status cr_trace_create(struct cr_engine *engine, struct cr_trace **out, struct cr_error *err);
-void cr_trace_step(struct cr_trace *trace, uint64_t step);
+/* trace.c: times of the engine's operations; `events` also keeps every one, to be written as Chrome trace events. */
+cr_status cr_trace_create(struct cr_engine *engine, bool events, struct cr_trace **out, struct cr_error *err);
+void cr_trace_step(struct cr_trace *trace, uint64_t step); /* NULL: no effect */
+void cr_trace_log_times(struct cr_trace *trace, const struct cr_host *host); /* a line a kind, longest first */
 cr_status cr_trace_write(const struct cr_trace *trace, const char *path, const struct cr_host *host,
                          struct cr_error *err);
 void cr_trace_destroy(struct cr_trace *trace, struct cr_engine *engine);

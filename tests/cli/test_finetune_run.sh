@@ -14,12 +14,12 @@ tune() {
     "$credence" finetune $flags "$@"
 }
 
-# wait_for PATTERN FILE: until the program has written the line, at most 20 s.
+# wait_for PATTERN FILE: until the program has written the line, at most 60 s.
 wait_for() {
     tries=0
     until grep -q -- "$1" "$2" 2>/dev/null; do
         tries=$((tries + 1))
-        [ $tries -lt 200 ] || { failed "no \"$1\" in $2"; cat "$2"; return 1; }
+        [ $tries -lt 600 ] || { failed "no \"$1\" in $2"; cat "$2"; return 1; }
         sleep 0.1
     done
 }
@@ -81,7 +81,7 @@ expect memory 5 'MiB' tune -o never --steps 1 --memory 1M
 # shellcheck disable=SC2086
 "$credence" finetune $flags -o stopped --steps 100000 --report-every 1 2>log &
 wait_for 'train 2/' log && kill -TERM $!
-exits SG-03 7 20 $!
+exits SG-03 7 60 $!
 check SG-03 grep -q '^credence: stopped at step ' log
 expect SG-03 0 '' "$credence" info stopped
 check SG-03 grep -q 'not finished' out
@@ -106,7 +106,7 @@ fi
 cp m.gguf cut.gguf
 "$credence" finetune -m cut.gguf -d d.jsonl -t 1 --no-valid -o cut --steps 100000 --report-every 1 2>log &
 wait_for 'train 2/' log && : >cut.gguf
-exits EN-09 4 20 $!
+exits EN-09 4 60 $!
 check EN-09 grep -q '^credence: .*file changed while in use' log
 
 # 16 blocks of 512 or 1,024 bytes: the checkpoint does not fit. The signal of the limit is ignored by the program.

@@ -62,6 +62,25 @@ START_TEST(stop_at_every_step)
 }
 END_TEST
 
+/* The host is asked between layers too: a step that was cut short has changed nothing. */
+START_TEST(stop_within_a_pass)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "whole");
+    cr_train_must(&run);
+    long n_polls = run.n_polls;
+    ck_assert_int_gt(n_polls, 9 * 4); /* more often than once a step: two layers, two directions */
+    cr_train_full_init(&run, "cut");
+    run.stop_at_poll = 1 + _i * n_polls / 16;
+    cr_status status = cr_train_run_go(&run);
+    ck_assert_int_eq(status, CR_E_STOPPED);
+    run.options.resume = cr_train_exists("cut");
+    run.stop_at_poll = 0;
+    cr_train_must(&run);
+    check_resumed(&run);
+}
+END_TEST
+
 START_TEST(stop_in_an_evaluation)
 {
     struct cr_train_run run;
@@ -257,6 +276,7 @@ int main(void)
     tcase_set_timeout(all, 300);
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_add_loop_test(all, stop_at_a_step_and_resume, 0, 10);
+    tcase_add_loop_test(all, stop_within_a_pass, 0, 16);
     tcase_add_test(all, stop_at_every_step);
     tcase_add_test(all, stop_in_an_evaluation);
     tcase_add_test(all, resume_from_an_older_checkpoint);

@@ -175,8 +175,9 @@ static void on_log(void *ctx, enum cr_log_level level, const char *line)
 
 static bool on_stop(void *ctx)
 {
-    const struct cr_train_run *run = ctx;
-    return (run->stop_at >= 0 && run->n_steps_seen >= run->stop_at) || (run->stop_in_validate && run->in_validate);
+    struct cr_train_run *run = ctx;
+    run->n_polls++;
+    return (run->stop_at_poll > 0 && run->n_polls >= run->stop_at_poll) || (run->stop_at >= 0 && run->n_steps_seen >= run->stop_at) || (run->stop_in_validate && run->in_validate);
 }
 
 void cr_train_run_init(struct cr_train_run *run, const char *output)
@@ -211,6 +212,7 @@ cr_status cr_train_run_go(struct cr_train_run *run)
     run->n_steps_seen = 0;
     run->n_reports = 0;
     run->n_warnings = 0;
+    run->n_polls = 0;
     memset(&run->err, 0, sizeof run->err);
     return cr_finetune(&run->options, &run->host, &run->result, &run->err);
 }

@@ -34,6 +34,8 @@ struct cr_train_run {
     struct cr_error err;
     long stop_at;         /* stop once this many training steps were reported; -1 = never */
     bool stop_in_validate;
+    long stop_at_poll;    /* the so manyth question whether to stop is answered yes; 0 = none */
+    long n_polls;
     long n_steps_seen, n_reports, n_warnings;
     bool in_validate;
     char last_warning[256];
