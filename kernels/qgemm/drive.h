@@ -1,7 +1,7 @@
 /* drive: the loop around the micro-tile, shared by the vector tiers. Included by a tier file after it has defined
  *
  *   ELEMENT_BYTES    of a panel weight: 4 (f32) or 2 (bf16)
- *   SLAB_STEPS       lines of three token blocks that stay in the cache while the strips of a panel pass; n * 16
+ *   SLAB_MAX         most lines of three token blocks that stay in the cache while the strips of a panel pass; n * 16
  *   tile_run(t, nb, dx)                                  one strip of 8 outputs, nb token blocks, t->n_steps lines
  *   pack_fwd(w, out, n_out, panel, strip_bytes, rows)    panel of the rows [out, out + n_out); the missing rows of the
  *                                                        last strip are zero
@@ -32,10 +32,10 @@ static void pack_lowrank(const struct cr_qgemm_args *a, size_t out, size_t n_out
 
 /* Where the next slab of tokens lies: of the same group, else of the next group; and the share of this strip. */
 static void plan_ahead(struct tile *t, const struct cr_qgemm_args *a, const struct cr_qgemm_plan *plan, size_t block,
-                       int nb, size_t at, size_t strip, size_t n_strips)
+                       int nb, size_t at, size_t slab, size_t strip, size_t n_strips)
 {
     size_t next = t->last ? 0 : at + t->n_steps, first = t->last ? block + (size_t)nb : block;
-    size_t n_lines = plan->n_steps - next < SLAB_STEPS ? plan->n_steps - next : SLAB_STEPS;
+    size_t n_lines = plan->n_steps - next < slab ? plan->n_steps - next : slab;
     size_t n_chunks = t->n_steps / 16 * n_strips;
     t->n_ahead = 0;
     if (first >= a->n_blocks || n_chunks == 0) {
@@ -55,11 +55,12 @@ static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *pla
 {
     struct tile t = {.bias = NULL, .accumulate = a->accumulate != 0, .rank = a->p != NULL ? a->rank : 0};
     size_t n_strips = (n_out + CR_QGEMM_STRIP - 1) / CR_QGEMM_STRIP;
-    for (size_t at = 0; at < plan->n_steps; at += SLAB_STEPS) {
+    size_t slab = cr_qgemm_slab_steps(plan->n_steps, SLAB_MAX);
+    for (size_t at = 0; at < plan->n_steps; at += slab) {
         size_t left = plan->n_steps - at;
-        t.n_steps = left < SLAB_STEPS ? left : SLAB_STEPS;
+        t.n_steps = left < slab ? left : slab;
         t.first = at == 0;
-        t.last = left <= SLAB_STEPS;
+        t.last = left <= slab;
         for (int j = 0; j < nb; j++) {
             t.x[j] = (const char *)a->x + (block + (size_t)j) * a->x_stride + at * 64;
         }
@@ -74,7 +75,7 @@ static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *pla
                 t.u[j] = t.rank > 0 ? a->u + (block + (size_t)j) * a->u_stride : NULL;
                 t.y[j] = a->y + (block + (size_t)j) * a->y_stride + (out + s) * CR_LANES;
             }
-            plan_ahead(&t, a, plan, block, nb, at, strip, n_strips);
+            plan_ahead(&t, a, plan, block, nb, at, slab, strip, n_strips);
             tile_run(&t, nb, dx);
         }
     }

@@ -2,7 +2,7 @@
  * panel element only, so that results never depend on the number of tokens or of workers.
  *
  * A block of `n_block` output features is dequantised into a panel, then all tokens pass by. Inside, outputs go in
- * strips of 8 (the rows of a micro-tile) and the reduced dimension in slabs of `slab` steps; a step is one TL16 line:
+ * strips of 8 (the rows of a micro-tile) and the reduced dimension in slabs of `slab_steps`; a step is one TL16 line:
  * one feature in f32, a pair in bf16.
  *
  *   panel      dX: [strip][step][8 outputs], forward: [strip][step / 16][8 outputs][16 steps], elements of one step;
@@ -51,6 +51,13 @@ static inline struct cr_qgemm_plan cr_qgemm_plan_make(size_t n_reduce, size_t ra
     plan.tile_at = plan.rows_at + 2 * CR_QGEMM_ROWS * sizeof(float);
     plan.bytes = plan.tile_at + n_strips * CR_QGEMM_STRIP * CR_QGEMM_GROUP * 16 * sizeof(float);
     return plan;
+}
+
+/* Steps of a slab, a multiple of 16: slabs of nearly the same size, at most `most` (itself a multiple of 16). */
+static inline size_t cr_qgemm_slab_steps(size_t n_steps, size_t most)
+{
+    size_t n_slabs = n_steps > most ? (n_steps + most - 1) / most : 1;
+    return ((n_steps + n_slabs - 1) / n_slabs + 15) / 16 * 16;
 }
 
 #endif

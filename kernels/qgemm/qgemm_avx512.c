@@ -17,7 +17,7 @@ static inline __attribute__((always_inline)) __m512 product(__m512 acc, __m512 w
 #define DEQUANT_TIER CR_TIER_AVX512
 #include "kernels/qgemm/pack_f32.h"
 
-enum { ELEMENT_BYTES = 4, SLAB_STEPS = 512 };
+enum { ELEMENT_BYTES = 4, SLAB_MAX = SLAB512_MAX };
 #include "kernels/qgemm/drive.h"
 
 void cr_qgemm_fwd_avx512(const struct cr_qgemm_args *args, size_t begin, size_t end, void *scratch)

@@ -163,7 +163,7 @@ static void pack_dx(const struct cr_qmat *w, size_t out, size_t n_out, char *pan
     }
 }
 
-enum { ELEMENT_BYTES = 2, SLAB_STEPS = 512 };
+enum { ELEMENT_BYTES = 2, SLAB_MAX = SLAB512_MAX };
 #include "kernels/qgemm/drive.h"
 
 void cr_qgemm_fwd_avx512_bf16(const struct cr_qgemm_args *args, size_t begin, size_t end, void *scratch)
