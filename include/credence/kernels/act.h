@@ -39,6 +39,12 @@ struct cr_act_ops {
 
 CR_API cr_status cr_act_ops_init(struct cr_act_ops *ops, enum cr_tier tier);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
+CR_API cr_status cr_act_swiglu_fwd_checked(const struct cr_act_ops *ops, const struct cr_act_args *args, size_t begin,
+                                           size_t end, struct cr_error *err);
+CR_API cr_status cr_act_swiglu_bwd_checked(const struct cr_act_ops *ops, const struct cr_act_args *args, size_t begin,
+                                           size_t end, struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

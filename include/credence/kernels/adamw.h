@@ -38,6 +38,13 @@ struct cr_adamw_ops {
 
 CR_API cr_status cr_adamw_ops_init(struct cr_adamw_ops *ops, enum cr_tier tier);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. `end` is not
+ * checked against n. */
+CR_API cr_status cr_adamw_step_checked(const struct cr_adamw_ops *ops, const struct cr_adamw_args *args, size_t begin,
+                                       size_t end, struct cr_error *err);
+CR_API cr_status cr_adamw_norm2_checked(const struct cr_adamw_ops *ops, const struct cr_adamw_args *args, size_t begin,
+                                        size_t end, struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

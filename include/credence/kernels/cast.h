@@ -28,6 +28,12 @@ struct cr_cast_ops {
 
 CR_API cr_status cr_cast_ops_init(struct cr_cast_ops *ops, enum cr_tier tier);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
+CR_API cr_status cr_cast_to_bf16_checked(const struct cr_cast_ops *ops, const struct cr_cast_args *args, size_t begin,
+                                         size_t end, struct cr_error *err);
+CR_API cr_status cr_cast_from_bf16_checked(const struct cr_cast_ops *ops, const struct cr_cast_args *args, size_t begin,
+                                           size_t end, struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

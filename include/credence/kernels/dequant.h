@@ -54,6 +54,11 @@ typedef void cr_dequant_fn(const void *row, size_t first, size_t n, float *out);
 /* The function of `tier` for a served type; NULL for a type that does not compute. */
 CR_API cr_dequant_fn *cr_dequant_fn_for(int type, enum cr_tier tier);
 
+/* Checked entry: cr_dequant_fn_for and the call when the arguments are sound, else CR_E_USAGE, a message and nothing
+ * touched. */
+CR_API cr_status cr_dequant_checked(int type, enum cr_tier tier, const void *row, size_t first, size_t n, float *out,
+                                    struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -27,6 +27,11 @@ struct cr_embed_ops {
 
 CR_API cr_status cr_embed_ops_init(struct cr_embed_ops *ops, enum cr_tier tier);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. The ids are
+ * read and checked too. */
+CR_API cr_status cr_embed_rows_checked(const struct cr_embed_ops *ops, const struct cr_embed_args *args, size_t begin,
+                                       size_t end, void *scratch, size_t scratch_bytes, struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -66,6 +66,17 @@ CR_API cr_status cr_lowrank_ops_init(struct cr_lowrank_ops *ops, enum cr_tier ti
 /* Scratch of one call on one worker, 64-byte aligned. */
 CR_API size_t cr_lowrank_scratch_bytes(size_t n_features, size_t rank);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
+CR_API cr_status cr_lowrank_down_checked(const struct cr_lowrank_ops *ops, const struct cr_lowrank_args *args,
+                                         size_t begin, size_t end, void *scratch, size_t scratch_bytes,
+                                         struct cr_error *err);
+CR_API cr_status cr_lowrank_up_checked(const struct cr_lowrank_ops *ops, const struct cr_lowrank_args *args,
+                                       size_t begin, size_t end, void *scratch, size_t scratch_bytes,
+                                       struct cr_error *err);
+CR_API cr_status cr_lowrank_grad_checked(const struct cr_lowrank_ops *ops, const struct cr_lowrank_args *args,
+                                         size_t begin, size_t end, void *scratch, size_t scratch_bytes,
+                                         struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -70,6 +70,12 @@ CR_API cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier);
 /* Scratch of one call on one worker, 64-byte aligned; n_reduce = K forward, N backward. Upper bound over tiers. */
 CR_API size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
+CR_API cr_status cr_qgemm_fwd_checked(const struct cr_qgemm_ops *ops, const struct cr_qgemm_args *args, size_t begin,
+                                      size_t end, void *scratch, size_t scratch_bytes, struct cr_error *err);
+CR_API cr_status cr_qgemm_dx_checked(const struct cr_qgemm_ops *ops, const struct cr_qgemm_args *args, size_t begin,
+                                     size_t end, void *scratch, size_t scratch_bytes, struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -43,6 +43,10 @@ CR_API cr_status cr_rope_ops_init(struct cr_rope_ops *ops, enum cr_tier tier);
 CR_API void cr_rope_table(float *table, size_t max_pos, size_t n_rot, double base, double freq_scale,
                           const float *factors);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
+CR_API cr_status cr_rope_apply_checked(const struct cr_rope_ops *ops, const struct cr_rope_args *args, size_t begin,
+                                       size_t end, struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -42,6 +42,12 @@ CR_API cr_status cr_xent_ops_init(struct cr_xent_ops *ops, enum cr_tier tier);
 CR_API void cr_xent_merge(float *m, float *s, float *label, const float *m2, const float *s2, const float *label2,
                           size_t n);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
+CR_API cr_status cr_xent_stats_checked(const struct cr_xent_ops *ops, const struct cr_xent_args *args, size_t begin,
+                                       size_t end, struct cr_error *err);
+CR_API cr_status cr_xent_grad_checked(const struct cr_xent_ops *ops, const struct cr_xent_args *args, size_t begin,
+                                      size_t end, struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,54 @@
+#include "credence/kernels/adamw.h"
+
+#include "kernels/common/contract.h"
+
+/* The last chunk may be short and only the caller knows n, so `end` is free. */
+static void range(struct cr_contract *c, const struct cr_adamw_args *a, size_t begin, size_t end)
+{
+    cr_contract_at_most(c, end, PTRDIFF_MAX / sizeof(float), "end");
+    cr_contract_range(c, begin, end, CR_ADAMW_CHUNK, end);
+    cr_contract_pointer(c, a->grad, "grad");
+}
+
+static bool decay(double beta)
+{
+    return beta >= 0 && beta < 1;
+}
+
+cr_status cr_adamw_step_checked(const struct cr_adamw_ops *ops, const struct cr_adamw_args *args, size_t begin,
+                                size_t end, struct cr_error *err)
+{
+    struct cr_contract c = cr_contract_open("adamw step", ops, args, begin, end, err);
+    if (c.status != CR_OK) {
+        return c.status;
+    }
+    cr_contract_that(&c, ops->step != NULL, "ops.step", "is NULL");
+    range(&c, args, begin, end);
+    cr_contract_pointer(&c, args->w, "w");
+    cr_contract_pointer(&c, args->m, "m");
+    cr_contract_pointer(&c, args->v, "v");
+    cr_contract_that(&c, args->t >= 1, "t", "is 0, expected the number of the step from 1");
+    cr_contract_that(&c, decay(args->beta1), "beta1", "is outside [0, 1)");
+    cr_contract_that(&c, decay(args->beta2), "beta2", "is outside [0, 1)");
+    cr_contract_that(&c, args->eps >= 0, "eps", "is negative or no number");
+    if (c.status == CR_OK && begin < end) {
+        ops->step(args, begin, end);
+    }
+    return c.status;
+}
+
+cr_status cr_adamw_norm2_checked(const struct cr_adamw_ops *ops, const struct cr_adamw_args *args, size_t begin,
+                                 size_t end, struct cr_error *err)
+{
+    struct cr_contract c = cr_contract_open("adamw norm2", ops, args, begin, end, err);
+    if (c.status != CR_OK) {
+        return c.status;
+    }
+    cr_contract_that(&c, ops->norm2 != NULL, "ops.norm2", "is NULL");
+    range(&c, args, begin, end);
+    cr_contract_pointer(&c, args->partial, "partial");
+    if (c.status == CR_OK && begin < end) {
+        ops->norm2(args, begin, end);
+    }
+    return c.status;
+}
