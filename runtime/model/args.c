@@ -55,23 +55,19 @@ struct cr_qgemm_args cr_engine_gemm(const struct cr_engine *e, uint32_t layer, e
     return args;
 }
 
-struct cr_norm_args cr_engine_norm(const struct cr_engine *e, const float *x, const float *w, float *rstd)
+struct cr_norm_args cr_engine_norm(const struct cr_engine *e, const void *x, enum cr_xtype x_type, const float *w,
+                                   float *rstd)
 {
     return (struct cr_norm_args){.x = x,
-                                 .x_stride = e->embd * CR_LANES,
+                                 .x_stride = cr_tl16_bytes(x_type, e->embd),
+                                 .x_type = x_type,
                                  .w = w,
                                  .eps = e->model->config.norm_eps,
                                  .n_features = e->embd,
+                                 .y = e->xn,
+                                 .y_stride = cr_engine_operand_bytes(e, e->embd),
+                                 .y_type = e->xt,
                                  .rstd = rstd};
-}
-
-void cr_engine_normalise(struct cr_engine *e, const float *x, const float *w, float *rstd, size_t begin, size_t end)
-{
-    struct cr_norm_args args = cr_engine_norm(e, x, w, rstd);
-    args.y = e->xn;
-    args.y_stride = cr_engine_operand_bytes(e, e->embd);
-    args.y_type = e->xt;
-    e->norm.rms_fwd(&args, begin, end);
 }
 
 struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const struct layer_state *state)

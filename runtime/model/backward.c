@@ -44,6 +44,13 @@ struct ffn_job {
     float *dx; /* residual gradient, [E] */
 };
 
+/* xn again from what was kept of x, for dA. */
+static void normalise_again(struct cr_engine *e, const void *x, const float *w, float *rstd, size_t begin, size_t end)
+{
+    struct cr_norm_args args = cr_engine_norm(e, x, e->xt, w, rstd);
+    e->norm.rms_apply(&args, begin, end);
+}
+
 /* The gated unit backward: dh -> dg, du (in g32, u32), their operands and V; and the inputs of dA again. */
 static void job_ffn_middle(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
@@ -65,7 +72,7 @@ static void job_ffn_middle(struct cr_engine *e, const void *arg, size_t begin, s
     cr_projection_reduce(e, job->gate, begin, end, scratch);
     cr_projection_reduce(e, job->up, begin, end, scratch);
     if (cr_engine_lora(e, job->layer, CR_PROJ_GATE) != NULL || cr_engine_lora(e, job->layer, CR_PROJ_UP) != NULL) {
-        cr_engine_normalise(e, job->state->x_mid, e->model->layers[job->layer].ffn_norm, job->state->rstd2, begin, end);
+        normalise_again(e, job->state->x2, e->model->layers[job->layer].ffn_norm, job->state->rstd2, begin, end);
     }
 }
 
@@ -85,10 +92,10 @@ static void job_act_again(struct cr_engine *e, const void *arg, size_t begin, si
     e->act.swiglu_fwd(&act, begin, end);
 }
 
-static void norm_backward(struct cr_engine *e, const float *x, const float *w, float *rstd, float *dx, size_t begin,
+static void norm_backward(struct cr_engine *e, const void *x, const float *w, float *rstd, float *dx, size_t begin,
                           size_t end)
 {
-    struct cr_norm_args args = cr_engine_norm(e, x, w, rstd);
+    struct cr_norm_args args = cr_engine_norm(e, x, e->xt, w, rstd);
     args.dy = e->dn;
     args.dy_stride = e->embd * CR_LANES;
     args.dx = dx;
@@ -101,10 +108,10 @@ static void job_ffn_norm(struct cr_engine *e, const void *arg, size_t begin, siz
     const struct ffn_job *job = arg;
     cr_projection_add_masked(e, job->gate, e->dn, e->embd * CR_LANES, begin, end, scratch);
     cr_projection_add_masked(e, job->up, e->dn, e->embd * CR_LANES, begin, end, scratch);
-    norm_backward(e, job->state->x_mid, e->model->layers[job->layer].ffn_norm, job->state->rstd2, job->dx, begin, end);
+    norm_backward(e, job->state->x2, e->model->layers[job->layer].ffn_norm, job->state->rstd2, job->dx, begin, end);
 }
 
-/* Gradient through the feed-forward half: dx is that of the layer's output, then that of x_mid. */
+/* Gradient through the feed-forward half: dx is that of the layer's output, then that of its middle. */
 static void backward_ffn(struct cr_engine *e, uint32_t layer, const struct layer_state *state,
                          const struct token_set *set, float *dx)
 {
@@ -201,7 +208,7 @@ static void job_qkv_enter(struct cr_engine *e, const void *arg, size_t begin, si
     for (size_t i = 0; i < 3; i++) {
         cr_projection_reduce(e, &job->in[i], begin, end, scratch);
     }
-    cr_engine_normalise(e, e->x[job->layer], e->model->layers[job->layer].attn_norm, job->state->rstd1, begin, end);
+    normalise_again(e, job->state->x1, e->model->layers[job->layer].attn_norm, job->state->rstd1, begin, end);
 }
 
 static void job_attn_norm(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
@@ -210,7 +217,7 @@ static void job_attn_norm(struct cr_engine *e, const void *arg, size_t begin, si
     for (size_t i = 0; i < 3; i++) {
         cr_projection_add_masked(e, &job->in[i], e->dn, e->embd * CR_LANES, begin, end, scratch);
     }
-    norm_backward(e, e->x[job->layer], e->model->layers[job->layer].attn_norm, job->state->rstd1, e->dx, begin, end);
+    norm_backward(e, job->state->x1, e->model->layers[job->layer].attn_norm, job->state->rstd1, e->dx, begin, end);
 }
 
 /* Gradient of o_proj's input into `d_o`, dense over the set. */
@@ -249,7 +256,7 @@ static void fill_grad_in_qkv(const struct cr_engine *e, uint32_t layer, struct g
     }
 }
 
-/* From e->d_o and e->dx (gradient of x_mid) to e->dx as gradient of the layer's input. */
+/* From e->d_o and e->dx (gradient of the layer's middle) to e->dx as gradient of the layer's input. */
 static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer_state *state)
 {
     struct cr_attention_args args = cr_engine_attention(e, state);
@@ -326,7 +333,7 @@ bool cr_backward(struct cr_engine *e)
             return false;
         }
         if (e->options.recompute && layer + 1 < e->model->config.n_layers) {
-            cr_forward_layer(e, layer);
+            cr_forward_again(e, layer);
         }
         backward_layer(e, layer);
     }

@@ -50,7 +50,7 @@ size_t cr_engine_bytes(const struct cr_engine_options *options)
 {
     struct cr_engine e;
     configure(&e, options);
-    return cr_engine_plan(&e, NULL) + sizeof e + e.model->config.n_layers * (sizeof *e.states + sizeof *e.x);
+    return cr_engine_plan(&e, NULL) + sizeof e + e.model->config.n_layers * (sizeof *e.states + sizeof *e.x_in);
 }
 
 static void fill_label_rows(struct cr_engine *e)
@@ -72,11 +72,11 @@ cr_status cr_engine_create(const struct cr_engine_options *options, struct cr_en
     }
     configure(e, options);
     e->states = cr_zalloc(n_layers, sizeof *e->states);
-    e->x = cr_zalloc(n_layers, sizeof *e->x);
+    e->x_in = cr_zalloc(n_layers, sizeof *e->x_in);
     size_t bytes = cr_engine_plan(e, NULL);
     /* zeroed so that pad lanes are finite numbers before anything has run */
     e->arena = cr_zalloc(1, bytes);
-    if (e->states == NULL || e->x == NULL || e->arena == NULL) {
+    if (e->states == NULL || e->x_in == NULL || e->arena == NULL) {
         cr_engine_destroy(e);
         return cr_fail(err, CR_E_MEMORY, "engine: no memory for %zu bytes of activations", bytes);
     }
@@ -96,7 +96,7 @@ void cr_engine_destroy(struct cr_engine *engine)
     if (engine != NULL) {
         cr_free(engine->arena);
         cr_free(engine->states);
-        cr_free(engine->x);
+        cr_free(engine->x_in);
         cr_free(engine);
     }
 }
@@ -143,7 +143,7 @@ cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch 
     bool labels = engine->options.label_ids != NULL;
     CR_TRY(begin(engine, batch, labels, err));
     engine->noise = *noise;
-    engine->keep = true;
+    engine->train = true;
     if (!cr_forward(engine)) {
         return stopped(err);
     }
@@ -158,7 +158,7 @@ static cr_status forward_only(struct cr_engine *e, const struct cr_token_batch *
 {
     CR_TRY(begin(e, batch, labels, err));
     e->noise = (struct cr_engine_noise){0};
-    e->keep = false;
+    e->train = false;
     if (!cr_forward(e)) {
         return stopped(err);
     }

@@ -20,8 +20,8 @@ enum { CR_HEAD_CHUNK = 2048, CR_HEAD_ROWS = 128, CR_BLOCK_STEP = 2 };
 
 /* What the backward pass of one layer needs. One set a layer, or one for all when layers are recomputed. */
 struct layer_state {
-    float *x_mid;             /* [E] residual stream between attention and feed-forward */
-    float *rstd1, *rstd2;     /* [16] a block */
+    void *x1, *x2;            /* operands [E], residual stream before attention and before the feed-forward */
+    float *rstd1, *rstd2;     /* [16] a block, of the stream before it was rounded */
     float *qkv;               /* [Q + 2 KV], after rope. f32: rounding it to bf16 costs gradients 5 % (see tests) */
     void *o;                  /* operand [Q], attention output */
     float *lse;               /* [n_heads] a token */
@@ -63,7 +63,8 @@ struct cr_engine {
     enum cr_xtype xt;
 
     void *arena;
-    float **x;                  /* [n_layers] inputs of the layers; one buffer for all in forward-only engines */
+    float *x;                   /* [E] residual stream: each half of a layer adds to it */
+    float **x_in;               /* [n_layers] its value before each layer; NULL where no layer is recomputed */
     struct layer_state *states; /* [n_layers] (all alike when only one set exists) */
     float *rope_table;
     float *label_rows; /* [n_labels][E] dequantised rows of the head */
@@ -74,7 +75,7 @@ struct cr_engine {
     float *o32;               /* [Q] */
     float *g32, *u32;         /* [F] */
     void *h;                  /* operand [F] */
-    float *x_rows, *out_rows; /* [E] last layer's residual before and after, loss rows only */
+    float *x_rows;            /* [E] residual stream of the last layer after attention, loss rows only */
     float *o_rows;            /* [Q] */
     void *head_x;             /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
     float *rstd_out;
@@ -101,7 +102,8 @@ struct cr_engine {
     const struct cr_token_batch *batch;
     struct cr_engine_noise noise;
     struct token_set all, rows;
-    bool keep; /* save what the backward pass needs */
+    bool train;
+    bool keep; /* the layer under way saves what its backward pass needs */
 
     struct job *jobs;
     size_t n_jobs, max_jobs;
@@ -134,9 +136,9 @@ struct cr_qgemm_args cr_engine_gemm(const struct cr_engine *e, uint32_t layer, e
 /* Bytes of one token block of an operand. */
 size_t cr_engine_operand_bytes(const struct cr_engine *e, size_t features);
 
-/* norm arguments of the residual stream; and xn = its normalised operand, token blocks [begin, end). */
-struct cr_norm_args cr_engine_norm(const struct cr_engine *e, const float *x, const float *w, float *rstd);
-void cr_engine_normalise(struct cr_engine *e, const float *x, const float *w, float *rstd, size_t begin, size_t end);
+/* norm arguments for the residual stream x or what was kept of it, with xn as output. */
+struct cr_norm_args cr_engine_norm(const struct cr_engine *e, const void *x, enum cr_xtype x_type, const float *w,
+                                   float *rstd);
 
 /* attention arguments of the forward pass, on qkv32 and o32. */
 struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const struct layer_state *state);
@@ -153,15 +155,15 @@ size_t cr_engine_plan(struct cr_engine *e, void *base);
 
 /* A pass (cr_forward, cr_backward) is false when the host stopped it between two layers. */
 
-/* forward.c: embedding to the last layer's loss rows (e->out_rows). recompute: one layer again from x[layer]. */
+/* forward.c: embedding to the last layer's loss rows (e->x_rows); and one layer again from x_in[layer]. */
 bool cr_forward(struct cr_engine *e);
-void cr_forward_layer(struct cr_engine *e, uint32_t layer);
+void cr_forward_again(struct cr_engine *e, uint32_t layer);
 
-/* backward.c: from e->dx_rows (gradient of out_rows) down to the first adapted layer. */
+/* backward.c: from e->dx_rows (gradient of x_rows) down to the first adapted layer. */
 bool cr_backward(struct cr_engine *e);
 
 /* head.c */
-void cr_head_norm(struct cr_engine *e);         /* out_rows -> head_x */
+void cr_head_norm(struct cr_engine *e);         /* x_rows -> head_x */
 void cr_head_label_logits(struct cr_engine *e); /* head_x -> head_z [n_labels] */
 double cr_head_label_loss(struct cr_engine *e); /* logits and dx_rows */
 void cr_head_token_stats(struct cr_engine *e);  /* head_x -> row_lse, row_label */

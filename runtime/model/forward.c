@@ -1,4 +1,5 @@
-/* Forward pass: embedding, layers, and the loss rows of the last one.
+/* Forward pass: embedding, layers, and the loss rows of the last one. The residual stream is one buffer that both halves
+ * of a layer add to; a layer that will be differentiated keeps a copy of it as operand, at each norm.
  *
  * In the last layer nothing after attention mixes tokens, so only the rows that carry loss go on from there.
  */
@@ -9,7 +10,8 @@
 struct norm_job {
     uint32_t layer;
     const struct token_set *set;
-    const float *x;
+    float *x;
+    void *copy; /* operand: what the backward pass reads of x */
     const float *w;
     float *rstd;
     const struct layer_state *state;
@@ -43,7 +45,11 @@ static void reduce_inputs(struct cr_engine *e, uint32_t layer, const enum cr_pro
 static void job_norm(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     const struct norm_job *job = arg;
-    cr_engine_normalise(e, job->x, job->w, job->rstd, begin, end);
+    struct cr_norm_args args = cr_engine_norm(e, job->x, CR_X_F32, job->w, job->rstd);
+    e->norm.rms_fwd(&args, begin, end);
+    if (e->keep) {
+        cr_engine_to_operand(e, job->x, job->copy, e->embd, begin, end);
+    }
     reduce_inputs(e, job->layer, job->projs, job->n_projs, e->xn, e->embd, job->state, job->set, begin, end, scratch);
 }
 
@@ -100,43 +106,22 @@ static void job_act(struct cr_engine *e, const void *arg, size_t begin, size_t e
     reduce_inputs(e, job->layer, proj, 1, e->h, e->ff, job->state, job->set, begin, end, scratch);
 }
 
-struct residual_job {
-    struct cr_qgemm_args gemm; /* y = residual + product */
-    const float *residual;
-};
-
-static void job_residual_gemm(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
+/* x += product: the end of either half of a layer. */
+static void run_residual_gemm(struct cr_engine *e, uint32_t layer, enum cr_proj proj, const void *operand,
+                              const struct layer_state *state, const struct token_set *set, float *x, const char *name)
 {
-    const struct residual_job *job = arg;
-    size_t stride = job->gemm.y_stride;
-    if (job->residual != job->gemm.y) {
-        for (size_t b = 0; b < job->gemm.n_blocks; b++) {
-            memcpy(job->gemm.y + b * stride + begin * CR_LANES, job->residual + b * stride + begin * CR_LANES,
-                   (end - begin) * CR_LANES * sizeof(float));
-        }
-    }
-    e->qgemm.fwd(&job->gemm, begin, end, scratch);
-}
-
-static void run_residual_gemm(struct cr_engine *e, uint32_t layer, enum cr_proj proj, const void *x,
-                              const struct layer_state *state, const struct token_set *set, const float *residual,
-                              float *y, const char *name)
-{
-    struct residual_job job = {.gemm = cr_engine_gemm(e, layer, proj, x, state, set), .residual = residual};
-    job.gemm.y = y;
-    job.gemm.y_stride = e->embd * CR_LANES;
-    job.gemm.accumulate = 1;
-    cr_phase_add(e, job_residual_gemm, &job, e->embd, e->qgemm.step);
+    struct cr_qgemm_args gemm = cr_engine_gemm(e, layer, proj, operand, state, set);
+    gemm.y = x;
+    gemm.y_stride = e->embd * CR_LANES;
+    gemm.accumulate = 1;
+    cr_phase_add(e, cr_job_gemm_fwd, &gemm, e->embd, e->qgemm.step);
     cr_phase_run(e, name, (int)layer);
 }
 
-static void run_norm(struct cr_engine *e, uint32_t layer, const float *x, const float *w, float *rstd,
-                     const struct layer_state *state, const struct token_set *set, const enum cr_proj *projs,
-                     size_t n_projs)
+static void run_norm(struct cr_engine *e, const struct norm_job *job)
 {
-    struct norm_job job = {layer, set, x, w, rstd, state, projs, n_projs};
-    cr_phase_add(e, job_norm, &job, set->n_blocks, CR_BLOCK_STEP);
-    cr_phase_run(e, "norm", (int)layer);
+    cr_phase_add(e, job_norm, job, job->set->n_blocks, CR_BLOCK_STEP);
+    cr_phase_run(e, "norm", (int)job->layer);
 }
 
 static void run_qkv(struct cr_engine *e, uint32_t layer, const struct layer_state *state)
@@ -189,40 +174,60 @@ static void gather_rows(const struct cr_engine *e, const float *from, float *to,
     }
 }
 
-void cr_forward_layer(struct cr_engine *e, uint32_t layer)
+static void attention_half(struct cr_engine *e, uint32_t layer, const struct layer_state *state,
+                           const struct token_set *set, float *x)
 {
-    static const enum cr_proj attention_in[] = {CR_PROJ_Q, CR_PROJ_K, CR_PROJ_V};
-    static const enum cr_proj ffn_in[] = {CR_PROJ_GATE, CR_PROJ_UP};
-    const struct cr_layer *weights = &e->model->layers[layer];
-    const struct layer_state *state = &e->states[layer];
-    bool last = layer + 1 == e->model->config.n_layers;
-
-    run_norm(e, layer, e->x[layer], weights->attn_norm, state->rstd1, state, &e->all, attention_in, 3);
+    static const enum cr_proj readers[] = {CR_PROJ_Q, CR_PROJ_K, CR_PROJ_V};
+    struct norm_job norm = {layer, &e->all, e->x, state->x1, e->model->layers[layer].attn_norm, state->rstd1,
+                            state, readers, 3};
+    run_norm(e, &norm);
     run_qkv(e, layer, state);
     run_attention(e, layer, state);
-
-    const struct token_set *set = &e->all;
-    const float *residual = e->x[layer];
     float *o = e->o32;
-    if (last) {
-        gather_rows(e, e->x[layer], e->x_rows, e->embd);
+    if (set == &e->rows) {
+        gather_rows(e, e->x, x, e->embd);
         gather_rows(e, e->o32, e->o_rows, e->q);
-        set = &e->rows;
-        residual = e->x_rows;
         o = e->o_rows;
     }
     struct attention_out_job out = {layer, o, state, set};
     cr_phase_add(e, job_attention_out, &out, set->n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "attention_out", (int)layer);
-    run_residual_gemm(e, layer, CR_PROJ_O, state->o, state, set, residual, state->x_mid, "o");
+    run_residual_gemm(e, layer, CR_PROJ_O, state->o, state, set, x, "o");
+}
 
-    run_norm(e, layer, state->x_mid, weights->ffn_norm, state->rstd2, state, set, ffn_in, 2);
+static void ffn_half(struct cr_engine *e, uint32_t layer, const struct layer_state *state, const struct token_set *set,
+                     float *x)
+{
+    static const enum cr_proj readers[] = {CR_PROJ_GATE, CR_PROJ_UP};
+    struct norm_job norm = {layer, set, x, state->x2, e->model->layers[layer].ffn_norm, state->rstd2,
+                            state, readers, 2};
+    run_norm(e, &norm);
     run_gate_up(e, layer, state, set);
     struct act_job act = {layer, state, set};
     cr_phase_add(e, job_act, &act, set->n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "act", (int)layer);
-    run_residual_gemm(e, layer, CR_PROJ_DOWN, e->h, state, set, state->x_mid, last ? e->out_rows : e->x[layer + 1],
-                      "down");
+    run_residual_gemm(e, layer, CR_PROJ_DOWN, e->h, state, set, x, "down");
+}
+
+static void forward_layer(struct cr_engine *e, uint32_t layer)
+{
+    bool last = layer + 1 == e->model->config.n_layers;
+    const struct token_set *set = last ? &e->rows : &e->all;
+    float *x = last ? e->x_rows : e->x;
+    attention_half(e, layer, &e->states[layer], set, x);
+    ffn_half(e, layer, &e->states[layer], set, x);
+}
+
+static size_t stream_bytes(const struct cr_engine *e)
+{
+    return e->all.n_blocks * e->embd * CR_LANES * sizeof(float);
+}
+
+void cr_forward_again(struct cr_engine *e, uint32_t layer)
+{
+    memcpy(e->x, e->x_in[layer], stream_bytes(e));
+    e->keep = true;
+    forward_layer(e, layer);
 }
 
 static void job_embed(struct cr_engine *e, const void *args, size_t begin, size_t end, void *scratch)
@@ -232,14 +237,19 @@ static void job_embed(struct cr_engine *e, const void *args, size_t begin, size_
 
 bool cr_forward(struct cr_engine *e)
 {
-    struct cr_embed_args args = {e->model->token_embd, e->batch->ids, e->x[0], e->embd * CR_LANES};
+    struct cr_embed_args args = {e->model->token_embd, e->batch->ids, e->x, e->embd * CR_LANES};
     cr_phase_add(e, job_embed, &args, e->all.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "embed", -1);
     for (uint32_t layer = 0; layer < e->model->config.n_layers; layer++) {
         if (cr_host_stopped(e->options.host)) {
             return false;
         }
-        cr_forward_layer(e, layer);
+        bool again = e->train && e->x_in[layer] != NULL;
+        if (again) {
+            memcpy(e->x_in[layer], e->x, stream_bytes(e));
+        }
+        e->keep = e->train && layer >= e->first_layer && !again;
+        forward_layer(e, layer);
     }
     return true;
 }

@@ -23,15 +23,10 @@ static void job_head_norm(struct cr_engine *e, const void *arg, size_t begin, si
 {
     (void)arg;
     (void)scratch;
-    struct cr_norm_args args = {.x = e->out_rows,
-                                .x_stride = e->embd * CR_LANES,
-                                .w = e->model->output_norm,
-                                .eps = e->model->config.norm_eps,
-                                .n_features = e->embd,
-                                .y = e->head_x,
-                                .y_stride = head_stride_bytes(e),
-                                .y_type = has_labels(e) ? CR_X_F32 : e->xt,
-                                .rstd = e->rstd_out};
+    struct cr_norm_args args = cr_engine_norm(e, e->x_rows, CR_X_F32, e->model->output_norm, e->rstd_out);
+    args.y = e->head_x;
+    args.y_stride = head_stride_bytes(e);
+    args.y_type = has_labels(e) ? CR_X_F32 : e->xt;
     e->norm.rms_fwd(&args, begin, end);
 }
 
@@ -48,16 +43,11 @@ static void job_head_norm_bwd(struct cr_engine *e, const void *arg, size_t begin
     (void)scratch;
     size_t stride = e->embd * CR_LANES;
     memset(e->dx_rows + begin * stride, 0, (end - begin) * stride * sizeof(float));
-    struct cr_norm_args args = {.x = e->out_rows,
-                                .x_stride = stride,
-                                .w = e->model->output_norm,
-                                .eps = e->model->config.norm_eps,
-                                .n_features = e->embd,
-                                .rstd = e->rstd_out,
-                                .dy = e->dn,
-                                .dy_stride = stride,
-                                .dx = e->dx_rows,
-                                .dx_stride = stride};
+    struct cr_norm_args args = cr_engine_norm(e, e->x_rows, CR_X_F32, e->model->output_norm, e->rstd_out);
+    args.dy = e->dn;
+    args.dy_stride = stride;
+    args.dx = e->dx_rows;
+    args.dx_stride = stride;
     e->norm.rms_bwd(&args, begin, end);
 }
 

@@ -46,13 +46,14 @@ static size_t max_rank(const struct cr_engine *e, enum cr_proj proj)
 
 static void plan_state(struct cursor *c, const struct cr_engine *e, uint32_t layer, struct layer_state *state)
 {
-    state->x_mid = take_f32(c, e, e->embd);
     state->rstd1 = take_f32(c, e, 1);
     state->rstd2 = take_f32(c, e, 1);
-    state->qkv = take_f32(c, e, e->q + 2 * e->kv);
     state->o = take_operand(c, e, e->q);
     state->lse = take_f32(c, e, e->model->config.n_heads);
     if (e->options.train) {
+        state->x1 = take_operand(c, e, e->embd);
+        state->x2 = take_operand(c, e, e->embd);
+        state->qkv = take_f32(c, e, e->q + 2 * e->kv);
         state->g = take_operand(c, e, e->ff);
         state->u = take_operand(c, e, e->ff);
     }
@@ -72,12 +73,13 @@ static bool keeps_layers(const struct cr_engine *e)
 static void plan_layers(struct cursor *c, struct cr_engine *e)
 {
     uint32_t n_layers = e->model->config.n_layers;
-    float *shared_x = take_f32(c, e, e->embd);
+    e->x = take_f32(c, e, e->embd);
     struct layer_state shared = {0};
     bool have_shared = false;
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         bool below = layer < e->first_layer;
-        float *x = layer == 0 || below || !e->options.train ? shared_x : take_f32(c, e, e->embd);
+        bool again = e->options.recompute && !below && layer + 1 < n_layers;
+        float *x_in = e->options.train && again ? take_f32(c, e, e->embd) : NULL;
         struct layer_state state;
         if (keeps_layers(e) && !below) {
             memset(&state, 0, sizeof state);
@@ -90,7 +92,7 @@ static void plan_layers(struct cursor *c, struct cr_engine *e)
             state = shared;
         }
         if (c->base != NULL) {
-            e->x[layer] = x;
+            e->x_in[layer] = x_in;
             e->states[layer] = state;
         }
     }
@@ -102,7 +104,6 @@ static void plan_head(struct cursor *c, struct cr_engine *e)
     size_t items = CR_HEAD_CHUNK / CR_HEAD_ROWS;
     size_t rows = labels ? e->options.n_labels : CR_HEAD_CHUNK;
     e->x_rows = take_f32(c, e, e->embd);
-    e->out_rows = take_f32(c, e, e->embd);
     e->o_rows = take_f32(c, e, e->q);
     e->head_x = take_f32(c, e, e->embd);
     e->rstd_out = take_f32(c, e, 1);

@@ -51,7 +51,7 @@ static void run(struct data *d, enum cr_tier tier, size_t cut)
     struct cr_norm_ops ops;
     cr_norm_ops_init(&ops, tier);
     struct cr_norm_args args = {.x = d->x,
-                                .x_stride = d->stride,
+                                .x_stride = d->stride * sizeof(float),
                                 .w = d->w,
                                 .eps = eps,
                                 .n_features = d->n,
@@ -212,6 +212,61 @@ START_TEST(finite_differences)
 }
 END_TEST
 
+/* A kept bf16 copy of x whose rounding is exact gives the bits that x itself gives, and applying is the forward pass. */
+START_TEST(kept_operand)
+{
+    enum cr_tier tiers[CR_TEST_TIERS];
+    size_t n_tiers = cr_test_tiers(tiers), n = features[_i];
+    if (n % 2 != 0) {
+        return;
+    }
+    struct cr_rng rng = cr_rng_make(70 + (uint64_t)_i);
+    struct data d = make(&rng, n, CR_X_BF16);
+    size_t kept_bytes = cr_tl16_bytes(CR_X_BF16, n);
+    char *kept = cr_guard_alloc(BLOCKS * kept_bytes, 64, CR_AT_END);
+    for (size_t block = 0; block < BLOCKS; block++) {
+        for (size_t i = 0; i < n * CR_LANES; i++) {
+            float *x = d.x + block * d.stride + i;
+            *x = cr_bf16_to_f32(cr_f32_to_bf16(*x));
+            cr_tl16_put(kept, CR_X_BF16, kept_bytes, block, i / CR_LANES, i % CR_LANES, *x);
+        }
+    }
+    for (size_t t = 0; t < n_tiers; t++) {
+        struct cr_norm_ops ops;
+        ck_assert_int_eq(cr_norm_ops_init(&ops, tiers[t]), CR_OK);
+        struct data want = d, got = d;
+        outputs(&want, CR_AT_END);
+        outputs(&got, CR_AT_END);
+        run(&want, tiers[t], 1);
+        struct cr_norm_args args = {.x = kept,
+                                    .x_stride = kept_bytes,
+                                    .x_type = CR_X_BF16,
+                                    .w = d.w,
+                                    .n_features = n,
+                                    .y = got.y,
+                                    .y_stride = d.y_bytes,
+                                    .y_type = d.y_type,
+                                    .rstd = want.rstd,
+                                    .dy = d.dy,
+                                    .dy_stride = d.stride,
+                                    .dx = got.dx,
+                                    .dx_stride = d.stride};
+        ops.rms_apply(&args, 0, BLOCKS);
+        ops.rms_bwd(&args, 0, BLOCKS);
+        cr_expect_bytes("y", got.y, want.y, BLOCKS * d.y_bytes);
+        cr_expect_bytes("dx", got.dx, want.dx, BLOCKS * d.stride * 4);
+        args.x = d.x;
+        args.x_stride = d.stride * sizeof(float);
+        args.x_type = CR_X_F32;
+        memset(got.y, 0xff, BLOCKS * d.y_bytes);
+        ops.rms_apply(&args, 1, BLOCKS);
+        ops.rms_apply(&args, 0, 1);
+        cr_expect_bytes("y of f32", got.y, want.y, BLOCKS * d.y_bytes);
+    }
+    cr_guard_free_all();
+}
+END_TEST
+
 START_TEST(nan_stays_in_its_token)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
@@ -243,6 +298,7 @@ int main(void)
     TCase *tc = tcase_create("norm");
     tcase_set_timeout(tc, 60);
     tcase_add_loop_test(tc, values, 0, 2 * (int)(sizeof features / sizeof *features));
+    tcase_add_loop_test(tc, kept_operand, 0, (int)(sizeof features / sizeof *features));
     tcase_add_test(tc, finite_differences);
     tcase_add_test(tc, nan_stays_in_its_token);
     suite_add_tcase(suite, tc);
