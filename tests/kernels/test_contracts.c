@@ -78,25 +78,33 @@ static int n_runs;
 SPY(norm)
 START_TEST(norm)
 {
-    struct cr_norm_ops ops = {spy_norm, spy_norm};
+    struct cr_norm_ops ops = {spy_norm, spy_norm, spy_norm};
     struct cr_norm_args good = {.n_features = 6,
-                                .x_stride = 96,
+                                .x_stride = 384,
                                 .y_stride = 192,
                                 .y_type = CR_X_BF16,
                                 .dy_stride = 96,
                                 .dx_stride = 96,
                                 .eps = 1e-5f};
-    good.x = good.w = good.dy = (const float *)memory;
+    good.x = memory;
+    good.w = good.dy = (const float *)memory;
     good.rstd = good.dx = (float *)memory;
     good.y = memory;
 #define FWD cr_norm_rms_fwd_checked
 #define BWD cr_norm_rms_bwd_checked
+#define APPLY cr_norm_rms_apply_checked
     ACCEPTED(FWD, , 1, 1, BLOCKS);
     ACCEPTED(BWD, , 1, 0, BLOCKS);
+    ACCEPTED(APPLY, , 1, 0, BLOCKS);
+    ACCEPTED(APPLY, a.x_type = CR_X_BF16, 1, 0, BLOCKS);
     ACCEPTED(FWD, , 0, 2, 2);
     ACCEPTED(FWD, a.x_stride = 0, 1, 0, 1); /* one block has no neighbour */
     REFUSED_ALWAYS(FWD, rms_fwd, 0, BLOCKS);
     REFUSED_ALWAYS(BWD, rms_bwd, 0, BLOCKS);
+    REFUSED_ALWAYS(APPLY, rms_apply, 0, BLOCKS);
+    REFUSED(FWD, a.x_type = CR_X_BF16, "x_type", 0, BLOCKS);
+    REFUSED(BWD, a.x_type = (enum cr_xtype)2, "x_type", 0, BLOCKS);
+    REFUSED_BLOCKS(APPLY, y, y_stride, 64, 0, BLOCKS);
     REFUSED(FWD, , "begin", 2, 1);
     REFUSED(FWD, a.n_features = 0, "n_features", 0, BLOCKS);
     REFUSED(FWD, a.n_features = SIZE_MAX, "n_features", 0, BLOCKS);
@@ -105,12 +113,13 @@ START_TEST(norm)
     REFUSED(FWD, a.w = NULL, "w", 0, BLOCKS);
     REFUSED(FWD, a.rstd = NULL, "rstd", 0, BLOCKS);
     REFUSED(FWD, , "x", 0, SIZE_MAX);
-    REFUSED_BLOCKS(FWD, x, x_stride, 16, 0, BLOCKS);
+    REFUSED_BLOCKS(FWD, x, x_stride, 64, 0, BLOCKS);
     REFUSED_BLOCKS(FWD, y, y_stride, 64, 0, BLOCKS);
     REFUSED_BLOCKS(BWD, dy, dy_stride, 16, 0, BLOCKS);
     REFUSED_BLOCKS(BWD, dx, dx_stride, 16, 0, BLOCKS);
 #undef FWD
 #undef BWD
+#undef APPLY
 }
 END_TEST
 

@@ -47,6 +47,8 @@ CR_API cr_status cr_norm_ops_init(struct cr_norm_ops *ops, enum cr_tier tier);
 /* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
 CR_API cr_status cr_norm_rms_fwd_checked(const struct cr_norm_ops *ops, const struct cr_norm_args *args, size_t begin,
                                          size_t end, struct cr_error *err);
+CR_API cr_status cr_norm_rms_apply_checked(const struct cr_norm_ops *ops, const struct cr_norm_args *args, size_t begin,
+                                           size_t end, struct cr_error *err);
 CR_API cr_status cr_norm_rms_bwd_checked(const struct cr_norm_ops *ops, const struct cr_norm_args *args, size_t begin,
                                          size_t end, struct cr_error *err);
 
