@@ -1,4 +1,4 @@
-/* The peer: a dense product by oneDNN on one thread with weights in the layout it likes best. Versions 2.x and 3.x. */
+/* The peer: a dense product by oneDNN with weights in the layout it likes best. Versions 2.x and 3.x. */
 #include "bench/cr_bench.h"
 
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 
 #include <dnnl.h>
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 
 struct cr_onednn {
@@ -119,7 +120,7 @@ struct cr_onednn *cr_onednn_open(size_t m, size_t n, size_t k, bool bf16)
     if (p == NULL) {
         return NULL;
     }
-    omp_set_num_threads(1);
+    omp_set_num_threads(cr_bench_threads());
     dnnl_data_type_t type = bf16 ? dnnl_bf16 : dnnl_f32;
     dnnl_dims_t dims_x = {(dnnl_dim_t)m, (dnnl_dim_t)k}, dims_w = {(dnnl_dim_t)k, (dnnl_dim_t)n};
     dnnl_dims_t dims_y = {(dnnl_dim_t)m, (dnnl_dim_t)n};
@@ -163,7 +164,20 @@ void cr_onednn_run(struct cr_onednn *p)
     dnnl_stream_wait(p->stream);
 }
 
+const char *cr_onednn_name(void)
+{
+    static char name[32];
+    const dnnl_version_t *version = dnnl_version();
+    snprintf(name, sizeof name, "oneDNN %d.%d.%d", version->major, version->minor, version->patch);
+    return name;
+}
+
 #else
+
+const char *cr_onednn_name(void)
+{
+    return "none";
+}
 
 struct cr_onednn *cr_onednn_open(size_t m, size_t n, size_t k, bool bf16)
 {

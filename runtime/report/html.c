@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/report/style.h"
+
 #define REPLACEMENT "\xef\xbf\xbd"
 
 /* Bytes of the well-formed UTF-8 character at s, 0 when there is none (RFC 3629). */
@@ -121,4 +123,28 @@ void cr_html_count(struct cr_buf *out, uint64_t value)
         unit /= 1000;
         cr_buf_printf(out, "\xe2\x80\xaf%03llu", (unsigned long long)(value / unit));
     }
+}
+
+void cr_html_begin(struct cr_buf *out, const char *title, const char *style)
+{
+    cr_buf_puts(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                     "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
+                     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
+                     "style-src 'unsafe-inline'\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>");
+    cr_html_str(out, title);
+    cr_buf_puts(out, "</title>\n<style>\n");
+    cr_buf_puts(out, cr_report_style);
+    cr_buf_puts(out, style);
+    cr_buf_puts(out, "</style>\n</head>\n<body>\n<h1>");
+    cr_html_str(out, title);
+    cr_buf_puts(out, "</h1>\n");
+}
+
+void cr_html_pair(struct cr_buf *out, const char *key, const char *value)
+{
+    cr_buf_puts(out, "<dt>");
+    cr_html_str(out, key);
+    cr_buf_puts(out, "</dt><dd>");
+    cr_html_str(out, value);
+    cr_buf_puts(out, "</dd>\n");
 }

@@ -1,4 +1,5 @@
-/* html: text and numbers as they may stand in a page, whatever their bytes and the locale. Private to runtime/report.
+/* html: text and numbers as they may stand in a page, whatever their bytes and the locale. Shared with the
+ * report of credence-bench.
  */
 #ifndef CR_REPORT_HTML_H
 #define CR_REPORT_HTML_H
@@ -18,5 +19,12 @@ void cr_html_coordinate(struct cr_buf *out, double value);
 
 /* An integer in groups of three digits, with narrow no-break spaces. */
 void cr_html_count(struct cr_buf *out, uint64_t value);
+
+/* The page up to its heading: nothing is loaded and no script runs, by the page's own policy. `style` is put behind the
+ * style sheet. */
+void cr_html_begin(struct cr_buf *out, const char *title, const char *style);
+
+/* One line of a <dl>. */
+void cr_html_pair(struct cr_buf *out, const char *key, const char *value);
 
 #endif

@@ -4,34 +4,14 @@
 #include "runtime/report/draw.h"
 #include "runtime/report/html.h"
 #include "runtime/report/report.h"
-#include "runtime/report/style.h"
 
 static void put_pairs(struct cr_buf *out, const struct cr_report_pair *pairs, size_t n)
 {
     cr_buf_puts(out, "<dl>\n");
     for (size_t i = 0; i < n; i++) {
-        cr_buf_puts(out, "<dt>");
-        cr_html_str(out, pairs[i].key);
-        cr_buf_puts(out, "</dt><dd>");
-        cr_html_str(out, pairs[i].value);
-        cr_buf_puts(out, "</dd>\n");
+        cr_html_pair(out, pairs[i].key, pairs[i].value);
     }
     cr_buf_puts(out, "</dl>\n");
-}
-
-static void put_head(struct cr_buf *out, const struct cr_report *r)
-{
-    cr_buf_puts(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                     "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-                     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-                     "style-src 'unsafe-inline'\">\n<meta name=\"color-scheme\" content=\"light dark\">\n<title>");
-    cr_html_str(out, r->title);
-    cr_buf_puts(out, "</title>\n<style>\n");
-    cr_buf_puts(out, cr_report_style);
-    cr_buf_puts(out, "</style>\n</head>\n<body>\n<h1>");
-    cr_html_str(out, r->title);
-    cr_buf_puts(out, "</h1>\n");
-    put_pairs(out, r->facts, r->n_facts);
 }
 
 static void put_figure(struct cr_buf *out, const struct cr_report_figure *f, int decimals)
@@ -206,7 +186,8 @@ static void put_repeat(struct cr_buf *out, const struct cr_report *r)
 
 void cr_report_html(const struct cr_report *report, struct cr_buf *out)
 {
-    put_head(out, report);
+    cr_html_begin(out, report->title, "");
+    put_pairs(out, report->facts, report->n_facts);
     put_results(out, report);
     put_reliability(out, report);
     put_examples(out, report);

@@ -3,6 +3,7 @@
 
 #include "runtime/report/draw.h"
 #include "runtime/report/html.h"
+#include "runtime/report/svg.h"
 
 /* The square of confidence and accuracy, and the strip of counts below it. */
 #define LEFT 34.0
@@ -23,24 +24,6 @@ static double y_of(double accuracy)
     return TOP + (1 - accuracy) * SIDE;
 }
 
-/* ` name="value"` */
-static void attribute(struct cr_buf *out, const char *name, double value)
-{
-    cr_buf_printf(out, " %s=\"", name);
-    cr_html_coordinate(out, value);
-    cr_buf_putc(out, '"');
-}
-
-static void put_segment(struct cr_buf *out, const char *style, double x1, double y1, double x2, double y2)
-{
-    cr_buf_printf(out, "<line class=\"%s\"", style);
-    attribute(out, "x1", x1);
-    attribute(out, "y1", y1);
-    attribute(out, "x2", x2);
-    attribute(out, "y2", y2);
-    cr_buf_puts(out, "/>");
-}
-
 /* 95 % interval of a share of n by the score method (Wilson 1927): sound for few examples and shares of 0 and 1. */
 static void score_interval(double share, double n, double *low, double *high)
 {
@@ -55,36 +38,36 @@ static void put_axes(struct cr_buf *out)
 {
     for (int i = 0; i <= 4; i++) {
         double at = i / 4.0;
-        put_segment(out, "grid", LEFT, y_of(at), LEFT + SIDE, y_of(at));
+        cr_svg_segment(out, "grid", LEFT, y_of(at), LEFT + SIDE, y_of(at));
         cr_buf_puts(out, "<text text-anchor=\"end\"");
-        attribute(out, "x", LEFT - 5);
-        attribute(out, "y", y_of(at) + 4);
+        cr_svg_attribute(out, "x", LEFT - 5);
+        cr_svg_attribute(out, "y", y_of(at) + 4);
         cr_buf_puts(out, ">");
         cr_html_number(out, at, 2);
         cr_buf_puts(out, "</text><text text-anchor=\"middle\"");
-        attribute(out, "x", x_of(at) - (i == 4 ? 4 : 0));
-        attribute(out, "y", TOP + SIDE + 14);
+        cr_svg_attribute(out, "x", x_of(at) - (i == 4 ? 4 : 0));
+        cr_svg_attribute(out, "y", TOP + SIDE + 14);
         cr_buf_puts(out, ">");
         cr_html_number(out, at, 2);
         cr_buf_puts(out, "</text>");
     }
     cr_buf_puts(out, "<text class=\"title\" text-anchor=\"middle\"");
-    attribute(out, "x", LEFT + SIDE / 2);
-    attribute(out, "y", TOP + SIDE + 28);
+    cr_svg_attribute(out, "x", LEFT + SIDE / 2);
+    cr_svg_attribute(out, "y", TOP + SIDE + 28);
     cr_buf_puts(out, ">confidence</text><text class=\"title\"");
-    attribute(out, "x", LEFT + 6);
-    attribute(out, "y", TOP + 13);
+    cr_svg_attribute(out, "x", LEFT + 6);
+    cr_svg_attribute(out, "y", TOP + 13);
     cr_buf_puts(out, ">accuracy</text>");
-    put_segment(out, "axis", LEFT, TOP + SIDE, LEFT + SIDE, TOP + SIDE);
+    cr_svg_segment(out, "axis", LEFT, TOP + SIDE, LEFT + SIDE, TOP + SIDE);
 }
 
 static void put_bar(struct cr_buf *out, const char *style, double x, double y, double width, double height)
 {
     cr_buf_printf(out, "<rect class=\"%s\"", style);
-    attribute(out, "x", x);
-    attribute(out, "y", y);
-    attribute(out, "width", width);
-    attribute(out, "height", height);
+    cr_svg_attribute(out, "x", x);
+    cr_svg_attribute(out, "y", y);
+    cr_svg_attribute(out, "width", width);
+    cr_svg_attribute(out, "height", height);
     cr_buf_puts(out, "/>");
 }
 
@@ -111,10 +94,10 @@ static void put_mark(struct cr_buf *out, const struct cr_report_bin *bin)
     cr_buf_puts(out, ", ");
     cr_html_count(out, bin->n);
     cr_buf_puts(out, " examples</title>");
-    put_segment(out, "whisker", x_of(bin->confidence), y_of(low), x_of(bin->confidence), y_of(high));
+    cr_svg_segment(out, "whisker", x_of(bin->confidence), y_of(low), x_of(bin->confidence), y_of(high));
     cr_buf_puts(out, "<circle class=\"mark\" r=\"2.6\"");
-    attribute(out, "cx", x_of(bin->confidence));
-    attribute(out, "cy", y_of(bin->accuracy));
+    cr_svg_attribute(out, "cx", x_of(bin->confidence));
+    cr_svg_attribute(out, "cy", y_of(bin->accuracy));
     cr_buf_puts(out, "/></g>");
 }
 
@@ -152,13 +135,13 @@ void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group
             put_bars(out, &group->bins[b], b, group->n_bins, largest);
         }
     }
-    put_segment(out, "diagonal", LEFT, TOP + SIDE, LEFT + SIDE, TOP);
+    cr_svg_segment(out, "diagonal", LEFT, TOP + SIDE, LEFT + SIDE, TOP);
     for (size_t b = 0; b < group->n_bins; b++) {
         if (group->bins[b].n > 0) {
             put_mark(out, &group->bins[b]);
         }
     }
-    put_segment(out, "axis", LEFT, STRIP_TOP + STRIP, LEFT + SIDE, STRIP_TOP + STRIP);
+    cr_svg_segment(out, "axis", LEFT, STRIP_TOP + STRIP, LEFT + SIDE, STRIP_TOP + STRIP);
     for (size_t b = 0; b < group->n_bins && group->n_bins <= 25; b++) {
         if (group->bins[b].n > 0) {
             put_count(out, &group->bins[b], b, group->n_bins, largest);

@@ -1,0 +1,280 @@
+/* units: one burst of a unit on every thread, and the memory of all bursts. */
+#include "bench/units.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "bench/cr_bench.h"
+#include "bench/units_loops.h"
+
+enum { MAX_BURSTS = 8192, MAX_WORKERS = 256 };
+
+/* Per worker: two arrays of n_floats; DRAM goes on from `at`. */
+struct arrays {
+    float *x, *y;
+    size_t n_floats, at;
+};
+
+static struct cr_cpu cpu;
+static struct arrays arrays[4][MAX_WORKERS]; /* L1, L2, L3, DRAM */
+static double *bursts[CR_UNITS];
+static size_t n_bursts[CR_UNITS];
+
+/* One level: the share of its bytes that the arrays fill, its size where the system tells none, bytes of one burst. */
+static const struct level {
+    double share, unknown, burst_bytes;
+} levels[4] = {
+    {0.5, 32e3, 96e6},
+    {0.5, 1e6, 32e6},
+    {0.25, 16e6, 12e6},
+    {4, 16e6, 24e6},
+};
+
+void cr_bench_units_init(const struct cr_cpu *detected)
+{
+    cpu = *detected;
+}
+
+static double level_bytes(int level)
+{
+    int64_t known = level == 0 ? cpu.l1d_bytes : level == 1 ? cpu.l2_bytes : cpu.l3_bytes;
+    return known > 0 ? (double)known : levels[level].unknown;
+}
+
+static bool has(enum cr_tier tier)
+{
+    return tier == CR_TIER_SCALAR || (cpu.features >> tier & 1u);
+}
+
+/* Widest vectors of this CPU. */
+static const struct cr_bench_loops *widest(void)
+{
+#if CR_HAVE_X86
+    if (has(CR_TIER_AVX512)) {
+        return cr_bench_loops_avx512();
+    }
+    if (has(CR_TIER_AVX2)) {
+        return cr_bench_loops_avx2();
+    }
+#endif
+    return cr_bench_loops_scalar();
+}
+
+/* 0 scalar, 1 avx2, 2 avx512: the lanes that a tier computes with. */
+static int width_of(enum cr_tier tier)
+{
+    return tier >= CR_TIER_AVX512 && tier <= CR_TIER_AMX ? 2 : tier == CR_TIER_AVX2 ? 1 : 0;
+}
+
+enum cr_bench_unit cr_bench_fma(enum cr_tier tier)
+{
+    return (enum cr_bench_unit)(CR_UNIT_FMA_SCALAR + width_of(tier));
+}
+
+enum cr_bench_unit cr_bench_exp(enum cr_tier tier)
+{
+    return (enum cr_bench_unit)(CR_UNIT_EXP_SCALAR + width_of(tier));
+}
+
+enum cr_bench_unit cr_bench_mul(enum cr_tier tier)
+{
+    return (enum cr_bench_unit)(CR_UNIT_MUL_SCALAR + width_of(tier));
+}
+
+enum cr_bench_unit cr_bench_level(double n_bytes)
+{
+    if (n_bytes <= 0.75 * level_bytes(0)) {
+        return CR_UNIT_L1;
+    }
+    if (n_bytes <= 0.75 * level_bytes(1)) {
+        return CR_UNIT_L2;
+    }
+    return n_bytes <= 0.5 * level_bytes(2) ? CR_UNIT_L3 : CR_UNIT_DRAM;
+}
+
+static const char *const names[CR_UNITS] = {
+    [CR_UNIT_NONE] = "none",
+    [CR_UNIT_FMA_SCALAR] = "f32 multiply-add, portable",
+    [CR_UNIT_FMA_AVX2] = "f32 FMA, AVX2",
+    [CR_UNIT_FMA_AVX512] = "f32 FMA, AVX-512",
+    [CR_UNIT_BF16] = "bf16 dot product, AVX-512",
+    [CR_UNIT_EXP_SCALAR] = "exp, portable",
+    [CR_UNIT_EXP_AVX2] = "exp, AVX2",
+    [CR_UNIT_EXP_AVX512] = "exp, AVX-512",
+    [CR_UNIT_MUL_SCALAR] = "wide integer product, portable",
+    [CR_UNIT_MUL_AVX2] = "wide integer product, AVX2",
+    [CR_UNIT_MUL_AVX512] = "wide integer product, AVX-512",
+    [CR_UNIT_L1] = "L1",
+    [CR_UNIT_L2] = "L2",
+    [CR_UNIT_L3] = "L3",
+    [CR_UNIT_DRAM] = "DRAM",
+    [CR_UNIT_CLOCK] = "clock",
+};
+
+const char *cr_bench_unit_name(enum cr_bench_unit unit)
+{
+    return names[unit];
+}
+
+double cr_bench_now(void)
+{
+    struct timespec t;
+    clock_gettime(cr_bench_threads() > 1 ? CLOCK_MONOTONIC : CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A chain of products of three cycles each on x86 and on most Arm cores. */
+static double clock_loop(size_t n)
+{
+    uint64_t x = 3;
+    for (size_t k = 0; k < n; k++) {
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+#if defined(__x86_64__)
+            __asm__ volatile("imul %0, %0" : "+r"(x) : : "cc");
+#else
+            x *= x;
+            __asm__ volatile("" : "+r"(x));
+#endif
+        }
+    }
+    return (double)n * 8 * 3;
+}
+
+static double lanes_loop(const struct cr_bench_loops *loops, int kind)
+{
+    return kind == 0 ? loops->fma(28000) : kind == 1 ? loops->exp(6000) : loops->mul(40000);
+}
+
+/* Sizes such that a burst lasts 0.1 to 0.4 ms at 2 to 4 GHz. */
+static double compute(enum cr_bench_unit unit)
+{
+    if (unit == CR_UNIT_CLOCK) {
+        return clock_loop(40000);
+    }
+#if CR_HAVE_X86
+    if (unit == CR_UNIT_BF16) {
+        return has(CR_TIER_AVX512_BF16) ? cr_bench_loop_bf16(28000) : 0;
+    }
+#endif
+    if (unit == CR_UNIT_BF16) {
+        return 0;
+    }
+    int place = (int)unit - CR_UNIT_FMA_SCALAR - (unit > CR_UNIT_BF16), kind = place / 3, width = place % 3;
+#if CR_HAVE_X86
+    if (width > 0) {
+        bool avx512 = width == 2;
+        return has(avx512 ? CR_TIER_AVX512 : CR_TIER_AVX2)
+                   ? lanes_loop(avx512 ? cr_bench_loops_avx512() : cr_bench_loops_avx2(), kind)
+                   : 0;
+    }
+#endif
+    return width == 0 ? lanes_loop(cr_bench_loops_scalar(), kind) : 0;
+}
+
+/* A level's arrays of a worker, made when first asked for. */
+static struct arrays *arrays_of(int level, int worker)
+{
+    struct arrays *a = &arrays[level][worker];
+    if (a->x == NULL) {
+        double n_bytes = levels[level].share * level_bytes(level) / (level < 2 ? 1 : cr_bench_threads());
+        a->n_floats = (size_t)(n_bytes / 8) / 1024 * 1024;
+        a->x = aligned_alloc(64, a->n_floats * sizeof *a->x);
+        a->y = aligned_alloc(64, a->n_floats * sizeof *a->y);
+        if (a->x == NULL || a->y == NULL) {
+            abort();
+        }
+        memset(a->x, 0, a->n_floats * sizeof *a->x);
+        memset(a->y, 0, a->n_floats * sizeof *a->y);
+    }
+    return a;
+}
+
+/* Bytes moved by one burst on one worker; `warm` only brings the arrays in. */
+static double stream(int level, int worker, bool warm)
+{
+    struct arrays *a = arrays_of(level, worker);
+    const struct cr_bench_loops *loops = widest();
+    if (level == 3) {
+        size_t n = (size_t)(levels[level].burst_bytes / 12) / 64 * 64;
+        a->at = a->at + n > a->n_floats ? 0 : a->at;
+        loops->triad(a->y + a->at, a->x + a->at, n);
+        a->at += n;
+        return 12.0 * (double)n;
+    }
+    double pass = 12.0 * (double)a->n_floats;
+    int n_passes = warm ? 1 : (int)(levels[level].burst_bytes / pass);
+    n_passes = n_passes > 0 ? n_passes : 1;
+    for (int i = 0; i < n_passes; i++) {
+        loops->triad(a->y, a->x, a->n_floats);
+    }
+    return pass * n_passes;
+}
+
+struct burst {
+    enum cr_bench_unit unit;
+    bool warm;
+    double work[MAX_WORKERS]; /* by item */
+};
+
+static void burst_item(void *arg, size_t begin, size_t end, int worker)
+{
+    struct burst *b = arg;
+    for (size_t i = begin; i < end; i++) {
+        bool memory = b->unit >= CR_UNIT_L1 && b->unit <= CR_UNIT_DRAM;
+        b->work[i] = memory ? stream((int)b->unit - CR_UNIT_L1, worker, b->warm) : compute(b->unit);
+    }
+}
+
+static void remember(enum cr_bench_unit unit, double rate)
+{
+    if (bursts[unit] == NULL) {
+        bursts[unit] = malloc(MAX_BURSTS * sizeof *bursts[unit]);
+    }
+    if (bursts[unit] != NULL && n_bursts[unit] < MAX_BURSTS) {
+        bursts[unit][n_bursts[unit]++] = rate;
+    }
+}
+
+double cr_bench_peak(enum cr_bench_unit unit)
+{
+    static struct burst b;
+    if (unit == CR_UNIT_NONE) {
+        return 0;
+    }
+    size_t n = (size_t)cr_bench_threads();
+    b.unit = unit;
+    if (unit >= CR_UNIT_L1 && unit <= CR_UNIT_L3) {
+        b.warm = true;
+        cr_bench_over(burst_item, &b, n, 1);
+    }
+    b.warm = false;
+    double start = cr_bench_now(), work = 0;
+    cr_bench_over(burst_item, &b, n, 1);
+    double seconds = cr_bench_now() - start;
+    for (size_t i = 0; i < n; i++) {
+        work += b.work[i];
+    }
+    double rate = seconds > 0 ? work / seconds : 0;
+    remember(unit, rate);
+    return rate;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double cr_bench_typical(enum cr_bench_unit unit)
+{
+    for (int i = 0; i < 5 && n_bursts[unit] < 5; i++) {
+        cr_bench_peak(unit);
+    }
+    if (n_bursts[unit] == 0) {
+        return 0;
+    }
+    qsort(bursts[unit], n_bursts[unit], sizeof *bursts[unit], ascending);
+    return bursts[unit][n_bursts[unit] / 2];
+}
