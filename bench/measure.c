@@ -17,7 +17,7 @@ struct sample {
     double seconds;      /* of one run */
     double units[2];     /* rate of the unit and of the memory level around it */
     double peer_seconds; /* 0 = none */
-    bool steady;
+    bool steady[2];      /* the two brackets agreed */
 };
 
 struct cr_bench_run {
@@ -123,10 +123,10 @@ void cr_bench_run_after(struct cr_bench_run *run)
 {
     double after[2];
     calibrate(run, after);
-    struct sample s = {.seconds = run->seconds, .steady = true};
+    struct sample s = {.seconds = run->seconds};
     for (int i = 0; i < 2; i++) {
         s.units[i] = 0.5 * (run->before[i] + after[i]);
-        s.steady = s.steady && fabs(run->before[i] - after[i]) <= STEADY * s.units[i];
+        s.steady[i] = fabs(run->before[i] - after[i]) <= STEADY * s.units[i];
     }
     memcpy(run->before, after, sizeof after);
     run->fresh = true;
@@ -162,9 +162,10 @@ static double share_of(const struct cr_bench_entry *entry, const struct sample *
     return s->units[i] > 0 ? work / s->seconds / s->units[i] : 0;
 }
 
-enum column { SECONDS, PEAK, STREAM, PEER, RATIO };
+enum column { PEAK, STREAM, SECONDS, PEER, RATIO };
 
-static size_t column(const struct cr_bench_run *run, enum column which, bool all, double *values)
+/* The values of a column: of samples steady in unit `steady`, or of all when that is negative. */
+static size_t column(const struct cr_bench_run *run, enum column which, int steady, double *values)
 {
     size_t n = 0;
     for (size_t i = 0; i < run->n_samples; i++) {
@@ -174,31 +175,33 @@ static size_t column(const struct cr_bench_run *run, enum column which, bool all
                        : which == STREAM ? share_of(&run->entry, s, 1)
                        : which == PEER   ? s->peer_seconds
                                          : s->peer_seconds / s->seconds;
-        if ((all || s->steady) && s->seconds > 0 && value > 0) {
+        if ((steady < 0 || s->steady[steady]) && s->seconds > 0 && value > 0) {
             values[n++] = value;
         }
     }
     return n;
 }
 
+/* What bounds the entry decides which samples count: the other unit may be as restless as it likes. */
 void cr_bench_run_result(struct cr_bench_run *run, struct cr_bench_result *result)
 {
     static double values[MAX_SAMPLES];
     const struct cr_bench_entry *e = &run->entry;
     *result = (struct cr_bench_result){.entry = *e, .n_samples = run->n_samples};
+    double peak = quantile(values, column(run, PEAK, -1, values), 0.5);
+    enum column bound = peak > quantile(values, column(run, STREAM, -1, values), 0.5) ? PEAK : STREAM;
     size_t n_steady = 0;
     for (size_t i = 0; i < run->n_samples; i++) {
-        n_steady += run->samples[i].steady;
+        n_steady += run->samples[i].steady[bound];
     }
     result->n_dropped = run->n_samples - n_steady;
-    bool all = n_steady < MIN_STEADY && n_steady * 2 < run->n_samples;
-    result->seconds = quantile(values, column(run, SECONDS, all, values), 0.5);
-    result->peer_seconds = quantile(values, column(run, PEER, all, values), 0.5);
-    result->onednn_ratio = quantile(values, column(run, RATIO, all, values), 0.5);
-    result->stream_share = quantile(values, column(run, STREAM, all, values), 0.5);
-    result->peak_share = quantile(values, column(run, PEAK, all, values), 0.5);
-    enum column first = result->peak_share > result->stream_share ? PEAK : STREAM;
-    size_t n = column(run, first, all, values);
+    int steady = n_steady >= MIN_STEADY || n_steady * 2 >= run->n_samples ? (int)bound : -1;
+    result->seconds = quantile(values, column(run, SECONDS, steady, values), 0.5);
+    result->peer_seconds = quantile(values, column(run, PEER, steady, values), 0.5);
+    result->onednn_ratio = quantile(values, column(run, RATIO, steady, values), 0.5);
+    result->peak_share = quantile(values, column(run, PEAK, steady, values), 0.5);
+    result->stream_share = quantile(values, column(run, STREAM, steady, values), 0.5);
+    size_t n = column(run, bound, steady, values);
     result->share_p90 = quantile(values, n, 0.9);
     result->share_best = quantile(values, n, 1);
     if (e->items > 0 && result->seconds > 0) {

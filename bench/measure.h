@@ -2,7 +2,8 @@
  *
  * Every timed sample stands between two bursts of the unit that bounds the entry and of its level of memory; what is
  * kept of a sample is the ratio of its rate to the mean of the two, so that a neighbour who slows the machine slows
- * both. Samples whose brackets differ by more than 5 % are dropped, unless too few would be left. Short runs are
+ * both. Samples whose brackets differ by more than 5 % in what bounds the entry are
+ * dropped, unless too few would be left. Short runs are
  * repeated inside a sample until it lasts about a millisecond. The peer, where there is one, runs in turn, as often.
  */
 #ifndef CR_BENCH_MEASURE_H

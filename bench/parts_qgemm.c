@@ -155,6 +155,9 @@ int main(int argc, char **argv)
     s.scratch = huge(cr_qgemm_scratch_bytes(&s.ops, k, 0));
     fill(&s, MANY);
     printf("%s %s %s K %zu N %zu\n", cr_tier_name(s.ops.tier), info->name, s.dx ? "dx" : "fwd", k, n);
-    report(&s, (enum cr_bench_unit)s.ops.tier);
+    struct cr_cpu cpu;
+    cr_cpu_detect(&cpu);
+    cr_bench_units_init(&cpu);
+    report(&s, s.ops.x_type == CR_X_BF16 ? CR_UNIT_BF16 : cr_bench_fma(s.ops.tier));
     return 0;
 }

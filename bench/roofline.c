@@ -22,6 +22,8 @@ const char cr_bench_roofline_style[] =
     "@media screen and (prefers-color-scheme:dark){:root{--c0:#7fb8f2;--c1:#ff9b6e;--c2:#6fd193;--c3:#c9a2f5;"
     "--c4:#e8bd55}}\n"
     "svg.roofline{max-width:none}\n"
+    "table{font-size:.86rem}\n"
+    "@media(min-width:900px){td:first-child{white-space:nowrap;max-width:none}}\n"
     "svg.k{display:inline-block;width:14px;height:14px;vertical-align:-2px;margin-right:5px}\n"
     ".m{stroke:var(--paper);stroke-width:1}\n"
     ".m:hover{stroke:var(--ink);stroke-width:2}\n"
@@ -191,7 +193,16 @@ static void put_slope(struct cr_buf *out, const struct chart *c, enum cr_bench_u
         return;
     }
     cr_svg_segment(out, "slope", x_of(c, x1), y_of(c, rate * x1), x_of(c, x2), y_of(c, rate * x2));
-    put_text(out, "", "end", x_of(c, x2) - 10, y_of(c, rate * x2) + 14 + 4 * (unit - CR_UNIT_L1));
+    /* Along the line, each level's at another place. */
+    double at = pow(10, log10(x1) + (log10(x2) - log10(x1)) * (0.45 + 0.12 * (unit - CR_UNIT_L1)));
+    double slope = atan2(y_of(c, rate * x2) - y_of(c, rate * x1), x_of(c, x2) - x_of(c, x1)) * 57.29578;
+    cr_buf_puts(out, "<text text-anchor=\"middle\" transform=\"translate(");
+    cr_html_coordinate(out, x_of(c, at));
+    cr_buf_putc(out, ' ');
+    cr_html_coordinate(out, y_of(c, rate * at));
+    cr_buf_puts(out, ") rotate(");
+    cr_html_coordinate(out, slope);
+    cr_buf_puts(out, ")\" dy=\"-5\">");
     cr_html_str(out, cr_bench_unit_name(unit));
     cr_buf_putc(out, ' ');
     cr_bench_put_rate(out, rate);
@@ -207,7 +218,8 @@ static void put_roof(struct cr_buf *out, const struct chart *c, enum cr_bench_un
     }
     double y = y_of(c, rate);
     cr_svg_segment(out, "roof", x_of(c, fmax(pow(10, c->x.low), rate / bandwidth)), y, WIDTH - RIGHT, y);
-    put_text(out, "n", "end", WIDTH - RIGHT - 2, y - 4);
+    /* Two widths of one unit may be equally fast: their names stand side by side. */
+    put_text(out, "n", "end", WIDTH - RIGHT - 2 - (unit == CR_UNIT_FMA_AVX2 ? 200 : 0), y - 4);
     cr_html_str(out, cr_bench_unit_name(unit));
     cr_buf_putc(out, ' ');
     cr_bench_put_rate(out, rate);
