@@ -1,4 +1,4 @@
-/* norm entries: RMSNorm forward into either operand type, and backward. Shape: M, K. */
+/* norm entries: RMSNorm forward, forward again from a kept operand, and backward. Shape: M, K. */
 #include <math.h>
 #include <stdio.h>
 
@@ -7,10 +7,12 @@
 #include "bench/shapes.h"
 #include "credence/kernels/norm.h"
 
+enum op { FWD, APPLY, BWD };
+
 struct state {
     struct cr_norm_args args;
     cr_norm_fn *fn;
-    bool backward;
+    enum op op;
     size_t n_blocks;
 };
 
@@ -19,22 +21,24 @@ static const float eps = 1e-5f;
 static void *open_state(const struct cr_bench_entry *entry)
 {
     size_t n_blocks = cr_tl16_blocks(entry->shape[0]), k = entry->shape[1];
+    enum cr_xtype x_type = (enum cr_xtype)entry->shape[3], y_type = (enum cr_xtype)entry->shape[4];
     struct state *s = cr_bench_memory(sizeof *s);
     struct cr_norm_ops ops;
     cr_norm_ops_init(&ops, entry->tier);
     cr_bench_reseed();
-    s->backward = entry->flag;
+    s->op = (enum op)entry->shape[2];
     s->n_blocks = n_blocks;
-    s->fn = s->backward ? ops.rms_bwd : ops.rms_fwd;
-    s->args = (struct cr_norm_args){.x = cr_bench_operand(CR_X_F32, k, n_blocks),
-                                    .x_stride = k * CR_LANES,
+    s->fn = s->op == FWD ? ops.rms_fwd : s->op == APPLY ? ops.rms_apply : ops.rms_bwd;
+    s->args = (struct cr_norm_args){.x = cr_bench_operand(x_type, k, n_blocks),
+                                    .x_stride = cr_tl16_bytes(x_type, k),
+                                    .x_type = x_type,
                                     .w = cr_bench_floats(k, 0.5f, 1.5f),
                                     .eps = eps,
                                     .n_features = k,
-                                    .y_type = (enum cr_xtype)entry->type,
-                                    .y_stride = cr_tl16_bytes((enum cr_xtype)entry->type, k),
+                                    .y_type = y_type,
+                                    .y_stride = cr_tl16_bytes(y_type, k),
                                     .rstd = cr_bench_floats(n_blocks * CR_LANES, 1, 2)};
-    if (s->backward) {
+    if (s->op == BWD) {
         s->args.dy = cr_bench_operand(CR_X_F32, k, n_blocks);
         s->args.dx = cr_bench_operand(CR_X_F32, k, n_blocks);
         s->args.dy_stride = s->args.dx_stride = k * CR_LANES;
@@ -57,27 +61,30 @@ static void run(void *state)
     cr_bench_over(part, s, s->n_blocks, 2);
 }
 
+static double x_at(const struct state *s, size_t block, size_t feature, size_t lane)
+{
+    return cr_bench_operand_at(s->args.x, s->args.x_type, s->args.n_features, block, feature, lane);
+}
+
 /* What the run writes at (block, feature, lane), `before` being what stood there; bound: f32 chains of K / 4. */
 static double expected(const struct state *s, size_t block, size_t feature, size_t lane, double before, double *bound)
 {
     const struct cr_norm_args *a = &s->args;
-    const float *x = a->x + block * a->x_stride + lane, *dy = s->backward ? a->dy + block * a->dy_stride + lane : NULL;
-    double k = (double)a->n_features, squares = 0, dot = 0, total = 0, at = (double)x[feature * CR_LANES];
+    double k = (double)a->n_features, squares = 0, dot = 0, total = 0, at = x_at(s, block, feature, lane);
     for (size_t i = 0; i < a->n_features; i++) {
-        squares += (double)x[i * CR_LANES] * (double)x[i * CR_LANES];
-        double term = s->backward ? (double)a->w[i] * (double)dy[i * CR_LANES] * (double)x[i * CR_LANES] : 0;
-        dot += term;
-        total += fabs(term);
+        double x = x_at(s, block, i, lane);
+        squares += x * x;
+        double dy = s->op == BWD ? (double)a->dy[block * a->dy_stride + i * CR_LANES + lane] : 0;
+        dot += (double)a->w[i] * dy * x;
+        total += fabs((double)a->w[i] * dy * x);
     }
-    double chain = (k / 4 + 16) * 0x1p-24;
-    if (!s->backward) {
-        double y = at * (double)a->w[feature] / sqrt(squares / k + (double)eps);
-        *bound = fabs(y) * (chain + cr_bench_unit_of(a->y_type));
-        return y;
+    double chain = (k / 4 + 16) * 0x1p-24, w = (double)a->w[feature];
+    double r = s->op == FWD ? 1 / sqrt(squares / k + (double)eps) : (double)a->rstd[block * CR_LANES + lane];
+    if (s->op != BWD) {
+        *bound = fabs(at * r * w) * (chain + cr_bench_unit_of(a->y_type));
+        return at * r * w;
     }
-    double r = (double)a->rstd[block * CR_LANES + lane],
-           own = r * (double)a->w[feature] * (double)dy[feature * CR_LANES];
-    double factor = at * r * r * r / k;
+    double own = r * w * (double)a->dy[block * a->dy_stride + feature * CR_LANES + lane], factor = at * r * r * r / k;
     *bound = chain * (fabs(own) + fabs(factor) * total + fabs(before));
     return before + own - factor * dot;
 }
@@ -93,39 +100,40 @@ static bool verify(void *state, char *message, size_t message_bytes)
         at[i][0] = cr_bench_below(s->n_blocks);
         at[i][1] = cr_bench_below(k);
         at[i][2] = cr_bench_below(CR_LANES);
-        if (s->backward) {
+        if (s->op == BWD) {
             before[i] = cr_bench_operand_at(s->args.dx, CR_X_F32, k, at[i][0], at[i][1], at[i][2]);
         }
     }
     run(s);
     for (int i = 0; i < N; i++) {
         double bound, want = expected(s, at[i][0], at[i][1], at[i][2], before[i], &bound);
-        const void *out = s->backward ? s->args.dx : s->args.y;
-        enum cr_xtype type = s->backward ? CR_X_F32 : s->args.y_type;
-        double got = cr_bench_operand_at(out, type, k, at[i][0], at[i][1], at[i][2]);
-        if (!cr_bench_near(s->backward ? "dx" : "y", at[i][1], got, want, bound, message, message_bytes)) {
+        const void *out = s->op == BWD ? s->args.dx : s->args.y;
+        double got =
+            cr_bench_operand_at(out, s->op == BWD ? CR_X_F32 : s->args.y_type, k, at[i][0], at[i][1], at[i][2]);
+        if (!cr_bench_near(s->op == BWD ? "dx" : "y", at[i][1], got, want, bound, message, message_bytes)) {
             return false;
         }
     }
     return true;
 }
 
-static void entry(enum cr_tier tier, bool backward, enum cr_xtype type, size_t m, size_t k, bool tour)
+static void entry(enum cr_tier tier, enum op op, enum cr_xtype x_type, enum cr_xtype y_type, size_t m, size_t k,
+                  bool tour)
 {
+    static const char *const ops[] = {"rms_fwd", "rms_apply", "rms_bwd"};
+    static const double flops[] = {4, 2, 10};
     struct cr_bench_entry e = {.open = open_state,
                                .verify = verify,
                                .run = run,
                                .tier = tier,
-                               .type = (int)type,
-                               .flag = backward,
                                .tour = tour,
-                               .shape = {m, k}};
+                               .shape = {m, k, op, x_type, y_type}};
     double n = (double)(cr_tl16_blocks(m) * CR_LANES) * (double)k;
-    e.flops = backward ? 10 * n : 4 * n;
-    e.bytes = backward ? 16 * n : (type == CR_X_BF16 ? 6 : 8) * n;
+    e.flops = flops[op] * n;
+    e.bytes = ((x_type == CR_X_BF16 ? 2 : 4) + (op == BWD ? 12 : y_type == CR_X_BF16 ? 2 : 4)) * n;
     e.memory = cr_bench_level(e.bytes);
-    snprintf(e.name, sizeof e.name, "norm/%s/%s/M%zu_K%zu/%s", backward ? "rms_bwd" : "rms_fwd", cr_bench_xname(type),
-             m, k, cr_tier_name(tier));
+    snprintf(e.name, sizeof e.name, "norm/%s/%s_%s/M%zu_K%zu/%s", ops[op], cr_bench_xname(x_type),
+             cr_bench_xname(y_type), m, k, cr_tier_name(tier));
     cr_bench_register(&e);
 }
 
@@ -143,9 +151,11 @@ void cr_bench_norm(const enum cr_tier *tiers, size_t n_tiers)
             for (size_t j = 0; j < CR_BENCH_TOKENS; j++) {
                 size_t m = cr_bench_tokens[j], k = cr_bench_models[i].width;
                 bool tour = t + 1 == n && m == 512 && (i == CR_BENCH_SMOLLM2 || i == CR_BENCH_LLAMA_1B);
-                entry(own[t], false, CR_X_BF16, m, k, tour);
-                entry(own[t], false, CR_X_F32, m, k, false);
-                entry(own[t], true, CR_X_F32, m, k, tour);
+                entry(own[t], FWD, CR_X_F32, CR_X_BF16, m, k, tour);
+                entry(own[t], FWD, CR_X_F32, CR_X_F32, m, k, false);
+                entry(own[t], APPLY, CR_X_BF16, CR_X_BF16, m, k, tour);
+                entry(own[t], BWD, CR_X_BF16, CR_X_F32, m, k, tour);
+                entry(own[t], BWD, CR_X_F32, CR_X_F32, m, k, false);
             }
         }
     }

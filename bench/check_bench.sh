@@ -49,7 +49,7 @@ for filter in '^qgemm/fwd/q4_1/M48_N192_K576/scalar$' '^adamw/step/f32/D16384/sc
     ! grep -qiE '<script|https?:|<link|@import|url\(' "$scratch/a.html" || fail "$filter: the page loads something"
 done
 
-status 0 --filter '^norm/rms_bwd/f32/M48_K576/' --threads 2 --min-time 0.001
+status 0 --filter '^norm/rms_bwd/f32_f32/M48_K576/' --threads 2 --min-time 0.001
 status 0 --filter '^cast/to/bf16/M48_K576/scalar$' --min-time 0.001 --json -
 case $(head -c 1 "$scratch/out") in
 '{') ;;
