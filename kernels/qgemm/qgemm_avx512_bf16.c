@@ -7,11 +7,10 @@
 #endif
 
 #include <immintrin.h>
-#include <string.h>
 
 #include "credence/kernels/dequant.h"
 #include "kernels/qgemm/variants.h"
-#include "kernels/qgemm/words_bf16.h"
+#include "kernels/qgemm/words_k_bf16.h"
 
 static inline __attribute__((always_inline)) __m512 product(__m512 acc, __m512 w, __m512 x)
 {
@@ -21,6 +20,18 @@ static inline __attribute__((always_inline)) __m512 product(__m512 acc, __m512 w
 #include "kernels/qgemm/tile512.h"
 
 typedef __m512i words_fn(const void *row, size_t block);
+typedef __m512i run_fn(const void *row, size_t block, size_t run, const struct k_scales *scales);
+typedef void scales_fn(const void *row, size_t block, struct k_scales *scales);
+
+/* The rows that the last strip of a panel lacks. */
+static void zero_rows(size_t n_out, size_t n_chunks, char *panel, size_t strip_bytes)
+{
+    for (size_t o = n_out; o % 8 != 0; o++) {
+        for (size_t b = 0; b < n_chunks; b++) {
+            _mm512_store_si512(panel + o / 8 * strip_bytes + o % 8 * 64 + b * 512, _mm512_setzero_si512());
+        }
+    }
+}
 
 /* Row r of a strip is 64 bytes in every 512: 32 weights as they come. */
 INLINE void rows_of(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
@@ -34,21 +45,46 @@ INLINE void rows_of(const struct cr_qmat *w, size_t out, size_t n_out, char *pan
             _mm512_store_si512(to + b * 512, words(row, b));
         }
     }
-    for (size_t o = n_out; o % 8 != 0; o++) {
-        for (size_t b = 0; b < n_chunks; b++) {
-            _mm512_store_si512(panel + o / 8 * strip_bytes + o % 8 * 64 + b * 512, _mm512_setzero_si512());
-        }
-    }
+    zero_rows(n_out, n_chunks, panel, strip_bytes);
 }
 
-/* Two rows interleaved are one step of 32 columns: 32 bytes for each of four strips. */
+INLINE void rows_of_k(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
+                      scales_fn *const scales, run_fn *const run)
+{
+    size_t n_blocks = w->n_cols / 256;
+    for (size_t o = 0; o < n_out; o++) {
+        const char *row = (const char *)w->data + (out + o) * w->row_bytes;
+        char *to = panel + o / 8 * strip_bytes + o % 8 * 64;
+        for (size_t b = 0; b < n_blocks; b++, to += 8 * 512) {
+            struct k_scales s;
+            scales(row, b, &s);
+#pragma GCC unroll 8
+            for (size_t i = 0; i < 8; i++) {
+                _mm512_store_si512(to + i * 512, run(row, b, i, &s));
+            }
+        }
+    }
+    zero_rows(n_out, w->n_cols / 32, panel, strip_bytes);
+}
+
+/* Two rows of 32 columns interleaved are one step: 32 bytes for each of four strips. */
+INLINE void put_step(__m512i even, __m512i odd, char *strip, size_t strip_bytes)
+{
+    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    /* word 2c from the first register, 2c + 1 from the second */
+    const __m512i low = _mm512_or_si512(count, _mm512_slli_epi32(_mm512_add_epi32(count, _mm512_set1_epi32(32)), 16));
+    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
+    __m512i pairs0 = _mm512_permutex2var_epi16(even, low, odd);
+    __m512i pairs1 = _mm512_permutex2var_epi16(even, high, odd);
+    _mm256_store_si256((__m256i *)(void *)strip, _mm512_castsi512_si256(pairs0));
+    _mm256_store_si256((__m256i *)(void *)(strip + strip_bytes), _mm512_extracti64x4_epi64(pairs0, 1));
+    _mm256_store_si256((__m256i *)(void *)(strip + 2 * strip_bytes), _mm512_castsi512_si256(pairs1));
+    _mm256_store_si256((__m256i *)(void *)(strip + 3 * strip_bytes), _mm512_extracti64x4_epi64(pairs1, 1));
+}
+
 INLINE void columns_of(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
                        words_fn *const words)
 {
-    __m512i count = _mm512_cvtepu16_epi32(_mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-    /* word 2c from the first register, 2c + 1 from the second */
-    __m512i low = _mm512_or_si512(count, _mm512_slli_epi32(_mm512_add_epi32(count, _mm512_set1_epi32(32)), 16));
-    __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
     for (size_t n = 0; n < w->n_rows; n += 2) {
         const char *even = (const char *)w->data + n * w->row_bytes;
         const char *odd = n + 1 < w->n_rows ? even + w->row_bytes : NULL;
@@ -56,13 +92,28 @@ INLINE void columns_of(const struct cr_qmat *w, size_t out, size_t n_out, char *
         for (size_t c = 0; c < n_out; c += 32) {
             __m512i a = words(even, (out + c) / 32);
             __m512i b = odd != NULL ? words(odd, (out + c) / 32) : _mm512_setzero_si512();
-            __m512i pairs0 = _mm512_permutex2var_epi16(a, low, b);
-            __m512i pairs1 = _mm512_permutex2var_epi16(a, high, b);
-            char *strip = to + c / 8 * strip_bytes;
-            _mm256_store_si256((__m256i *)(void *)strip, _mm512_castsi512_si256(pairs0));
-            _mm256_store_si256((__m256i *)(void *)(strip + strip_bytes), _mm512_extracti64x4_epi64(pairs0, 1));
-            _mm256_store_si256((__m256i *)(void *)(strip + 2 * strip_bytes), _mm512_castsi512_si256(pairs1));
-            _mm256_store_si256((__m256i *)(void *)(strip + 3 * strip_bytes), _mm512_extracti64x4_epi64(pairs1, 1));
+            put_step(a, b, to + c / 8 * strip_bytes, strip_bytes);
+        }
+    }
+}
+
+INLINE void columns_of_k(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
+                         scales_fn *const scales, run_fn *const run)
+{
+    for (size_t n = 0; n < w->n_rows; n += 2) {
+        const char *even = (const char *)w->data + n * w->row_bytes;
+        const char *odd = n + 1 < w->n_rows ? even + w->row_bytes : NULL;
+        char *to = panel + n / 2 * 32;
+        struct k_scales s[2];
+        for (size_t c = 0; c < n_out; c += 32) {
+            size_t block = (out + c) / 256, i = (out + c) / 32 % 8;
+            if (c == 0 || i == 0) {
+                scales(even, block, &s[0]);
+                scales(odd != NULL ? odd : even, block, &s[1]);
+            }
+            __m512i a = run(even, block, i, &s[0]);
+            __m512i b = odd != NULL ? run(odd, block, i, &s[1]) : _mm512_setzero_si512();
+            put_step(a, b, to + c / 8 * strip_bytes, strip_bytes);
         }
     }
 }
@@ -86,11 +137,24 @@ TYPE(q4_1)
 TYPE(q5_0)
 TYPE(q5_1)
 TYPE(q8_0)
-TYPE(q4_k)
-TYPE(q5_k)
-TYPE(q6_k)
 TYPE(iq4_nl)
-TYPE(iq4_xs)
+
+#define TYPE_K(name)                                                                                                   \
+    static void rows_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)        \
+    {                                                                                                                  \
+        rows_of_k(w, out, n_out, panel, strip_bytes, scales_##name, run_##name);                                       \
+    }                                                                                                                  \
+    static void columns_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)     \
+    {                                                                                                                  \
+        columns_of_k(w, out, n_out, panel, strip_bytes, scales_##name, run_##name);                                    \
+    }
+
+TYPE_K(q2_k)
+TYPE_K(q3_k)
+TYPE_K(q4_k)
+TYPE_K(q5_k)
+TYPE_K(q6_k)
+TYPE_K(iq4_xs)
 
 typedef void emit_fn(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes);
 
@@ -101,66 +165,22 @@ static const struct {
     [CR_Q_BF16] = {rows_bf16, columns_bf16},       [CR_Q_Q4_0] = {rows_q4_0, columns_q4_0},
     [CR_Q_Q4_1] = {rows_q4_1, columns_q4_1},       [CR_Q_Q5_0] = {rows_q5_0, columns_q5_0},
     [CR_Q_Q5_1] = {rows_q5_1, columns_q5_1},       [CR_Q_Q8_0] = {rows_q8_0, columns_q8_0},
+    [CR_Q_Q2_K] = {rows_q2_k, columns_q2_k},       [CR_Q_Q3_K] = {rows_q3_k, columns_q3_k},
     [CR_Q_Q4_K] = {rows_q4_k, columns_q4_k},       [CR_Q_Q5_K] = {rows_q5_k, columns_q5_k},
     [CR_Q_Q6_K] = {rows_q6_k, columns_q6_k},       [CR_Q_IQ4_NL] = {rows_iq4_nl, columns_iq4_nl},
     [CR_Q_IQ4_XS] = {rows_iq4_xs, columns_iq4_xs},
 };
 
-/* Types without a words_ function go through f32: one row in pieces, */
-static void generic_rows(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
-                         float *piece)
-{
-    cr_dequant_fn *dequant = cr_dequant_fn_for(w->type, CR_TIER_AVX512);
-    for (size_t o = 0; o < (n_out + 7) / 8 * 8; o++) {
-        char *to = panel + o / 8 * strip_bytes + o % 8 * 64;
-        for (size_t k = 0; k < w->n_cols; k += CR_QGEMM_ROWS) {
-            size_t n = w->n_cols - k < CR_QGEMM_ROWS ? w->n_cols - k : CR_QGEMM_ROWS;
-            if (o < n_out) {
-                dequant((const char *)w->data + (out + o) * w->row_bytes, k, n, piece);
-            } else {
-                memset(piece, 0, n * sizeof *piece);
-            }
-            for (size_t b = 0; b < n / 32; b++) {
-                _mm512_store_si512(to + (k / 32 + b) * 512, words_f32(piece, b));
-            }
-        }
-    }
-}
-
-/* two rows at a time as a small f32 matrix. */
-static void generic_columns(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
-                            float *pair)
-{
-    cr_dequant_fn *dequant = cr_dequant_fn_for(w->type, CR_TIER_AVX512);
-    struct cr_qmat two = {pair, CR_QGEMM_ROWS * sizeof *pair, 2, n_out, CR_Q_F32}; /* n_out <= CR_QGEMM_BLOCK_MAX */
-    for (size_t n = 0; n < w->n_rows; n += 2) {
-        const char *row = (const char *)w->data + n * w->row_bytes;
-        two.n_rows = n + 1 < w->n_rows ? 2 : 1;
-        for (size_t i = 0; i < two.n_rows; i++) {
-            dequant(row + i * w->row_bytes, out, n_out, pair + i * CR_QGEMM_ROWS);
-        }
-        columns_f32(&two, 0, n_out, panel + n / 2 * 32, strip_bytes);
-    }
-}
-
 static void pack_fwd(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
 {
-    emit_fn *fn = (size_t)w->type < sizeof emit / sizeof emit[0] ? emit[w->type].rows : NULL;
-    if (fn != NULL) {
-        fn(w, out, n_out, panel, strip_bytes);
-    } else {
-        generic_rows(w, out, n_out, panel, strip_bytes, rows);
-    }
+    (void)rows;
+    emit[w->type].rows(w, out, n_out, panel, strip_bytes);
 }
 
 static void pack_dx(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
 {
-    emit_fn *fn = (size_t)w->type < sizeof emit / sizeof emit[0] ? emit[w->type].columns : NULL;
-    if (fn != NULL) {
-        fn(w, out, n_out, panel, strip_bytes);
-    } else {
-        generic_columns(w, out, n_out, panel, strip_bytes, rows);
-    }
+    (void)rows;
+    emit[w->type].columns(w, out, n_out, panel, strip_bytes);
 }
 
 enum { ELEMENT_BYTES = 2, SLAB_MAX = SLAB512_MAX };

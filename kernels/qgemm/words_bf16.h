@@ -2,7 +2,7 @@
  *
  * Value = f32 value of kernels/dequant, rounded once more to nearest even. Types of at most 32 levels a block build the
  * table of all their values and look up with one word permute; the permute reads 5 index bits, so a table of 16 stands
- * twice in the register and nibbles need no mask.
+ * twice in the register and nibbles need no mask. Types with blocks of 256: words_k_bf16.h.
  */
 #ifndef CR_QGEMM_WORDS_BF16_H
 #define CR_QGEMM_WORDS_BF16_H
@@ -52,13 +52,6 @@ WORDS nibbles(const uint8_t qs[16])
     const __m512i shift = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
     __m256i bytes = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)qs));
     return _mm512_srlv_epi16(_mm512_cvtepu8_epi16(bytes), shift);
-}
-
-/* Word i starts with a nibble of qs[i], the low (half = 0) or the high one. */
-WORDS nibbles_k(const uint8_t qs[32], size_t half)
-{
-    __m512i words = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)(const void *)qs));
-    return _mm512_srl_epi16(words, _mm_cvtsi32_si128((int)(4 * half)));
 }
 
 /* Clean 5-bit indices: nibbles plus 16 where `fifth` is set. */
@@ -113,56 +106,6 @@ WORDS words_q8_0(const void *row, size_t b)
     __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(qs)));
     __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(qs + 1)));
     return table32(_mm512_mul_ps(d, low), _mm512_mul_ps(d, high));
-}
-
-WORDS words_q4_k(const void *row, size_t b)
-{
-    const struct cr_block_q4_k *block = (const struct cr_block_q4_k *)row + b / 8;
-    unsigned scale, minimum;
-    cr_k_scale_min(block->scales, (unsigned)(b % 8), &scale, &minimum);
-    __m512 d = _mm512_mul_ps(spread(block->d), _mm512_set1_ps((float)scale));
-    __m512 m = _mm512_mul_ps(spread(block->dmin), _mm512_set1_ps((float)minimum));
-    __m512i table = table16(_mm512_fmsub_ps(d, levels(0), m));
-    return _mm512_permutexvar_epi16(nibbles_k(block->qs + 32 * (b % 8 / 2), b % 2), table);
-}
-
-WORDS words_q5_k(const void *row, size_t b)
-{
-    const struct cr_block_q5_k *block = (const struct cr_block_q5_k *)row + b / 8;
-    unsigned scale, minimum;
-    cr_k_scale_min(block->scales, (unsigned)(b % 8), &scale, &minimum);
-    __m512 d = _mm512_mul_ps(spread(block->d), _mm512_set1_ps((float)scale));
-    __m512 m = _mm512_mul_ps(spread(block->dmin), _mm512_set1_ps((float)minimum));
-    __m512i table = table32(_mm512_fmsub_ps(d, levels(0), m), _mm512_fmsub_ps(d, levels(16), m));
-    __m256i qh = _mm256_loadu_si256((const __m256i *)(const void *)block->qh);
-    uint32_t fifth = _mm256_test_epi8_mask(qh, _mm256_set1_epi8((char)(1u << b % 8)));
-    return _mm512_permutexvar_epi16(five_bits(nibbles_k(block->qs + 32 * (b % 8 / 2), b % 2), fifth), table);
-}
-
-WORDS words_q6_k(const void *row, size_t b)
-{
-    const struct cr_block_q6_k *block = (const struct cr_block_q6_k *)row + b / 8;
-    size_t n = b % 8 / 4, k = b % 4;
-    __m256i ql = _mm256_loadu_si256((const __m256i *)(const void *)(block->ql + 64 * n + 32 * (k & 1)));
-    __m256i qh = _mm256_loadu_si256((const __m256i *)(const void *)(block->qh + 32 * n));
-    ql = _mm256_and_si256(_mm256_srl_epi16(ql, _mm_cvtsi32_si128((int)(4 * (k >> 1)))), _mm256_set1_epi8(15));
-    qh = _mm256_and_si256(_mm256_srl_epi16(qh, _mm_cvtsi32_si128((int)(2 * k))), _mm256_set1_epi8(3));
-    __m256i q = _mm256_sub_epi8(_mm256_or_si256(ql, _mm256_slli_epi16(qh, 4)), _mm256_set1_epi8(32));
-    float d = cr_f16_to_f32(block->d);
-    const int8_t *scales = block->scales + 2 * (b % 8);
-    __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(q)));
-    __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(q, 1)));
-    return table32(_mm512_mul_ps(_mm512_set1_ps(d * (float)scales[0]), low),
-                   _mm512_mul_ps(_mm512_set1_ps(d * (float)scales[1]), high));
-}
-
-WORDS words_iq4_xs(const void *row, size_t b)
-{
-    const struct cr_block_iq4_xs *block = (const struct cr_block_iq4_xs *)row + b / 8;
-    size_t sub = b % 8;
-    int scale = (block->scales_l[sub / 2] >> (4 * (sub % 2)) & 15) | (block->scales_h >> (2 * sub) & 3) << 4;
-    __m512 d = _mm512_mul_ps(spread(block->d), _mm512_set1_ps((float)(scale - 32)));
-    return _mm512_permutexvar_epi16(nibbles(block->qs + 16 * sub), table16(_mm512_mul_ps(d, iq4_levels())));
 }
 
 WORDS words_f16(const void *row, size_t b)
