@@ -101,6 +101,19 @@ static inline void cr_k_scale_min(const uint8_t s[12], unsigned j, unsigned *sca
     }
 }
 
+/* Scale of the group j of 16 values of Q3_K: sixteen of 6 bits in 12 bytes, less 32. */
+static inline int cr_q3_k_scale(const uint8_t s[12], unsigned j)
+{
+    int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4;
+    return (low | (s[8 + j % 4] >> (2 * (j / 4)) & 3) << 4) - 32;
+}
+
+/* Scale of the run j of 32 values of IQ4_XS: eight of 6 bits, less 32. */
+static inline int cr_iq4_xs_scale(const struct cr_block_iq4_xs *b, unsigned j)
+{
+    return ((b->scales_l[j / 2] >> (4 * (j % 2)) & 15) | (b->scales_h >> (2 * j) & 3) << 4) - 32;
+}
+
 /* Code book of IQ4_NL and IQ4_XS. */
 #define CR_IQ4_VALUES                                                                                                  \
     {                                                                                                                  \

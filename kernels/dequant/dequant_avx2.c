@@ -1,5 +1,5 @@
 /* dequant on 256-bit registers: levels become f32, then one multiplication or fused multiply-add (whose product is
- * exact). Q2_K, Q3_K and IQ4_XS stay with the reference. */
+ * exact). */
 #ifndef __AVX2__
 #error "compile with the flags of the avx2 tier"
 #endif
@@ -164,6 +164,40 @@ INLINE void q6_k(const struct cr_block_q6_k *b, size_t sub, float out[32])
     }
 }
 
+INLINE void q2_k(const struct cr_block_q2_k *b, size_t sub, float out[32])
+{
+    __m256 d = spread(b->d), dmin = spread((uint16_t)(b->dmin ^ 0x8000u));
+    __m128i pair = _mm_cvtsi32_si128((int)(2 * (sub % 4)));
+    for (size_t i = 0; i < 32; i += 16) {
+        unsigned s = b->scales[2 * sub + i / 16];
+        __m128i q = _mm_and_si128(_mm_srl_epi16(load16(b->qs + 32 * (sub / 4) + i), pair), _mm_set1_epi8(3));
+        affine_u8(_mm256_mul_ps(d, _mm256_set1_ps((float)(s & 15u))),
+                  _mm256_mul_ps(dmin, _mm256_set1_ps((float)(s >> 4))), q, out + i);
+    }
+}
+
+INLINE void q3_k(const struct cr_block_q3_k *b, size_t sub, float out[32])
+{
+    const __m128i bit = _mm_set1_epi8((char)(1u << sub)), four = _mm_set1_epi8(4);
+    __m128i pair = _mm_cvtsi32_si128((int)(2 * (sub % 4)));
+    float d = cr_f16_to_f32(b->d);
+    for (size_t i = 0; i < 32; i += 16) {
+        __m128i q = _mm_and_si128(_mm_srl_epi16(load16(b->qs + 32 * (sub / 4) + i), pair), _mm_set1_epi8(3));
+        __m128i set = _mm_cmpeq_epi8(_mm_and_si128(load16(b->hmask + i), bit), bit);
+        int scale = cr_q3_k_scale(b->scales, (unsigned)(2 * sub + i / 16));
+        scaled_s8(_mm256_set1_ps(d * (float)scale), _mm_sub_epi8(q, _mm_andnot_si128(set, four)), out + i);
+    }
+}
+
+INLINE void iq4_xs(const struct cr_block_iq4_xs *b, size_t sub, float out[32])
+{
+    static const int8_t values[16] = CR_IQ4_VALUES;
+    __m256 d = _mm256_mul_ps(spread(b->d), _mm256_set1_ps((float)cr_iq4_xs_scale(b, (unsigned)sub)));
+    __m128i qs = load16(b->qs + 16 * sub), table = load16(values);
+    scaled_s8(d, _mm_shuffle_epi8(table, nibble(qs, 0)), out);
+    scaled_s8(d, _mm_shuffle_epi8(table, nibble(qs, 1)), out + 16);
+}
+
 #define ROW(name, block, values)                                                                                       \
     static void name##_row(const void *row, size_t first, size_t n, float *out)                                        \
     {                                                                                                                  \
@@ -179,9 +213,12 @@ ROW(q5_0, cr_block_q5_0, 32)
 ROW(q5_1, cr_block_q5_1, 32)
 ROW(q8_0, cr_block_q8_0, 32)
 ROW(iq4_nl, cr_block_q4_0, 32)
+ROW(q2_k, cr_block_q2_k, 256)
+ROW(q3_k, cr_block_q3_k, 256)
 ROW(q4_k, cr_block_q4_k, 256)
 ROW(q5_k, cr_block_q5_k, 256)
 ROW(q6_k, cr_block_q6_k, 256)
+ROW(iq4_xs, cr_block_iq4_xs, 256)
 
 static void f16_row(const void *row, size_t first, size_t n, float *out)
 {
@@ -217,6 +254,10 @@ cr_dequant_fn *cr_dequant_avx2(int type)
         return q5_1_row;
     case CR_Q_Q8_0:
         return q8_0_row;
+    case CR_Q_Q2_K:
+        return q2_k_row;
+    case CR_Q_Q3_K:
+        return q3_k_row;
     case CR_Q_Q4_K:
         return q4_k_row;
     case CR_Q_Q5_K:
@@ -225,6 +266,8 @@ cr_dequant_fn *cr_dequant_avx2(int type)
         return q6_k_row;
     case CR_Q_IQ4_NL:
         return iq4_nl_row;
+    case CR_Q_IQ4_XS:
+        return iq4_xs_row;
     default:
         return NULL;
     }

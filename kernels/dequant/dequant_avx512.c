@@ -1,5 +1,5 @@
 /* dequant on 512-bit registers. Types of at most 16 levels a block look their values up in a table of the block: the
- * dword permute reads four index bits only, so nibbles need no mask. Q2_K and Q3_K stay with the reference. */
+ * dword permute reads four index bits only, so nibbles need no mask. */
 #ifndef __AVX512VL__
 #error "compile with the flags of the avx512 tier"
 #endif
@@ -104,6 +104,41 @@ INLINE void q8_0(const struct cr_block_q8_0 *b, size_t sub, float out[32])
     }
 }
 
+/* 0 ... n - 1 over and over, plus `from`: a table for indices of which only log2(n) low bits count. */
+INLINE __m512 repeated_levels(int n, float from)
+{
+    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m512 level = _mm512_cvtepi32_ps(_mm512_and_si512(count, _mm512_set1_epi32(n - 1)));
+    return _mm512_add_ps(level, _mm512_set1_ps(from));
+}
+
+INLINE void q2_k(const struct cr_block_q2_k *b, size_t sub, float out[32])
+{
+    __m512 d = spread(b->d), dmin = spread(b->dmin);
+    __m128i pair = _mm_cvtsi32_si128((int)(2 * (sub % 4)));
+    for (size_t i = 0; i < 32; i += 16) {
+        unsigned s = b->scales[2 * sub + i / 16];
+        __m512 m = _mm512_mul_ps(dmin, _mm512_set1_ps((float)(s >> 4)));
+        __m512 table = _mm512_fmsub_ps(_mm512_mul_ps(d, _mm512_set1_ps((float)(s & 15u))), repeated_levels(4, 0), m);
+        __m512i q = _mm512_srl_epi32(bytes16(b->qs + 32 * (sub / 4) + i), pair);
+        _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(q, table));
+    }
+}
+
+INLINE void q3_k(const struct cr_block_q3_k *b, size_t sub, float out[32])
+{
+    __m128i pair = _mm_cvtsi32_si128((int)(2 * (sub % 4)));
+    const __m512i low = _mm512_set1_epi32(3), high = _mm512_set1_epi32(4), bit = _mm512_set1_epi32(1 << sub);
+    float d = cr_f16_to_f32(b->d);
+    for (size_t i = 0; i < 32; i += 16) {
+        float scale = d * (float)cr_q3_k_scale(b->scales, (unsigned)(2 * sub + i / 16));
+        __m512 table = _mm512_mul_ps(_mm512_set1_ps(scale), repeated_levels(8, -4));
+        __m512i q = _mm512_and_si512(_mm512_srl_epi32(bytes16(b->qs + 32 * (sub / 4) + i), pair), low);
+        __mmask16 set = _mm512_test_epi32_mask(bytes16(b->hmask + i), bit);
+        _mm512_storeu_ps(out + i, _mm512_permutexvar_ps(_mm512_mask_or_epi32(q, set, q, high), table));
+    }
+}
+
 INLINE void q4_k(const struct cr_block_q4_k *b, size_t sub, float out[32])
 {
     unsigned scale, minimum;
@@ -146,8 +181,7 @@ INLINE void q6_k(const struct cr_block_q6_k *b, size_t sub, float out[32])
 
 INLINE void iq4_xs(const struct cr_block_iq4_xs *b, size_t sub, float out[32])
 {
-    int scale = (b->scales_l[sub / 2] >> (4 * (sub % 2)) & 15) | (b->scales_h >> (2 * sub) & 3) << 4;
-    __m512 d = _mm512_mul_ps(spread(b->d), _mm512_set1_ps((float)(scale - 32)));
+    __m512 d = _mm512_mul_ps(spread(b->d), _mm512_set1_ps((float)cr_iq4_xs_scale(b, (unsigned)sub)));
     look_up(_mm512_mul_ps(d, iq4_levels()), b->qs + 16 * sub, out);
 }
 
@@ -166,6 +200,8 @@ ROW(q5_0, cr_block_q5_0, 32)
 ROW(q5_1, cr_block_q5_1, 32)
 ROW(q8_0, cr_block_q8_0, 32)
 ROW(iq4_nl, cr_block_q4_0, 32)
+ROW(q2_k, cr_block_q2_k, 256)
+ROW(q3_k, cr_block_q3_k, 256)
 ROW(q4_k, cr_block_q4_k, 256)
 ROW(q5_k, cr_block_q5_k, 256)
 ROW(q6_k, cr_block_q6_k, 256)
@@ -205,6 +241,10 @@ cr_dequant_fn *cr_dequant_avx512(int type)
         return q5_1_row;
     case CR_Q_Q8_0:
         return q8_0_row;
+    case CR_Q_Q2_K:
+        return q2_k_row;
+    case CR_Q_Q3_K:
+        return q3_k_row;
     case CR_Q_Q4_K:
         return q4_k_row;
     case CR_Q_Q5_K:

@@ -86,10 +86,7 @@ static void q3_k(const struct cr_block_q3_k *b, size_t sub, float out[32])
     float d = cr_f16_to_f32(b->d);
     const uint8_t *qs = b->qs + 32 * (sub / 4);
     for (size_t l = 0; l < 32; l++) {
-        size_t s = 2 * sub + l / 16;
-        int low = s < 8 ? b->scales[s] & 15 : b->scales[s - 8] >> 4;
-        int high = b->scales[8 + s % 4] >> (2 * (s / 4)) & 3;
-        int scale = (low | high << 4) - 32;
+        int scale = cr_q3_k_scale(b->scales, (unsigned)(2 * sub + l / 16));
         int level = (qs[l] >> (2 * (sub % 4)) & 3) - (b->hmask[l] >> sub & 1 ? 0 : 4);
         out[l] = d * (float)scale * (float)level;
     }
@@ -132,8 +129,7 @@ static void q6_k(const struct cr_block_q6_k *b, size_t sub, float out[32])
 
 static void iq4_xs(const struct cr_block_iq4_xs *b, size_t sub, float out[32])
 {
-    int scale = (b->scales_l[sub / 2] >> (4 * (sub % 2)) & 15) | (b->scales_h >> (2 * sub) & 3) << 4;
-    float d = cr_f16_to_f32(b->d) * (float)(scale - 32);
+    float d = cr_f16_to_f32(b->d) * (float)cr_iq4_xs_scale(b, (unsigned)sub);
     const uint8_t *qs = b->qs + 16 * sub;
     for (int l = 0; l < 16; l++) {
         out[l] = d * (float)iq4_values[qs[l] & 15];
