@@ -31,6 +31,7 @@
 #include "credence/kernels/cast.h"
 #include "credence/kernels/dequant.h"
 #include "credence/kernels/embed.h"
+#include "credence/kernels/ivon.h"
 #include "credence/kernels/lowrank.h"
 #include "credence/kernels/math.h"
 #include "credence/kernels/norm.h"

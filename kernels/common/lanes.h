@@ -235,6 +235,23 @@ CR_INLINE lanes lanes_fma(lanes a, lanes b, lanes c)
 #endif
 }
 
+/* a * b + c rounded once, on every tier: for families whose bits are the same everywhere. Without the instruction it is
+ * the library's fmaf, lane by lane. */
+CR_INLINE lanes lanes_fused(lanes a, lanes b, lanes c)
+{
+#if LANES_N == 16
+    return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif LANES_N == 8 && defined(__FMA__)
+    return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    lanes out;
+    for (int i = 0; i < LANES_N; i++) {
+        out[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    }
+    return out;
+#endif
+}
+
 /* The first and second half of the lanes as doubles. */
 CR_INLINE lanes_d lanes_low_d(lanes x)
 {

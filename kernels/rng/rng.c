@@ -1,7 +1,19 @@
-/* rng: one Philox block, uniform numbers and permutations in plain integer arithmetic. */
+/* rng: one Philox block, uniform numbers and permutations in plain integer arithmetic; the variant of each tier. */
 #include "credence/kernels/rng.h"
 
+#include "kernels/common/tiers.h"
 #include "kernels/rng/philox_lanes.h"
+
+CR_TIER_DECLARE(rng)
+
+cr_status cr_rng_ops_init(struct cr_rng_ops *ops, enum cr_tier tier)
+{
+    if (!cr_tier_accepts(ops, tier)) {
+        return CR_E_USAGE;
+    }
+    CR_TIER_CLIMB(rng, ops, tier);
+    return CR_OK;
+}
 
 void cr_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {

@@ -311,6 +311,59 @@ START_TEST(adamw)
 }
 END_TEST
 
+SPY(ivon)
+START_TEST(ivon)
+{
+    struct cr_ivon_ops ops = {spy_ivon, spy_ivon, spy_ivon};
+    struct cr_ivon_args good = {.lr = 0.1, .ess = 1e5, .beta1 = 0.9, .beta2 = 0.99999, .hess_init = 1e-3};
+    good.mean = good.momentum = good.hess = good.avg_grad = good.avg_curv = good.next = (float *)memory;
+    good.grad = (const float *)memory;
+    good.clip_radius = __builtin_inf();
+    good.grad_scale = good.clip = 1;
+    good.t = good.sample = 1;
+    const size_t end = 2 * CR_IVON_CHUNK + 17;
+    const double nan = __builtin_nan("");
+#define STEP cr_ivon_step_checked
+#define ACCUMULATE cr_ivon_accumulate_checked
+#define PERTURB cr_ivon_perturb_checked
+    ACCEPTED(STEP, , 1, CR_IVON_CHUNK, end);
+    ACCEPTED(STEP, a.avg_grad = a.next = NULL, 1, 0, end);
+    ACCEPTED(STEP, a.grad = NULL, 1, 0, end);
+    ACCEPTED(ACCUMULATE, a.mean = a.next = NULL, 1, 0, end);
+    ACCEPTED(PERTURB, a.momentum = NULL, 1, 0, end);
+    REFUSED_ALWAYS(STEP, step, 0, end);
+    REFUSED_ALWAYS(ACCUMULATE, accumulate, 0, end);
+    REFUSED_ALWAYS(PERTURB, perturb, 0, end);
+    REFUSED(STEP, , "begin", 64, end);
+    REFUSED(STEP, , "end", 0, ((size_t)1 << 34) + 1);
+    REFUSED(STEP, a.mean = NULL, "mean", 0, end);
+    REFUSED(STEP, a.momentum = NULL, "momentum", 0, end);
+    REFUSED(STEP, a.hess = NULL, "hess", 0, end);
+    REFUSED(STEP, (a.sample = 2, a.avg_curv = NULL), "avg_curv", 0, end);
+    REFUSED(STEP, (a.grad = NULL, a.avg_grad = NULL), "avg_grad", 0, end);
+    REFUSED(STEP, a.next_high = (uint16_t *)memory, "next_low", 0, end);
+    REFUSED(STEP, a.sample = 0, "sample", 0, end);
+    REFUSED(STEP, a.t = 0, "t", 0, end);
+    REFUSED(STEP, a.lr = nan, "lr", 0, end);
+    REFUSED(STEP, a.ess = 0, "ess", 0, end);
+    REFUSED(STEP, a.ess = __builtin_inf(), "ess", 0, end);
+    REFUSED(STEP, a.weight_decay = -1, "weight_decay", 0, end);
+    REFUSED(STEP, a.beta1 = 1, "beta1", 0, end);
+    REFUSED(STEP, a.beta2 = nan, "beta2", 0, end);
+    REFUSED(STEP, a.hess_init = 0, "hess_init", 0, end);
+    REFUSED(STEP, a.clip_radius = 0, "clip_radius", 0, end);
+    REFUSED(STEP, a.grad_scale = nan, "grad_scale", 0, end);
+    REFUSED(STEP, a.clip = -1, "clip", 0, end);
+    REFUSED(ACCUMULATE, a.grad = NULL, "grad", 0, end);
+    REFUSED(ACCUMULATE, a.avg_grad = NULL, "avg_grad", 0, end);
+    REFUSED(ACCUMULATE, a.hess = NULL, "hess", 0, end);
+    REFUSED(PERTURB, a.next = NULL, "next", 0, end);
+#undef STEP
+#undef ACCUMULATE
+#undef PERTURB
+}
+END_TEST
+
 SPY_SCRATCH(lowrank)
 START_TEST(lowrank)
 {
@@ -480,9 +533,11 @@ START_TEST(tables)
     TABLE(attention);
     TABLE(cast);
     TABLE(embed);
+    TABLE(ivon);
     TABLE(lowrank);
     TABLE(norm);
     TABLE(qgemm);
+    TABLE(rng);
     TABLE(rope);
     TABLE(xent);
     ck_assert_str_eq(cr_kernels_version(), CREDENCE_VERSION);
@@ -500,6 +555,7 @@ int main(void)
     tcase_add_test(tcase, embed);
     tcase_add_test(tcase, xent);
     tcase_add_test(tcase, adamw);
+    tcase_add_test(tcase, ivon);
     tcase_add_test(tcase, lowrank);
     tcase_add_test(tcase, qgemm);
     tcase_add_test(tcase, dequant);

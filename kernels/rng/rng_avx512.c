@@ -1,0 +1,8 @@
+/* rng for AVX-512. */
+#if !defined(__AVX512F__) || !defined(__AVX512DQ__)
+#error "build with the flags of the avx512 tier"
+#endif
+
+#include "kernels/rng/rng_lanes.h"
+
+CR_TIER_VARIANT(rng, avx512)
