@@ -28,7 +28,7 @@ static inline bool cr_tier_accepts(const void *ops, enum cr_tier tier)
         fill(ops);                                                                                                     \
     }
 
-#ifdef CR_HAVE_X86
+#if CR_HAVE_X86
 #define CR_TIER_DECLARE(op)                                                                                            \
     void cr_##op##_fill_ref(struct cr_##op##_ops *ops);                                                                \
     void cr_##op##_fill_avx2(struct cr_##op##_ops *ops);                                                               \

@@ -7,7 +7,7 @@ build=$1 source=$2 cmake=$3 generator=$4 cc=$5 cxx=${6:-$(command -v c++ || true
 here=$source/tests/consumer
 work=$(mktemp -d "$build/consumer.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-kernels_examples="q4_threads" credence_examples="library"
+examples=$(cd "$here" && for file in *.c; do echo "${file%.c}"; done)
 strict="-O1 -Wall -Wextra -Wpedantic -Werror -D_POSIX_C_SOURCE=200809L"
 
 die()
@@ -57,7 +57,7 @@ for language in $languages; do
             -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" -DCMAKE_PREFIX_PATH="$prefix" \
             -DCREDENCE_USE_STATIC_LIBS=$static --no-warn-unused-cli
         quietly "$cmake" --build "$folder"
-        for example in $kernels_examples $credence_examples; do
+        for example in $examples; do
             runs "cmake $language $form $example" $form "$folder/$example"
         done
     done
@@ -72,7 +72,7 @@ for language in $languages; do
         CXX) compile="$cxx -std=c++17 -x c++" ;;
     esac
     for form in shared static; do
-        for example in $kernels_examples $credence_examples; do
+        for example in $examples; do
             case $example in
                 library) package=credence ;;
                 *) package=credence-kernels ;;
