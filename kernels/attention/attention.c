@@ -4,6 +4,9 @@
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(attention)
+#ifdef CR_HAVE_X86
+void cr_attention_fill_avx512_bf16(struct cr_attention_ops *ops);
+#endif
 
 cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
 {
@@ -11,15 +14,38 @@ cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
         return CR_E_USAGE;
     }
     CR_TIER_CLIMB(attention, ops, tier);
+#ifdef CR_HAVE_X86
+    if (tier == CR_TIER_AVX512_BF16) {
+        cr_attention_fill_avx512_bf16(ops);
+    }
+#endif
     return CR_OK;
 }
 
-size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim)
+/* f32 variants, in floats. */
+static size_t lines_scratch(size_t len, size_t prefix, size_t head_dim)
 {
-    size_t len = cr_tl16_blocks(max_len) * CR_LANES;
-    size_t rows = CR_ATTENTION_GROUP * CR_LANES;
-    size_t fwd = (3 * head_dim + 1 + rows) * len; /* q k v, lse, scores */
-    size_t bwd = (5 * head_dim + 2) * len;        /* q k v do dq, lse delta */
-    bwd += 3 * rows * rows + 2 * rows * head_dim; /* p ds ds_t, dk dv */
-    return (fwd > bwd ? fwd : bwd) * sizeof(float);
+    size_t rows = CR_ATTENTION_GROUP * CR_LANES, keys = len + prefix;
+    size_t fwd = (head_dim + 1) * len + (2 * head_dim + rows) * keys; /* q, lse; k v, scores */
+    size_t bwd = (3 * head_dim + 2) * len + 2 * head_dim * keys;      /* q do dq, lse delta; k v */
+    bwd += 3 * rows * rows + 2 * rows * head_dim;                     /* p ds ds_t, dk dv */
+    return fwd > bwd ? fwd : bwd;
+}
+
+/* The bf16 variant with f32 scores, which take more, in 32-bit words. */
+static size_t pairs_scratch(size_t len, size_t prefix, size_t head_dim)
+{
+    size_t dim = (head_dim + CR_LANES - 1) / CR_LANES * CR_LANES;
+    size_t rows = CR_ATTENTION_GROUP * CR_LANES, keys = len + prefix;
+    size_t fwd = keys * dim * 3 / 2 + rows * (2 * dim + CR_ATTENTION_KEYS + 3); /* k v, q o s, max sum alpha */
+    size_t bwd = keys * dim * 2 + len * dim / 2 * 7 + 2 * len;                  /* k k v, q q do do dq, lse delta */
+    bwd += rows * (3 * CR_ATTENTION_QUERIES / 2 + 2 * dim + CR_LANES / 2);      /* p ds ds, dk dv, tile */
+    return fwd > bwd ? fwd : bwd;
+}
+
+size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim, size_t n_rows)
+{
+    size_t len = cr_tl16_blocks(max_len) * CR_LANES, prefix = cr_tl16_blocks(n_rows) * CR_LANES;
+    size_t lines = lines_scratch(len, prefix, head_dim), pairs = pairs_scratch(len, prefix, head_dim);
+    return (lines > pairs ? lines : pairs) * sizeof(float);
 }

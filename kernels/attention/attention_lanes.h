@@ -15,6 +15,7 @@
 
 #include "kernels/attention/attention_lines.h"
 #include "kernels/attention/attention_scratch.h"
+#include "kernels/attention/attention_sum.h"
 #include "kernels/common/lanes_math.h"
 #include "kernels/common/lanes_tile.h"
 #include "credence/kernels/math.h"
@@ -33,8 +34,8 @@ CR_INLINE lanes_i lanes_from(size_t row, size_t col)
 /* ---- forward ---- */
 
 struct forward {
-    float *q, *k, *v; /* aligned [n_blocks][dim][16]; q becomes o */
-    float *s;         /* [GROUP][n_blocks * 16][16] */
+    float *q, *k, *v; /* aligned [n_blocks][dim][16]; q becomes o; k, v: the prefix's blocks come first */
+    float *s;         /* [GROUP][blocks of k * 16][16] */
     float *lse;       /* [n_blocks][16] */
     size_t s_stride;
 };
@@ -68,10 +69,10 @@ static void values(const struct item *item, const struct forward *m, size_t key,
     tile_product(&t);
 }
 
-/* Columns of one query block: s becomes exp(s - max) for keys not after the query, else 0. Gives the sums. */
-static void softmax(float *s, size_t query, float sum_out[CR_LANES], float *lse)
+/* Columns of one query block: s becomes exp(s - max) for keys not after the query, else 0. `diagonal` is the row of the
+ * block's first token. Gives the sums. */
+static void softmax(float *s, size_t diagonal, float sum_out[CR_LANES], float *lse)
 {
-    size_t diagonal = query * CR_LANES;
     for (size_t col = 0; col < CR_LANES; col += LANES_N) {
         lanes max = lanes_load(s + col); /* key 0 is before every query */
         for (size_t j = 1; j < diagonal; j++) {
@@ -111,40 +112,62 @@ static void divide(float *o, size_t n_lines, const float sum[CR_LANES])
     }
 }
 
+/* Rows of the prefix's last block that are no keys: exp of them is 0. */
+static void hide_rows(const struct item *item, const struct forward *m, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        float *s = m->s + i * m->s_stride;
+        for (size_t at = item->prefix_rows * CR_LANES; at < item->prefix_blocks * TILE; at++) {
+            s[at] = -__builtin_inff();
+        }
+    }
+}
+
 /* Up to GROUP query blocks from `query`; the diagonal key blocks meet only the queries at or after them. */
 static void forward_group(const struct item *item, const struct forward *m, float scale, size_t query)
 {
-    size_t n = least(GROUP, item->n_blocks - query);
+    size_t n = least(GROUP, item->n_blocks - query), key = item->prefix_blocks + query;
     float sum[GROUP][CR_LANES];
-    scores(item, m, scale, 0, query + 1, query, n, m->s);
+    scores(item, m, scale, 0, key + 1, query, n, m->s);
     for (size_t i = 1; i < n; i++) {
-        scores(item, m, scale, query + i, query + i + 1, query + i, n - i, m->s + i * m->s_stride);
+        scores(item, m, scale, key + i, key + i + 1, query + i, n - i, m->s + i * m->s_stride);
     }
+    hide_rows(item, m, n);
     for (size_t i = 0; i < n; i++) {
-        softmax(m->s + i * m->s_stride, query + i, sum[i], m->lse + (query + i) * CR_LANES);
+        softmax(m->s + i * m->s_stride, (key + i) * CR_LANES, sum[i], m->lse + (query + i) * CR_LANES);
     }
-    values(item, m, 0, query + 1, query, n, m->s);
+    values(item, m, 0, key + 1, query, n, m->s);
     for (size_t i = 1; i < n; i++) {
-        values(item, m, query + i, query + i + 1, query + i, n - i, m->s + i * m->s_stride);
+        values(item, m, key + i, key + i + 1, query + i, n - i, m->s + i * m->s_stride);
     }
     for (size_t i = 0; i < n; i++) {
         divide(m->q + (query + i) * item->block, item->dim, sum[i]);
     }
 }
 
+/* Keys and values of an item: the prefix's blocks, then the sequence's. */
+static void gather_keys(const struct cr_attention_args *args, const struct item *item, float *k, float *v)
+{
+    struct item rows = prefix_of(item);
+    size_t prefix = item->prefix_blocks * item->block, kv_head = item->kv_head * item->block;
+    gather(&rows, item->prefix_k, item->prefix_stride, item->dim, k);
+    gather(&rows, item->prefix_v, item->prefix_stride, item->dim, v);
+    gather(item, args->k + kv_head, args->kv_stride, item->dim, k + prefix);
+    gather(item, args->v + kv_head, args->kv_stride, item->dim, v + prefix);
+}
+
 static void attention_fwd(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
 {
     for (size_t index = begin; index < end; index++) {
         struct item item = item_at(args, index);
-        size_t size = item.n_blocks * item.block;
-        struct forward m = {.q = scratch, .s_stride = item.n_blocks * TILE};
-        m.k = m.q + size;
-        m.v = m.k + size;
-        m.lse = m.v + size;
+        size_t blocks = item.prefix_blocks + item.n_blocks;
+        struct forward m = {.q = scratch, .s_stride = blocks * TILE};
+        m.k = m.q + item.n_blocks * item.block;
+        m.v = m.k + blocks * item.block;
+        m.lse = m.v + blocks * item.block;
         m.s = m.lse + item.n_blocks * CR_LANES;
         gather(&item, args->q + item.head * item.block, args->q_stride, item.dim, m.q);
-        gather(&item, args->k + item.kv_head * item.block, args->kv_stride, item.dim, m.k);
-        gather(&item, args->v + item.kv_head * item.block, args->kv_stride, item.dim, m.v);
+        gather_keys(args, &item, m.k, m.v);
         for (size_t query = 0; query < item.n_blocks; query += GROUP) {
             forward_group(&item, &m, args->scale, query);
         }
@@ -163,9 +186,10 @@ struct backward {
     float *dk, *dv;              /* [GROUP][dim][16] */
 };
 
-/* GROUP query blocks against GROUP key blocks; on the diagonal query block i meets key blocks [0, i]. */
+/* GROUP query blocks against GROUP key blocks of prefix and sequence; on the diagonal query block i meets key blocks
+ * [0, i]. n_last lanes of the last key block are keys. */
 struct pair {
-    size_t query, n_queries, key, n_keys;
+    size_t query, n_queries, key, n_keys, n_last;
     int diagonal;
 };
 
@@ -187,15 +211,18 @@ static void deltas(const struct item *item, const float *o, size_t stride, const
     }
 }
 
-/* p = exp(p - lse), ds = p (ds - delta) on one 16 x 16 tile; on the diagonal keys after the query become 0. */
-CR_INLINE void probabilities(float *p, float *ds, const float *lse, const float *delta, int diagonal)
+enum edge { INSIDE, DIAGONAL, LAST };
+
+/* p = exp(p - lse), ds = p (ds - delta) on one 16 x 16 tile; on the diagonal keys after the query become 0, in the last
+ * tile those from n_last on. */
+CR_INLINE void probabilities(float *p, float *ds, const float *lse, const float *delta, enum edge edge, size_t n_last)
 {
     for (size_t row = 0; row < CR_LANES; row++) {
         for (size_t col = 0; col < CR_LANES; col += LANES_N) {
             size_t at = row * CR_LANES + col;
             lanes prob = lanes_exp(lanes_load(p + at) - lse[row]);
-            if (diagonal) {
-                prob = lanes_select(lanes_from(row + 1, col), lanes_zero(), prob);
+            if (edge != INSIDE) {
+                prob = lanes_select(lanes_from(edge == DIAGONAL ? row + 1 : n_last, col), lanes_zero(), prob);
             }
             lanes_store(p + at, prob);
             lanes_store(ds + at, prob * (lanes_load(ds + at) - delta[row]));
@@ -223,9 +250,11 @@ static void pair_row(const struct item *item, const struct backward *m, const st
         float *p = m->p + (j * GROUP + i) * TILE, *ds = m->ds + (j * GROUP + i) * TILE;
         const float *lse = m->lse + block * CR_LANES, *delta = m->delta + block * CR_LANES;
         if (pair->diagonal && j == i) {
-            probabilities(p, ds, lse, delta, 1);
+            probabilities(p, ds, lse, delta, DIAGONAL, 0);
+        } else if (j + 1 == pair->n_keys && pair->n_last < CR_LANES) {
+            probabilities(p, ds, lse, delta, LAST, pair->n_last);
         } else {
-            probabilities(p, ds, lse, delta, 0);
+            probabilities(p, ds, lse, delta, INSIDE, 0);
         }
         transpose_tile(ds, m->ds_t + (i * GROUP + j) * TILE);
     }
@@ -273,11 +302,11 @@ static void backward_pair(const struct item *item, const struct backward *m, con
 
 static struct backward backward_scratch(const struct item *item, float *scratch)
 {
-    size_t size = item->n_blocks * item->block;
+    size_t size = item->n_blocks * item->block, keys = size + item->prefix_blocks * item->block;
     struct backward m = {.q = scratch};
     m.k = m.q + size;
-    m.v = m.k + size;
-    m.d_o = m.v + size;
+    m.v = m.k + keys;
+    m.d_o = m.v + keys;
     m.dq = m.d_o + size;
     m.lse = m.dq + size;
     m.delta = m.lse + item->n_blocks * CR_LANES;
@@ -289,24 +318,39 @@ static struct backward backward_scratch(const struct item *item, float *scratch)
     return m;
 }
 
+/* The keys of a pair against every query that sees them. */
+static void backward_keys(const struct item *item, const struct backward *m, struct pair *pair, size_t first_query,
+                          int own, float scale)
+{
+    memset(m->dk, 0, 2 * GROUP * item->block * sizeof(float)); /* dk and dv */
+    for (pair->query = first_query; pair->query < item->n_blocks; pair->query += GROUP) {
+        pair->n_queries = least(GROUP, item->n_blocks - pair->query);
+        pair->diagonal = own && pair->query == first_query;
+        backward_pair(item, m, pair, scale);
+    }
+}
+
 static void backward_item(const struct cr_attention_args *args, const struct item *item, const struct backward *m)
 {
-    size_t head = item->head * item->block, kv_head = item->kv_head * item->block;
+    size_t head = item->head * item->block, n_prefix = item->prefix_blocks;
     gather(item, args->q + head, args->q_stride, item->dim, m->q);
-    gather(item, args->k + kv_head, args->kv_stride, item->dim, m->k);
-    gather(item, args->v + kv_head, args->kv_stride, item->dim, m->v);
+    gather_keys(args, item, m->k, m->v);
     gather(item, args->d_o + head, args->do_stride, item->dim, m->d_o);
     gather(item, args->lse + item->head * CR_LANES, args->n_heads * CR_LANES, 1, m->lse);
     deltas(item, args->o + head, args->o_stride, m->d_o, m->delta);
     memset(m->dq, 0, item->n_blocks * item->block * sizeof(float));
-    for (size_t key = 0; key < item->n_blocks; key += GROUP) {
-        struct pair pair = {.key = key, .n_keys = least(GROUP, item->n_blocks - key)};
-        memset(m->dk, 0, 2 * GROUP * item->block * sizeof(float)); /* dk and dv */
-        for (pair.query = key; pair.query < item->n_blocks; pair.query += GROUP) {
-            pair.n_queries = least(GROUP, item->n_blocks - pair.query);
-            pair.diagonal = pair.query == key;
-            backward_pair(item, m, &pair, args->scale);
+    for (size_t key = 0; key < n_prefix; key += GROUP) {
+        struct pair pair = {.key = key, .n_keys = least(GROUP, n_prefix - key), .n_last = CR_LANES};
+        if (key + pair.n_keys == n_prefix) {
+            pair.n_last = item->prefix_rows - (n_prefix - 1) * CR_LANES;
         }
+        backward_keys(item, m, &pair, 0, 0, args->scale);
+        memcpy(item->prefix_dk + key * item->block, m->dk, pair.n_keys * item->block * sizeof(float));
+        memcpy(item->prefix_dv + key * item->block, m->dv, pair.n_keys * item->block * sizeof(float));
+    }
+    for (size_t key = 0; key < item->n_blocks; key += GROUP) {
+        struct pair pair = {.key = n_prefix + key, .n_keys = least(GROUP, item->n_blocks - key), .n_last = CR_LANES};
+        backward_keys(item, m, &pair, key, 1, args->scale);
         scatter(item, key, pair.n_keys, m->dk, item->dim, args->dk + head, args->dkv_stride);
         scatter(item, key, pair.n_keys, m->dv, item->dim, args->dv + head, args->dkv_stride);
     }
@@ -322,37 +366,9 @@ static void attention_bwd(const struct cr_attention_args *args, size_t begin, si
     }
 }
 
-/* ---- sum over the query heads of a kv head ---- */
-
-static void sum_group(float *out, const float *partial, size_t group, size_t n)
-{
-    for (size_t i = 0; i < n; i += LANES_N) {
-        lanes sum = lanes_load(partial + i);
-        for (size_t g = 1; g < group; g++) {
-            sum += lanes_load(partial + g * n + i);
-        }
-        lanes_store(out + i, sum);
-    }
-}
-
-static void attention_sum_kv(const struct cr_attention_args *args, size_t begin, size_t end, void *scratch)
-{
-    (void)scratch;
-    size_t group = args->n_heads / args->n_kv;
-    size_t n = args->head_dim * CR_LANES;
-    for (size_t block = begin; block < end; block++) {
-        for (size_t kv_head = 0; kv_head < args->n_kv; kv_head++) {
-            size_t out = block * args->kv_stride + kv_head * n;
-            size_t in = block * args->dkv_stride + kv_head * group * n;
-            sum_group(args->dk_sum + out, args->dk + in, group, n);
-            sum_group(args->dv_sum + out, args->dv + in, group, n);
-        }
-    }
-}
-
 static void fill(struct cr_attention_ops *ops)
 {
-    *ops = (struct cr_attention_ops){attention_fwd, attention_bwd, attention_sum_kv};
+    *ops = (struct cr_attention_ops){attention_fwd, attention_bwd, attention_sum_kv, attention_sum_prefix};
 }
 
 #endif

@@ -27,19 +27,34 @@ static inline struct window window_at(size_t shift, size_t n_valid)
     return (struct window){(__mmask16)own, (__mmask16)(own >> 16), in, out};
 }
 
-/* aligned = packed lanes; lanes without a token are zero. `second` is not read where the window does not reach it. */
-CR_INLINE void window_load(const struct window *w, const float *first, const float *second, float *aligned)
+/* Packed lanes in aligned order; lanes without a token are zero. `second` is not read where the window does not reach
+ * it. */
+CR_INLINE __m512 window_line(const struct window *w, const float *first, const float *second)
 {
     __m512 line = _mm512_maskz_load_ps(w->first, first);
-    line = _mm512_mask_load_ps(line, w->second, second);
-    _mm512_store_ps(aligned, _mm512_permutexvar_ps(w->in, line));
+    if (w->second != 0) {
+        line = _mm512_mask_load_ps(line, w->second, second);
+    }
+    return _mm512_permutexvar_ps(w->in, line);
+}
+
+CR_INLINE void window_store_line(const struct window *w, float *first, float *second, __m512 aligned)
+{
+    __m512 line = _mm512_permutexvar_ps(w->out, aligned);
+    _mm512_mask_store_ps(first, w->first, line);
+    if (w->second != 0) {
+        _mm512_mask_store_ps(second, w->second, line);
+    }
+}
+
+CR_INLINE void window_load(const struct window *w, const float *first, const float *second, float *aligned)
+{
+    _mm512_store_ps(aligned, window_line(w, first, second));
 }
 
 CR_INLINE void window_store(const struct window *w, float *first, float *second, const float *aligned)
 {
-    __m512 line = _mm512_permutexvar_ps(w->out, _mm512_load_ps(aligned));
-    _mm512_mask_store_ps(first, w->first, line);
-    _mm512_mask_store_ps(second, w->second, line);
+    window_store_line(w, first, second, _mm512_load_ps(aligned));
 }
 
 #else
@@ -81,11 +96,15 @@ CR_INLINE void window_store(const struct window *w, float *first, float *second,
 
 #endif
 
-/* One head of one sequence. */
+/* One head of one sequence, and the prefix it sees. */
 struct item {
     size_t first, len, n_blocks; /* tokens; aligned blocks */
-    size_t head, kv_head;
+    size_t seg, head, kv_head;
     size_t dim, block;           /* head_dim; floats of one aligned block */
+    size_t prefix_rows, prefix_blocks;
+    const float *prefix_k, *prefix_v; /* of the kv head, prefix_stride floats between blocks */
+    float *prefix_dk, *prefix_dv;     /* partials of the head, one after another */
+    size_t prefix_stride;
 };
 
 static struct item item_at(const struct cr_attention_args *args, size_t index)
@@ -93,15 +112,37 @@ static struct item item_at(const struct cr_attention_args *args, size_t index)
     size_t seg = index / args->n_heads;
     size_t head = index % args->n_heads;
     size_t len = args->seg[seg + 1] - args->seg[seg];
-    return (struct item){
+    struct item item = {
         .first = args->seg[seg],
         .len = len,
         .n_blocks = cr_tl16_blocks(len),
+        .seg = seg,
         .head = head,
         .kv_head = head / (args->n_heads / args->n_kv),
         .dim = args->head_dim,
         .block = args->head_dim * CR_LANES,
     };
+    const struct cr_attention_prefix *p = args->prefix;
+    if (p != NULL && p->of_seg[seg] != CR_ATTENTION_NO_PREFIX) {
+        size_t at = p->of_seg[seg] * p->stride + item.kv_head * item.block;
+        item.prefix_rows = p->n_rows;
+        item.prefix_blocks = cr_tl16_blocks(p->n_rows);
+        item.prefix_k = p->k + at;
+        item.prefix_v = p->v + at;
+        item.prefix_stride = args->n_kv * item.block;
+        if (p->dk_part != NULL) {
+            item.prefix_dk = p->dk_part + index * item.prefix_blocks * item.block;
+            item.prefix_dv = p->dv_part + index * item.prefix_blocks * item.block;
+        }
+    }
+    return item;
+}
+
+/* The rows of the prefix as a sequence of their own. */
+static struct item prefix_of(const struct item *item)
+{
+    return (struct item){.len = item->prefix_rows, .n_blocks = item->prefix_blocks, .dim = item->dim,
+                         .block = item->block};
 }
 
 static inline size_t least(size_t a, size_t b)
@@ -115,7 +156,7 @@ static struct window item_window(const struct item *item, size_t block)
 }
 
 /* aligned[n_blocks][n_lines][16] = lines of the item's tokens; packed points at the first line of token block 0. */
-static void gather(const struct item *item, const float *packed, size_t stride, size_t n_lines, float *aligned)
+static inline void gather(const struct item *item, const float *packed, size_t stride, size_t n_lines, float *aligned)
 {
     for (size_t block = 0; block < item->n_blocks; block++) {
         struct window w = item_window(item, block);
@@ -128,7 +169,7 @@ static void gather(const struct item *item, const float *packed, size_t stride, 
 }
 
 /* The way back for aligned blocks [block, block + n). */
-static void scatter(const struct item *item, size_t block, size_t n, const float *aligned, size_t n_lines,
+static inline void scatter(const struct item *item, size_t block, size_t n, const float *aligned, size_t n_lines,
                     float *packed, size_t stride)
 {
     for (size_t i = block; i < block + n; i++) {

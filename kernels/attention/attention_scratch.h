@@ -1,4 +1,4 @@
-/* attention, private: the group of token blocks that the lane variants work on, which decides their scratch. */
+/* attention, private: the sizes of what the variants work on at one time, which decide their scratch. */
 #ifndef CR_ATTENTION_SCRATCH_H
 #define CR_ATTENTION_SCRATCH_H
 
@@ -6,5 +6,9 @@
 
 /* Three blocks fill the widest register tile of lanes_tile.h. */
 enum { CR_ATTENTION_GROUP = 3 };
+
+/* The bf16 variant: keys whose scores exist at one time going forward, and queries going back. 96: scores of a group
+ * take 18 KiB, which with the group's Q and O stays close to the 32 to 48 KiB of L1. */
+enum { CR_ATTENTION_KEYS = 96, CR_ATTENTION_QUERIES = 96 };
 
 #endif

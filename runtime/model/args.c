@@ -87,7 +87,8 @@ struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const st
                                       .n_heads = config->n_heads,
                                       .n_kv = config->n_kv,
                                       .head_dim = config->head_dim,
-                                      .scale = 1.0f / __builtin_sqrtf((float)config->head_dim)};
+                                      .scale = 1.0f / __builtin_sqrtf((float)config->head_dim),
+                                      .f32_scores = true};
 }
 
 void cr_engine_rotate(struct cr_engine *e, float *qkv, bool inverse, size_t begin, size_t end)

@@ -160,7 +160,7 @@ static size_t worker_scratch(const struct cr_engine *e)
     size_t widest = max_size(max_size(e->ff, e->q + 2 * e->kv), max_size(e->embd, CR_HEAD_CHUNK));
     size_t bytes = cr_qgemm_scratch_bytes(&e->qgemm, widest, CR_RANK_MAX);
     bytes = max_size(bytes, cr_lowrank_scratch_bytes(widest, CR_RANK_MAX));
-    bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim));
+    bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim, 0));
     bytes = max_size(bytes, e->embd * sizeof(float));
     return (bytes + 4095) / 4096 * 4096;
 }
