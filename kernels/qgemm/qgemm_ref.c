@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "credence/kernels/dequant.h"
+#include "kernels/qgemm/members.h"
 #include "kernels/qgemm/plan.h"
 #include "kernels/qgemm/variants.h"
 
@@ -16,13 +17,11 @@ static void feature(const struct cr_qgemm_args *a, size_t o, size_t block, const
             acc[t] += w[k] * x[k * CR_LANES + t];
         }
     }
-    if (a->p != NULL) {
-        const float *u = a->u + block * a->u_stride;
-        for (size_t i = 0; i < a->rank; i++) {
-            float p = a->p[o * a->p_os + i * a->p_rs];
-            for (size_t t = 0; t < CR_LANES; t++) {
-                acc[t] += p * u[i * CR_LANES + t];
-            }
+    struct cr_qgemm_member m = cr_qgemm_member_at(a, block);
+    for (size_t i = 0; i < m.rank; i++) {
+        const float *u = a->u + block * a->u_stride + i * CR_LANES;
+        for (size_t t = 0; t < CR_LANES; t++) {
+            acc[t] += m.p[o * m.p_os + i * m.p_rs] * u[t];
         }
     }
     float *y = a->y + block * a->y_stride + o * CR_LANES;

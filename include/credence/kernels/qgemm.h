@@ -4,7 +4,8 @@
  *   dX        Y[k][t]  (+)= sum_n w(n,k)  X[n][t] + sum_i P[k][i] U[i][t]                  k in [begin, end) of K
  *
  * The second sum is an optional low-rank term that rides in the same accumulators: forward P = B (N x r),
- * U = s A X; backward P = A^T, U = s B^T dY (both made by kernels/lowrank). It is always computed in f32.
+ * U = s A X; backward P = A^T, U = s B^T dY (both made by kernels/lowrank). It is always computed in f32. Several
+ * adapters may share one pass over w: each then has a range of token blocks, its member.
  *
  *   w      N x K matrix of GGUF blocks, row n contiguous (`row_bytes`); K is a multiple of 32 and of the block
  *   X      TL16 operand of ops.x_type: K features forward, N features backward; pad lanes hold finite numbers, as does
@@ -38,6 +39,13 @@ struct cr_qmat {
     int type;         /* ggml type id, credence/kernels/dequant.h */
 };
 
+/* The low-rank term of token blocks [begin, end) of a call; its U is that of the call. */
+struct cr_qgemm_member {
+    size_t begin, end;
+    const float *p; /* as in cr_qgemm_args; NULL = no term */
+    size_t p_os, p_rs, rank;
+};
+
 struct cr_qgemm_args {
     struct cr_qmat w;
     const void *x;
@@ -48,9 +56,11 @@ struct cr_qgemm_args {
     const float *bias; /* [N] or NULL; forward only */
     const float *p;    /* low-rank matrix, element (output feature o, i) at p[o * p_os + i * p_rs]; NULL = no term */
     size_t p_os, p_rs;
-    const float *u;  /* TL16 f32, `rank` features */
+    const float *u;  /* TL16 f32, `rank` features; with members as many as the largest of their ranks */
     size_t u_stride; /* floats between token blocks */
     size_t rank;
+    const struct cr_qgemm_member *members; /* [n_members] ascending, apart, within n_blocks; instead of p, p_os, p_rs */
+    size_t n_members;                      /* and rank. Token blocks of no member have no term. 0 = p is for all */
     int accumulate; /* 0: y = ..., 1: y += ... (one addition of the finished sum) */
 };
 
@@ -67,7 +77,8 @@ struct cr_qgemm_ops {
 /* Pure function of its arguments: the table for a CPU capped at `tier`. */
 CR_API cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier);
 
-/* Scratch of one call on one worker, 64-byte aligned; n_reduce = K forward, N backward. Upper bound over tiers. */
+/* Scratch of one call on one worker, 64-byte aligned; n_reduce = K forward, N backward, rank the largest of the call.
+ * Upper bound over tiers. */
 CR_API size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank);
 
 /* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
