@@ -4,27 +4,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "bench/cr_bench.h"
 #include "runtime/thread/parallel.h"
 
-enum { MAX_BUFFERS = 64, MAX_TABLE_BYTES = 256 };
+enum { MAX_BUFFERS = 64, MAX_TABLE_BYTES = 256, HUGE_PAGE = 1 << 21 };
 
 static void *buffers[MAX_BUFFERS];
 static size_t n_buffers;
 static struct cr_parallel parallel;
 static int n_threads = 1;
 
+void *cr_bench_pages(size_t n_bytes)
+{
+    size_t unit = n_bytes >= HUGE_PAGE / 2 ? HUGE_PAGE : 64, rounded = (n_bytes + unit - 1) / unit * unit;
+    void *memory = aligned_alloc(unit, rounded);
+    if (memory != NULL && unit == HUGE_PAGE) {
+        madvise(memory, rounded, MADV_HUGEPAGE); /* a wish */
+    }
+    return memory;
+}
+
 void *cr_bench_memory(size_t n_bytes)
 {
-    size_t rounded = (n_bytes + 64) / 64 * 64;
-    void *buffer = n_buffers < MAX_BUFFERS ? aligned_alloc(64, rounded) : NULL;
+    void *buffer = n_buffers < MAX_BUFFERS ? cr_bench_pages(n_bytes + 1) : NULL;
     if (buffer == NULL) {
         fprintf(stderr, "credence-bench: no memory for %zu bytes in buffer %zu of an entry\n", n_bytes, n_buffers);
         exit(1);
     }
     buffers[n_buffers++] = buffer;
-    return memset(buffer, 0, rounded);
+    return memset(buffer, 0, n_bytes);
 }
 
 void cr_bench_memory_free(void)

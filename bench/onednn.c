@@ -25,10 +25,16 @@ static dnnl_status_t make_desc(desc *d, const dnnl_dims_t dims, dnnl_data_type_t
     return dnnl_memory_desc_create_with_tag(d, 2, dims, type, tag);
 }
 
-static dnnl_memory_t make_memory(const desc *d, dnnl_engine_t engine)
+static dnnl_memory_t memory_of(const_dnnl_memory_desc_t d, dnnl_engine_t engine)
 {
     dnnl_memory_t memory = NULL;
-    return dnnl_memory_create(&memory, *d, engine, DNNL_MEMORY_ALLOCATE) == dnnl_success ? memory : NULL;
+    void *data = cr_bench_memory(dnnl_memory_desc_get_size(d));
+    return dnnl_memory_create(&memory, d, engine, data) == dnnl_success ? memory : NULL;
+}
+
+static dnnl_memory_t make_memory(const desc *d, dnnl_engine_t engine)
+{
+    return memory_of(*d, engine);
 }
 
 static dnnl_status_t make_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const desc *x, const desc *w,
@@ -39,9 +45,7 @@ static dnnl_status_t make_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engin
 
 static dnnl_memory_t packed_memory(dnnl_primitive_desc_t pd, dnnl_engine_t engine)
 {
-    const_dnnl_memory_desc_t d = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    dnnl_memory_t memory = NULL;
-    return dnnl_memory_create(&memory, d, engine, DNNL_MEMORY_ALLOCATE) == dnnl_success ? memory : NULL;
+    return memory_of(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), engine);
 }
 
 static void drop_desc(desc *d)
@@ -61,7 +65,8 @@ static dnnl_status_t make_desc(desc *d, const dnnl_dims_t dims, dnnl_data_type_t
 static dnnl_memory_t make_memory(const desc *d, dnnl_engine_t engine)
 {
     dnnl_memory_t memory = NULL;
-    return dnnl_memory_create(&memory, d, engine, DNNL_MEMORY_ALLOCATE) == dnnl_success ? memory : NULL;
+    void *data = cr_bench_memory(dnnl_memory_desc_get_size(d));
+    return dnnl_memory_create(&memory, d, engine, data) == dnnl_success ? memory : NULL;
 }
 
 static dnnl_status_t make_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const desc *x, const desc *w,

@@ -6,7 +6,9 @@
 #include <time.h>
 
 #include "bench/cr_bench.h"
+#include "bench/memory.h"
 #include "bench/units_loops.h"
+#include "credence/kernels/rng.h"
 
 enum { MAX_BURSTS = 8192, MAX_WORKERS = 256 };
 
@@ -82,6 +84,11 @@ enum cr_bench_unit cr_bench_mul(enum cr_tier tier)
     return (enum cr_bench_unit)(CR_UNIT_MUL_SCALAR + width_of(tier));
 }
 
+enum cr_bench_unit cr_bench_normals(enum cr_tier tier)
+{
+    return (enum cr_bench_unit)(CR_UNIT_NORMAL_SCALAR + width_of(tier));
+}
+
 enum cr_bench_unit cr_bench_level(double n_bytes)
 {
     if (n_bytes <= 0.75 * level_bytes(0)) {
@@ -105,6 +112,9 @@ static const char *const names[CR_UNITS] = {
     [CR_UNIT_MUL_SCALAR] = "wide integer product, portable",
     [CR_UNIT_MUL_AVX2] = "wide integer product, AVX2",
     [CR_UNIT_MUL_AVX512] = "wide integer product, AVX-512",
+    [CR_UNIT_NORMAL_SCALAR] = "normals, portable",
+    [CR_UNIT_NORMAL_AVX2] = "normals, AVX2",
+    [CR_UNIT_NORMAL_AVX512] = "normals, AVX-512",
     [CR_UNIT_L1] = "L1",
     [CR_UNIT_L2] = "L2",
     [CR_UNIT_L3] = "L3",
@@ -142,35 +152,50 @@ static double clock_loop(size_t n)
     return (double)n * 8 * 3;
 }
 
-static double lanes_loop(const struct cr_bench_loops *loops, int kind)
+/* Into a buffer that stays in the first level. */
+static double normals_loop(enum cr_tier tier)
 {
-    return kind == 0 ? loops->fma(28000) : kind == 1 ? loops->exp(6000) : loops->mul(40000);
+    enum { N = 2048, TIMES = 100 };
+    float out[N];
+    struct cr_rng_ops ops;
+    struct cr_noise noise = {{1, 2}, 3, 4, 5};
+    cr_rng_ops_init(&ops, tier);
+    int n_times = tier == CR_TIER_SCALAR ? TIMES / 20 : TIMES;
+    for (int i = 0; i < n_times; i++) {
+        ops.normals(&noise, out, 0, N);
+    }
+    return (double)N * n_times;
 }
 
 /* Sizes such that a burst lasts 0.1 to 0.4 ms at 2 to 4 GHz. */
+static double lanes_burst(int kind, enum cr_tier tier, const struct cr_bench_loops *loops)
+{
+    return kind == 0   ? loops->fma(28000)
+           : kind == 1 ? loops->exp(6000)
+           : kind == 2 ? loops->mul(40000)
+                       : normals_loop(tier);
+}
+
 static double compute(enum cr_bench_unit unit)
 {
+    int place = (int)unit - CR_UNIT_FMA_SCALAR - (unit > CR_UNIT_BF16), kind = place / 3, width = place % 3;
     if (unit == CR_UNIT_CLOCK) {
         return clock_loop(40000);
+    }
+    if (unit != CR_UNIT_BF16 && width == 0) {
+        return lanes_burst(kind, CR_TIER_SCALAR, cr_bench_loops_scalar());
     }
 #if CR_HAVE_X86
     if (unit == CR_UNIT_BF16) {
         return has(CR_TIER_AVX512_BF16) ? cr_bench_loop_bf16(28000) : 0;
     }
-#endif
-    if (unit == CR_UNIT_BF16) {
-        return 0;
+    if (width == 1) {
+        return has(CR_TIER_AVX2) ? lanes_burst(kind, CR_TIER_AVX2, cr_bench_loops_avx2()) : 0;
     }
-    int place = (int)unit - CR_UNIT_FMA_SCALAR - (unit > CR_UNIT_BF16), kind = place / 3, width = place % 3;
-#if CR_HAVE_X86
-    if (width > 0) {
-        bool avx512 = width == 2;
-        return has(avx512 ? CR_TIER_AVX512 : CR_TIER_AVX2)
-                   ? lanes_loop(avx512 ? cr_bench_loops_avx512() : cr_bench_loops_avx2(), kind)
-                   : 0;
-    }
+    return has(CR_TIER_AVX512) ? lanes_burst(kind, CR_TIER_AVX512, cr_bench_loops_avx512()) : 0;
+#else
+    return 0;
 #endif
-    return width == 0 ? lanes_loop(cr_bench_loops_scalar(), kind) : 0;
 }
 
 /* A level's arrays of a worker, made when first asked for. */
@@ -180,8 +205,8 @@ static struct arrays *arrays_of(int level, int worker)
     if (a->x == NULL) {
         double n_bytes = levels[level].share * level_bytes(level) / (level < 2 ? 1 : cr_bench_threads());
         a->n_floats = (size_t)(n_bytes / 8) / 1024 * 1024;
-        a->x = aligned_alloc(64, a->n_floats * sizeof *a->x);
-        a->y = aligned_alloc(64, a->n_floats * sizeof *a->y);
+        a->x = cr_bench_pages(a->n_floats * sizeof *a->x);
+        a->y = cr_bench_pages(a->n_floats * sizeof *a->y);
         if (a->x == NULL || a->y == NULL) {
             abort();
         }
@@ -197,10 +222,12 @@ static double stream(int level, int worker, bool warm)
     struct arrays *a = arrays_of(level, worker);
     const struct cr_bench_loops *loops = widest();
     if (level == 3) {
-        size_t n = (size_t)(levels[level].burst_bytes / 12) / 64 * 64;
-        a->at = a->at + n > a->n_floats ? 0 : a->at;
-        loops->triad(a->y + a->at, a->x + a->at, n);
+        /* Four places at once, since prefetchers stop at the end of a page, and not a power of two apart. */
+        size_t n = (size_t)(levels[level].burst_bytes / 48) / 64 * 64, quarter = a->n_floats / 4 - 1040;
+        a->at = a->at + n > quarter ? 0 : a->at;
+        loops->triad4(a->y + a->at, a->x + a->at, n, quarter);
         a->at += n;
+        n *= 4;
         return 12.0 * (double)n;
     }
     double pass = 12.0 * (double)a->n_floats;

@@ -4,6 +4,7 @@
  *   FMA   f32 multiply-adds, two operations each; on CPUs without the instruction a product and a sum
  *   BF16  VDPBF16PS on 512 bits: 64 operations each
  *   EXP   kernels/common/lanes_math.h: one operation an exponential
+ *   NORMAL  normals of credence/kernels/rng.h: one operation each
  *   MUL   products of two 32-bit integers with all 64 bits: one operation each
  *   L1, L2, L3, DRAM   bytes of y = a y + x, two reads and a write, in the widest vectors of this CPU. Arrays of half
  *         of the first and second level and of a quarter of the third (shares of it with several threads); DRAM walks
@@ -33,6 +34,9 @@ enum cr_bench_unit {
     CR_UNIT_MUL_SCALAR,
     CR_UNIT_MUL_AVX2,
     CR_UNIT_MUL_AVX512,
+    CR_UNIT_NORMAL_SCALAR,
+    CR_UNIT_NORMAL_AVX2,
+    CR_UNIT_NORMAL_AVX512,
     CR_UNIT_L1,
     CR_UNIT_L2,
     CR_UNIT_L3,
@@ -45,6 +49,7 @@ enum cr_bench_unit {
 enum cr_bench_unit cr_bench_fma(enum cr_tier tier);
 enum cr_bench_unit cr_bench_exp(enum cr_tier tier);
 enum cr_bench_unit cr_bench_mul(enum cr_tier tier);
+enum cr_bench_unit cr_bench_normals(enum cr_tier tier);
 
 /* The level that holds so many bytes together with what else a caller keeps there. */
 enum cr_bench_unit cr_bench_level(double n_bytes);

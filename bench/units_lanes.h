@@ -113,6 +113,21 @@ static void triad(float *y, const float *x, size_t n)
     __asm__ volatile("" : : "r"(y) : "memory");
 }
 
-static const struct cr_bench_loops loops = {fma_loop, exp_loop, mul_loop, triad};
+static void triad4(float *y, const float *x, size_t n, size_t apart)
+{
+    lanes a = lanes_splat(0.5f);
+    for (size_t i = 0; i < n; i += 64) {
+        for (size_t part = 0; part < 4; part++) {
+#pragma GCC unroll 4
+            for (size_t j = i; j < i + 64; j += LANES_N) {
+                float *at = y + part * apart + j;
+                lanes_store(at, a * lanes_load(at) + lanes_load(x + part * apart + j));
+            }
+        }
+    }
+    __asm__ volatile("" : : "r"(y) : "memory");
+}
+
+static const struct cr_bench_loops loops = {fma_loop, exp_loop, mul_loop, triad, triad4};
 
 #endif

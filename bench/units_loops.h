@@ -7,6 +7,8 @@
 struct cr_bench_loops {
     double (*fma)(size_t n), (*exp)(size_t n), (*mul)(size_t n); /* n times round; return the operations done */
     void (*triad)(float *y, const float *x, size_t n);           /* y = a y + x; n a multiple of 64, 64-byte aligned */
+    /* The same at 0, apart, 2 apart, 3 apart, a few lines of each in turn. */
+    void (*triad4)(float *y, const float *x, size_t n, size_t apart);
 };
 
 const struct cr_bench_loops *cr_bench_loops_scalar(void);
