@@ -4,7 +4,7 @@
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(attention)
-#ifdef CR_HAVE_X86
+#if CR_HAVE_X86
 void cr_attention_fill_avx512_bf16(struct cr_attention_ops *ops);
 #endif
 
@@ -14,7 +14,7 @@ cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
         return CR_E_USAGE;
     }
     CR_TIER_CLIMB(attention, ops, tier);
-#ifdef CR_HAVE_X86
+#if CR_HAVE_X86
     if (tier == CR_TIER_AVX512_BF16) {
         cr_attention_fill_avx512_bf16(ops);
     }

@@ -473,6 +473,102 @@ START_TEST(qgemm)
 }
 END_TEST
 
+SPY_SCRATCH(attention)
+START_TEST(attention)
+{
+    struct cr_attention_ops ops = {
+        .fwd = spy_attention, .bwd = spy_attention, .sum_kv = spy_attention, .sum_prefix = spy_attention};
+    uint32_t seg[] = {0, 5, 40, 48}, of_seg[] = {1, CR_ATTENTION_NO_PREFIX, 0};
+    struct cr_attention_prefix prefix = {.stride = 2 * 2 * 8 * 16, .n_rows = 20, .n_prefixes = 2, .of_seg = of_seg};
+    prefix.k = prefix.v = (const float *)memory;
+    prefix.dk = prefix.dv = prefix.dk_part = prefix.dv_part = (float *)memory;
+    struct cr_attention_args good = {.n_heads = 4,
+                                     .n_kv = 2,
+                                     .head_dim = 8,
+                                     .scale = 0.5f,
+                                     .seg = seg,
+                                     .n_seg = 3,
+                                     .q_stride = 512,
+                                     .kv_stride = 256,
+                                     .o_stride = 512,
+                                     .do_stride = 512,
+                                     .dkv_stride = 512,
+                                     .prefix = &prefix};
+    good.q = good.k = good.v = good.d_o = (const float *)memory;
+    good.o = good.lse = good.dq = good.dk = good.dv = good.dk_sum = good.dv_sum = (float *)memory;
+    const size_t bytes = cr_attention_scratch_bytes(35, 8, 20);
+#define FWD cr_attention_fwd_checked
+#define BWD cr_attention_bwd_checked
+#define SUM cr_attention_sum_kv_checked
+#define SUM_PREFIX cr_attention_sum_prefix_checked
+#define ROOM memory, bytes
+    ACCEPTED(FWD, , 1, 0, 12, ROOM);
+    ACCEPTED(FWD, a.prefix = NULL, 1, 0, 12, ROOM);
+    ACCEPTED(BWD, , 1, 5, 12, ROOM);
+    ACCEPTED(SUM, , 1, 0, BLOCKS);
+    ACCEPTED(SUM_PREFIX, , 1, 0, 4);
+    REFUSED_ALWAYS(FWD, fwd, 0, 12, ROOM);
+    REFUSED_ALWAYS(BWD, bwd, 0, 12, ROOM);
+    REFUSED_ALWAYS(SUM, sum_kv, 0, BLOCKS);
+    REFUSED_ALWAYS(SUM_PREFIX, sum_prefix, 0, 4);
+    REFUSED_BLOCKS(FWD, q, q_stride, 16, 0, 12, ROOM);
+    REFUSED_BLOCKS(FWD, k, kv_stride, 16, 0, 12, ROOM);
+    REFUSED(FWD, a.v = NULL, "v", 0, 12, ROOM);
+    REFUSED_BLOCKS(FWD, o, o_stride, 16, 0, 12, ROOM);
+    REFUSED(FWD, a.lse = NULL, "lse", 0, 12, ROOM);
+    REFUSED_BLOCKS(BWD, d_o, do_stride, 16, 0, 12, ROOM);
+    REFUSED_BLOCKS(BWD, dk, dkv_stride, 16, 0, 12, ROOM);
+    REFUSED(BWD, a.dq = NULL, "dq", 0, 12, ROOM);
+    REFUSED(BWD, a.dv = NULL, "dv", 0, 12, ROOM);
+    REFUSED_BLOCKS(SUM, dk, dkv_stride, 16, 0, BLOCKS);
+    REFUSED_BLOCKS(SUM, dk_sum, kv_stride, 16, 0, BLOCKS);
+    REFUSED(SUM, a.dv_sum = NULL, "dv_sum", 0, BLOCKS);
+    REFUSED_SCRATCH(FWD, 0, 12, bytes);
+    REFUSED_SCRATCH(BWD, 0, 12, bytes);
+    REFUSED(FWD, , "end", 0, 13, ROOM);
+    REFUSED(FWD, a.n_heads = 0, "n_heads", 0, 12, ROOM);
+    REFUSED(FWD, a.n_heads = 5, "n_heads", 0, 12, ROOM);
+    REFUSED(FWD, a.n_kv = 0, "n_kv", 0, 12, ROOM);
+    REFUSED(FWD, a.head_dim = 0, "head_dim", 0, 12, ROOM);
+    REFUSED(FWD, a.n_heads = a.n_kv = a.head_dim = (size_t)1 << 33, "n_heads", 0, 12, ROOM);
+    REFUSED(FWD, a.scale = 0, "scale", 0, 12, ROOM);
+    REFUSED(FWD, a.scale = __builtin_nanf(""), "scale", 0, 12, ROOM);
+    REFUSED(FWD, a.seg = NULL, "seg", 0, 12, ROOM);
+    REFUSED(FWD, a.n_seg = 0, "n_seg", 0, 12, ROOM);
+    REFUSED(FWD, a.n_seg = 2, "seg", 0, 8, ROOM); /* 40 tokens end inside a block */
+    REFUSED(FWD, a.seg = seg + 1; a.n_seg = 2, "seg", 0, 8, ROOM);
+    uint32_t descending[] = {0, 40, 16, 48};
+    REFUSED(BWD, a.seg = descending, "seg", 0, 12, ROOM);
+    const struct cr_attention_prefix sound = prefix;
+#define REFUSED_PREFIX(call, change, argument, ...)                                                                    \
+    do {                                                                                                               \
+        change;                                                                                                        \
+        REFUSED(call, , "prefix." argument, __VA_ARGS__);                                                              \
+        prefix = sound;                                                                                                \
+    } while (0)
+    REFUSED_PREFIX(FWD, prefix.k = NULL, "k", 0, 12, ROOM);
+    REFUSED_PREFIX(FWD, prefix.v = (const float *)(memory + 32), "v", 0, 12, ROOM);
+    REFUSED_PREFIX(FWD, prefix.stride = 256, "k", 0, 12, ROOM);
+    REFUSED_PREFIX(FWD, prefix.n_rows = 0, "n_rows", 0, 12, ROOM);
+    REFUSED_PREFIX(FWD, prefix.n_rows = ((size_t)1 << 40) - 1; prefix.n_prefixes = 1; of_seg[0] = 0, "k", 0, 12, ROOM);
+    of_seg[0] = 1;
+    REFUSED_PREFIX(FWD, prefix.n_prefixes = 0, "n_prefixes", 0, 12, ROOM);
+    REFUSED_PREFIX(FWD, prefix.n_prefixes = 1, "of_seg", 0, 12, ROOM);
+    REFUSED_PREFIX(FWD, prefix.of_seg = NULL, "of_seg", 0, 12, ROOM);
+    REFUSED_PREFIX(BWD, prefix.dk_part = NULL, "dk_part", 0, 12, ROOM);
+    REFUSED_PREFIX(BWD, prefix.dv_part = (float *)(memory + 4), "dv_part", 0, 12, ROOM);
+    REFUSED_PREFIX(SUM_PREFIX, prefix.dk = NULL, "dk", 0, 4);
+    REFUSED_PREFIX(SUM_PREFIX, prefix.dv = NULL, "dv", 0, 4);
+    REFUSED(SUM_PREFIX, , "end", 0, 5);
+    REFUSED(SUM_PREFIX, a.prefix = NULL, "prefix", 0, 4);
+#undef FWD
+#undef BWD
+#undef SUM
+#undef SUM_PREFIX
+#undef ROOM
+}
+END_TEST
+
 START_TEST(dequant)
 {
     float out[32];
@@ -558,6 +654,7 @@ int main(void)
     tcase_add_test(tcase, ivon);
     tcase_add_test(tcase, lowrank);
     tcase_add_test(tcase, qgemm);
+    tcase_add_test(tcase, attention);
     tcase_add_test(tcase, dequant);
     tcase_add_test(tcase, tables);
     suite_add_tcase(suite, tcase);

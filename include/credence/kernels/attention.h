@@ -86,6 +86,20 @@ CR_API cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tie
  * rows (0: none). */
 CR_API size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim, size_t n_rows);
 
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. seg and of_seg
+ * are read and checked too; end is not checked against the tokens in sum_kv, which needs neither seg nor scratch. */
+CR_API cr_status cr_attention_fwd_checked(const struct cr_attention_ops *ops, const struct cr_attention_args *args,
+                                          size_t begin, size_t end, void *scratch, size_t scratch_bytes,
+                                          struct cr_error *err);
+CR_API cr_status cr_attention_bwd_checked(const struct cr_attention_ops *ops, const struct cr_attention_args *args,
+                                          size_t begin, size_t end, void *scratch, size_t scratch_bytes,
+                                          struct cr_error *err);
+CR_API cr_status cr_attention_sum_kv_checked(const struct cr_attention_ops *ops, const struct cr_attention_args *args,
+                                             size_t begin, size_t end, struct cr_error *err);
+CR_API cr_status cr_attention_sum_prefix_checked(const struct cr_attention_ops *ops,
+                                                 const struct cr_attention_args *args, size_t begin, size_t end,
+                                                 struct cr_error *err);
+
 #ifdef __cplusplus
 }
 #endif
