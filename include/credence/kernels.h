@@ -30,6 +30,7 @@
 #include "credence/kernels/attention.h"
 #include "credence/kernels/cast.h"
 #include "credence/kernels/dequant.h"
+#include "credence/kernels/dplr.h"
 #include "credence/kernels/embed.h"
 #include "credence/kernels/ivon.h"
 #include "credence/kernels/lowrank.h"

@@ -311,6 +311,76 @@ START_TEST(adamw)
 }
 END_TEST
 
+SPY(dplr)
+SPY(dplr_collect)
+static void spy_density(const struct cr_dplr_args *args, size_t begin, size_t end, void *scratch)
+{
+    (void)args, (void)begin, (void)end, (void)scratch;
+    n_runs++;
+}
+START_TEST(dplr)
+{
+    struct cr_dplr_ops ops = {spy_dplr, spy_density, spy_dplr_collect};
+    const size_t end = CR_DPLR_CHUNK + 17, bytes = CR_DPLR_SCRATCH_BYTES;
+    struct cr_dplr_args good = {.row_stride = end, .n_rows = 4, .var_scale = 1, .out_stride = end, .n_samples = 3};
+    good.mean = good.var = good.coef = good.x = (const float *)memory;
+    good.rows = (const uint16_t *)memory;
+    good.out = (float *)memory;
+    good.sums = (double *)memory;
+#define SAMPLE cr_dplr_sample_checked
+#define DENSITY cr_dplr_density_checked
+    ACCEPTED(SAMPLE, , 1, CR_DPLR_CHUNK, end);
+    ACCEPTED(SAMPLE, (a.n_rows = 0, a.rows = NULL, a.coef = NULL), 1, 0, end);
+    ACCEPTED(SAMPLE, (a.n_rows = a.n_samples = 1, a.row_stride = a.out_stride = 0), 1, 0, end);
+    ACCEPTED(DENSITY, , 1, 0, end, memory, bytes);
+    REFUSED_ALWAYS(SAMPLE, sample, 0, end);
+    REFUSED_ALWAYS(DENSITY, density, 0, end, memory, bytes);
+    REFUSED(SAMPLE, , "begin", 64, end);
+    REFUSED(SAMPLE, , "end", 0, ((size_t)1 << 34) + 1);
+    REFUSED(SAMPLE, a.mean = NULL, "mean", 0, end);
+    REFUSED(SAMPLE, a.var = NULL, "var", 0, end);
+    REFUSED(SAMPLE, a.rows = NULL, "rows", 0, end);
+    REFUSED(SAMPLE, a.n_rows = SIZE_MAX, "n_rows", 0, end);
+    REFUSED(SAMPLE, a.row_stride = end - 1, "row_stride", 0, end);
+    REFUSED(SAMPLE, a.row_stride = SIZE_MAX / 4, "row_stride", 0, end);
+    REFUSED(SAMPLE, a.coef = NULL, "coef", 0, end);
+    REFUSED(SAMPLE, a.out = NULL, "out", 0, end);
+    REFUSED(SAMPLE, a.out_stride = end - 1, "out_stride", 0, end);
+    REFUSED(SAMPLE, a.n_samples = 0, "n_samples", 0, end);
+    REFUSED(SAMPLE, a.eps = a.x, "eps_stride", 0, end);
+    REFUSED(SAMPLE, a.var_scale = -1, "var_scale", 0, end);
+    REFUSED(SAMPLE, a.var_floor = __builtin_nan(""), "var_floor", 0, end);
+    REFUSED(DENSITY, a.x = NULL, "x", 0, end, memory, bytes);
+    REFUSED(DENSITY, a.sums = NULL, "sums", 0, end, memory, bytes);
+    REFUSED(DENSITY, , "scratch", 0, end, NULL, bytes);
+    REFUSED(DENSITY, , "scratch", 0, end, memory + 4, bytes);
+    REFUSED(DENSITY, , "scratch_bytes", 0, end, memory, bytes - 1);
+#undef SAMPLE
+#undef DENSITY
+}
+END_TEST
+
+START_TEST(dplr_collect)
+{
+    struct cr_dplr_ops ops = {spy_dplr, spy_density, spy_dplr_collect};
+    const size_t end = CR_DPLR_CHUNK + 17;
+    struct cr_dplr_collect_args good = {0};
+    good.w = (const float *)memory;
+    good.mean = good.mean_low = good.m2 = (float *)memory;
+    good.row = (uint16_t *)memory;
+#define COLLECT cr_dplr_collect_checked
+    ACCEPTED(COLLECT, , 1, 0, end);
+    REFUSED_ALWAYS(COLLECT, collect, 0, end);
+    REFUSED(COLLECT, , "begin", 64, end);
+    REFUSED(COLLECT, a.w = NULL, "w", 0, end);
+    REFUSED(COLLECT, a.mean = NULL, "mean", 0, end);
+    REFUSED(COLLECT, a.mean_low = NULL, "mean_low", 0, end);
+    REFUSED(COLLECT, a.m2 = NULL, "m2", 0, end);
+    REFUSED(COLLECT, a.row = NULL, "row", 0, end);
+#undef COLLECT
+}
+END_TEST
+
 SPY(ivon)
 START_TEST(ivon)
 {
@@ -628,6 +698,7 @@ START_TEST(tables)
     TABLE(adamw);
     TABLE(attention);
     TABLE(cast);
+    TABLE(dplr);
     TABLE(embed);
     TABLE(ivon);
     TABLE(lowrank);
@@ -651,6 +722,8 @@ int main(void)
     tcase_add_test(tcase, embed);
     tcase_add_test(tcase, xent);
     tcase_add_test(tcase, adamw);
+    tcase_add_test(tcase, dplr);
+    tcase_add_test(tcase, dplr_collect);
     tcase_add_test(tcase, ivon);
     tcase_add_test(tcase, lowrank);
     tcase_add_test(tcase, qgemm);
