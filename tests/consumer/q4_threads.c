@@ -3,6 +3,7 @@
  * of one thread against those of four. Written in the common part of C11 and C++17. */
 #include <math.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,7 +158,6 @@ static void pool_stop(struct pool *pool)
 /* ---- one product through the library ---- */
 
 struct product {
-    const struct cr_qgemm_ops *ops;
     struct cr_qgemm_args args;
     cr_qgemm_fn *fn;
     void *scratch[N_THREADS]; /* one a thread */
@@ -213,7 +213,6 @@ static float *multiply(struct pool *pool, const struct cr_qgemm_ops *ops, int ba
     size_t n_in = backward ? N : K, n_out = backward ? K : N, n_blocks = cr_tl16_blocks(M);
     struct product p;
     memset(&p, 0, sizeof p);
-    p.ops = ops;
     p.fn = backward ? ops->dx : ops->fwd;
     p.args.w.data = weights;
     p.args.w.row_bytes = sizeof weights[0];
@@ -234,9 +233,8 @@ static float *multiply(struct pool *pool, const struct cr_qgemm_ops *ops, int ba
         pool_run(pool, chunk, &p, n_out, 3 * ops->step);
     } else { /* the checked entry, in one piece */
         struct cr_error err;
-        cr_status status = backward
-                               ? cr_qgemm_dx_checked(ops, &p.args, 0, n_out, p.scratch[0], scratch_bytes, &err)
-                               : cr_qgemm_fwd_checked(ops, &p.args, 0, n_out, p.scratch[0], scratch_bytes, &err);
+        cr_status status = backward ? cr_qgemm_dx_checked(ops, &p.args, 0, n_out, p.scratch[0], scratch_bytes, &err)
+                                    : cr_qgemm_fwd_checked(ops, &p.args, 0, n_out, p.scratch[0], scratch_bytes, &err);
         if (status != CR_OK) {
             printf("%s\n", err.message);
             exit(1);
@@ -276,20 +274,19 @@ static int compare(const float *y, enum cr_xtype type, int backward)
 
 int main(void)
 {
-    static const enum cr_tier tiers[] = {CR_TIER_SCALAR, CR_TIER_AVX2,         CR_TIER_AVX512,    CR_TIER_AVX512_BF16,
-                                         CR_TIER_AMX,    CR_TIER_NEON,         CR_TIER_NEON_I8MM, CR_TIER_NEON_BF16};
     struct cr_cpu cpu;
     struct pool pool;
     int good = 1;
     fill();
     cr_cpu_detect(&cpu);
     pool_start(&pool);
-    for (size_t i = 0; i < sizeof tiers / sizeof tiers[0]; i++) {
+    for (int tier = CR_TIER_SCALAR; tier <= CR_TIER_NEON_BF16; tier++) {
         struct cr_qgemm_ops ops;
-        if (!(cpu.features >> tiers[i] & 1u) || cr_qgemm_ops_init(&ops, tiers[i]) != CR_OK) {
+        bool have = tier == CR_TIER_SCALAR || (cpu.features >> tier & 1u) != 0;
+        if (!have || cr_qgemm_ops_init(&ops, (enum cr_tier)tier) != CR_OK) {
             continue;
         }
-        printf("%s, step %zu\n", cr_tier_name(tiers[i]), ops.step);
+        printf("%s, step %zu\n", cr_tier_name((enum cr_tier)tier), ops.step);
         for (int backward = 0; backward < 2; backward++) {
             float *alone = multiply(NULL, &ops, backward);
             float *shared = multiply(&pool, &ops, backward);
