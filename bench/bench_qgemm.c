@@ -1,4 +1,5 @@
-/* qgemm entries: both directions, every type, every tier, with and without a low-rank term. Shape: M, N, K, R. */
+/* qgemm entries: both directions, every type, every tier, with and without a low-rank term of one or several adapters.
+ * Shape: M, N, K, R, A adapters that share the tokens evenly. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,14 +11,43 @@
 #include "credence/kernels/dequant.h"
 #include "credence/kernels/qgemm.h"
 
+enum { MAX_MEMBERS = 8 };
+
 struct state {
     struct cr_qgemm_ops ops;
     struct cr_qgemm_args args;
+    struct cr_qgemm_member members[MAX_MEMBERS];
     bool dx;
     size_t n_out, n_reduce, scratch_bytes;
     char *scratch;
     struct cr_onednn *peer;
 };
+
+/* One adapter for all tokens, or n_members of them for a stretch of token blocks each. */
+static void add_lowrank(struct state *s, size_t rank, size_t n_members)
+{
+    struct cr_qgemm_args *a = &s->args;
+    const float *p = cr_bench_floats(s->n_out * rank * n_members, -1, 1);
+    a->u = cr_bench_operand(CR_X_F32, rank, a->n_blocks);
+    a->u_stride = rank * CR_LANES;
+    if (n_members == 1) {
+        a->p = p;
+        a->p_os = rank;
+        a->p_rs = 1;
+        a->rank = rank;
+        return;
+    }
+    for (size_t i = 0; i < n_members; i++) {
+        s->members[i] = (struct cr_qgemm_member){.begin = i * a->n_blocks / n_members,
+                                                 .end = (i + 1) * a->n_blocks / n_members,
+                                                 .p = p + i * s->n_out * rank,
+                                                 .p_os = rank,
+                                                 .p_rs = 1,
+                                                 .rank = rank};
+    }
+    a->members = s->members;
+    a->n_members = n_members;
+}
 
 static void *open_state(const struct cr_bench_entry *entry)
 {
@@ -36,12 +66,7 @@ static void *open_state(const struct cr_bench_entry *entry)
                                      .y_stride = s->n_out * CR_LANES,
                                      .n_blocks = n_blocks};
     if (rank > 0) {
-        s->args.p = cr_bench_floats(s->n_out * rank, -1, 1);
-        s->args.p_os = rank;
-        s->args.p_rs = 1;
-        s->args.u = cr_bench_operand(CR_X_F32, rank, n_blocks);
-        s->args.u_stride = rank * CR_LANES;
-        s->args.rank = rank;
+        add_lowrank(s, rank, entry->shape[4]);
     }
     s->scratch_bytes = (cr_qgemm_scratch_bytes(&s->ops, s->n_reduce, rank) + 63) / 64 * 64;
     s->scratch = cr_bench_memory(s->scratch_bytes * (size_t)cr_bench_threads());
@@ -93,9 +118,13 @@ static double product(const struct state *s, size_t o, size_t block, size_t lane
         sum += term;
         *total += fabs(term);
     }
-    for (size_t i = 0; i < s->args.rank; i++) {
-        double term = (double)s->args.p[o * s->args.p_os + i * s->args.p_rs] *
-                      cr_bench_operand_at(s->args.u, CR_X_F32, s->args.rank, block, i, lane);
+    struct cr_qgemm_member m = {.p = s->args.p, .p_os = s->args.p_os, .p_rs = s->args.p_rs, .rank = s->args.rank};
+    for (size_t i = 0; i < s->args.n_members; i++) {
+        m = block >= s->members[i].begin && block < s->members[i].end ? s->members[i] : m;
+    }
+    for (size_t i = 0; i < m.rank; i++) {
+        double term =
+            (double)m.p[o * m.p_os + i * m.p_rs] * cr_bench_operand_at(s->args.u, CR_X_F32, m.rank, block, i, lane);
         sum += term;
         *total += fabs(term);
     }
@@ -112,7 +141,7 @@ static bool verify(void *state, char *message, size_t message_bytes)
         size_t o = cr_bench_below(s->n_out), block = cr_bench_below(s->args.n_blocks), lane = cr_bench_below(CR_LANES);
         double total, want = product(s, o, block, lane, &total);
         size_t at = block * s->args.y_stride + o * CR_LANES + lane;
-        double bound = (double)(s->n_reduce + s->args.rank + 2) * 0x1p-24 * total;
+        double bound = (double)(s->n_reduce + s->args.u_stride / CR_LANES + 2) * 0x1p-24 * total;
         if (!cr_bench_near("y", at, (double)s->args.y[at], want, bound, message, message_bytes)) {
             return false;
         }
@@ -120,7 +149,8 @@ static bool verify(void *state, char *message, size_t message_bytes)
     return true;
 }
 
-static void entry(enum cr_tier tier, int type, bool dx, size_t m, size_t n, size_t k, size_t rank, bool tour)
+static void entry(enum cr_tier tier, int type, bool dx, size_t m, size_t n, size_t k, size_t rank, size_t n_members,
+                  bool tour)
 {
     struct cr_qgemm_ops ops;
     cr_qgemm_ops_init(&ops, tier);
@@ -137,7 +167,7 @@ static void entry(enum cr_tier tier, int type, bool dx, size_t m, size_t n, size
                                .type = type,
                                .flag = dx,
                                .tour = tour,
-                               .shape = {m, n, k, rank}};
+                               .shape = {m, n, k, rank, n_members}};
     e.unit = ops.x_type == CR_X_BF16 ? CR_UNIT_BF16 : cr_bench_fma(tier);
     size_t n_out = dx ? k : n, n_reduce = dx ? n : k, n_blocks = cr_tl16_blocks(m);
     e.flops = 2.0 * (double)(n_blocks * CR_LANES) * ((double)n * (double)k + (double)rank * (double)n_out);
@@ -146,7 +176,7 @@ static void entry(enum cr_tier tier, int type, bool dx, size_t m, size_t n, size
     char name[16], lowrank[24] = "";
     cr_bench_qname(type, name);
     if (rank > 0) {
-        snprintf(lowrank, sizeof lowrank, "_R%zu", rank);
+        snprintf(lowrank, sizeof lowrank, n_members > 1 ? "_R%zu_A%zu" : "_R%zu", rank, n_members);
     }
     snprintf(e.name, sizeof e.name, "qgemm/%s/%s/M%zu_N%zu_K%zu%s/%s", dx ? "dx" : "fwd", name, m, n, k, lowrank,
              cr_tier_name(tier));
@@ -165,17 +195,19 @@ static void direction(enum cr_tier tier, bool dx, bool best)
         for (size_t j = 0; j < CR_BENCH_TOKENS; j++) {
             size_t m = cr_bench_tokens[j];
             bool tour = best ? (m == 1024 && matrix->tour) || (square && m < 512) : square && m == 512 && tier > 0;
-            entry(tier, CR_Q_Q4_1, dx, m, matrix->n, matrix->k, 0, tour);
+            entry(tier, CR_Q_Q4_1, dx, m, matrix->n, matrix->k, 0, 1, tour);
         }
-        entry(tier, CR_Q_Q8_0, dx, 512, matrix->n, matrix->k, 0, false);
-        entry(tier, CR_Q_Q4_K, dx, 512, matrix->n, matrix->k, 0, false);
-        entry(tier, CR_Q_Q4_1, dx, 512, matrix->n, matrix->k, 16, false);
-        entry(tier, CR_Q_Q4_1, dx, 1024, matrix->n, matrix->k, 16,
+        entry(tier, CR_Q_Q8_0, dx, 512, matrix->n, matrix->k, 0, 1, false);
+        entry(tier, CR_Q_Q4_K, dx, 512, matrix->n, matrix->k, 0, 1, false);
+        entry(tier, CR_Q_Q4_1, dx, 512, matrix->n, matrix->k, 16, 1, false);
+        entry(tier, CR_Q_Q4_1, dx, 1024, matrix->n, matrix->k, 16, 1,
               best && (square || (matrix->n == 576 && matrix->k == 576)));
     }
+    entry(tier, CR_Q_Q4_1, dx, 128, 576, 576, 16, 8, false);
+    entry(tier, CR_Q_Q4_1, dx, 1024, 2048, 2048, 16, 8, best);
     for (size_t i = 1; i < sizeof types / sizeof types[0]; i++) {
-        entry(tier, types[i], dx, 48, 512, 2048, 0, false);
-        entry(tier, types[i], dx, 1024, 2048, 2048, 0, best && i < 4);
+        entry(tier, types[i], dx, 48, 512, 2048, 0, 1, false);
+        entry(tier, types[i], dx, 1024, 2048, 2048, 0, 1, best && i < 4);
     }
 }
 
