@@ -236,23 +236,30 @@ static void put_keys(const struct cr_attention_args *args, const struct item *it
     }
 }
 
-/* lse times log2(e), and delta[t] = <dO_t, O_t> feature by feature. */
-static void row_terms(const struct cr_attention_args *args, const struct item *item, const struct backward *m)
+/* The query side of an item, block by block: operands, lse times log2(e), and delta[t] = <dO_t, O_t> feature by
+ * feature. */
+static void pack_queries(const struct cr_attention_args *args, const struct item *item, const struct backward *m)
 {
     size_t head = item->head * item->block, lse_stride = args->n_heads * CR_LANES;
+    size_t size = m->dim * PAIRS, score_size = score_block(m->dim, m->f32);
     for (size_t block = 0; block < item->n_blocks; block++) {
+        struct packed q = score_operand(m->q + block * score_size, m->f32);
+        q.tokens = m->q_tokens + block * size;
+        struct packed d_o = {.features = m->d_o.features + block * size, .tokens = m->d_o.tokens + block * size};
+        pack(item, block, 1, args->q + head, args->q_stride, q);
+        pack(item, block, 1, args->d_o + head, args->do_stride, d_o);
         struct window w = item_window(item, block);
         size_t at = item->first / CR_LANES + block;
-        const float *o = args->o + at * args->o_stride + head, *d_o = args->d_o + at * args->do_stride + head;
+        const float *o = args->o + at * args->o_stride + head, *g = args->d_o + at * args->do_stride + head;
         const float *lse = args->lse + at * lse_stride + item->head * CR_LANES;
-        __m512 sum = _mm512_setzero_ps();
-        for (size_t f = 0; f < item->dim; f++, o += CR_LANES, d_o += CR_LANES) {
-            __m512 line = window_line(&w, d_o, d_o + args->do_stride);
-            sum = _mm512_fmadd_ps(line, window_line(&w, o, o + args->o_stride), sum);
+        __m512 sum[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        for (size_t f = 0; f < item->dim; f++, o += CR_LANES, g += CR_LANES) {
+            __m512 line = window_line(&w, g, g + args->do_stride);
+            sum[f % 2] = _mm512_fmadd_ps(line, window_line(&w, o, o + args->o_stride), sum[f % 2]);
         }
-        _mm512_store_ps(m->delta + block * CR_LANES, sum);
-        sum = _mm512_mul_ps(window_line(&w, lse, lse + lse_stride), _mm512_set1_ps(LOG2E));
-        _mm512_store_ps(m->lse + block * CR_LANES, sum);
+        _mm512_store_ps(m->delta + block * CR_LANES, _mm512_add_ps(sum[0], sum[1]));
+        __m512 log_sum = window_line(&w, lse, lse + lse_stride);
+        _mm512_store_ps(m->lse + block * CR_LANES, _mm512_mul_ps(log_sum, _mm512_set1_ps(LOG2E)));
     }
 }
 
@@ -272,12 +279,7 @@ static void put_queries(const struct cr_attention_args *args, const struct item 
 
 static void backward_item(const struct cr_attention_args *args, const struct item *item, const struct backward *m)
 {
-    size_t head = item->head * item->block;
-    struct packed q = score_operand(m->q, m->f32);
-    q.tokens = m->q_tokens;
-    pack(item, 0, item->n_blocks, args->q + head, args->q_stride, q);
-    pack(item, 0, item->n_blocks, args->d_o + head, args->do_stride, m->d_o);
-    row_terms(args, item, m);
+    pack_queries(args, item, m);
     struct pair pair = {.first_keys = true};
     for (size_t key = 0; key < m->blocks; key += pair.n_keys) {
         bool prefix = key < item->prefix_blocks;

@@ -13,12 +13,8 @@
 #include "kernels/attention/attention_bf16_lines.h"
 #include "kernels/attention/attention_bf16_tile.h"
 #include "kernels/attention/attention_scratch.h"
-#include "credence/kernels/math.h"
 
 enum { CHUNK = CR_ATTENTION_KEYS / CR_LANES, LINES = CR_LANES * CR_LANES };
-
-#define LOG2E 0x1.715476p0f
-#define LN2 0x1.62e43p-1f
 
 struct forward {
     uint32_t *k;              /* operand of the scores: the prefix's blocks, then the sequence's */
@@ -231,18 +227,13 @@ static void forward_group(const struct cr_attention_args *args, const struct ite
         first = false;
     }
     for (size_t i = 0; i < n; i++) {
-        float lse[CR_LANES] __attribute__((aligned(64)));
-        __m512 sum = _mm512_load_ps(m->sum + i * CR_LANES);
+        __m512 sum = _mm512_load_ps(m->sum + i * CR_LANES), max = _mm512_load_ps(m->max + i * CR_LANES);
         put(item, query + i, m->o + i * m->dim * CR_LANES, _mm512_div_ps(_mm512_set1_ps(1), sum), args->o + head,
             args->o_stride);
-        for (size_t lane = 0; lane < CR_LANES; lane++) {
-            double log_sum = cr_ln((double)m->sum[i * CR_LANES + lane]);
-            lse[lane] = (float)((double)m->max[i * CR_LANES + lane] * (double)LN2 + log_sum);
-        }
         struct window w = item_window(item, query + i);
         size_t stride = args->n_heads * CR_LANES;
         float *out = args->lse + (item->first / CR_LANES + query + i) * stride + item->head * CR_LANES;
-        window_store(&w, out, out + stride, lse);
+        window_store_line(&w, out, out + stride, ln_of(sum, max));
     }
 }
 

@@ -13,6 +13,9 @@
 
 #include <stdbool.h>
 
+#define LOG2E 0x1.715476p0f
+#define LN2 0x1.62e43p-1f
+
 static inline size_t padded(size_t head_dim)
 {
     return (head_dim + CR_LANES - 1) / CR_LANES * CR_LANES;
@@ -143,6 +146,23 @@ CR_INLINE __m512 exp2_of(__m512 x)
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62d166p-1f));
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.00002cp+0f));
     return _mm512_scalef_ps(p, x); /* times 2^floor(x) */
+}
+
+/* ln x for normal x > 0, within 3 units of 2^-24 of |ln x| and of ln 2: x = 2^e m, m in [0.75, 1.5);
+ * ln m = 2 atanh(s), s = (m - 1) / (m + 1), |s| <= 1/5, whose series is cut at s^9 (error 2^-26.7 relative). Gives
+ * (more + e) ln 2 + ln m: `more` counts in base 2. */
+CR_INLINE __m512 ln_of(__m512 x, __m512 more)
+{
+    __m512 one = _mm512_set1_ps(1), m = _mm512_getmant_ps(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+    __m512 e = _mm512_add_ps(_mm512_getexp_ps(x), more);
+    e = _mm512_mask_add_ps(e, _mm512_cmp_ps_mask(m, one, _CMP_LT_OQ), e, one);
+    __m512 s = _mm512_div_ps(_mm512_sub_ps(m, one), _mm512_add_ps(m, one)), s2 = _mm512_mul_ps(s, s);
+    __m512 p = _mm512_set1_ps(1.0f / 9);
+    p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(1.0f / 7));
+    p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(1.0f / 5));
+    p = _mm512_fmadd_ps(p, s2, _mm512_set1_ps(1.0f / 3));
+    p = _mm512_fmadd_ps(p, s2, one);
+    return _mm512_fmadd_ps(e, _mm512_set1_ps(LN2), _mm512_mul_ps(_mm512_add_ps(s, s), p));
 }
 
 #endif

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Causal attention in bf16: credence-bench against PyTorch's scaled_dot_product_attention, in turn, on one machine.
+
+Four heads with keys and values of their own, so that both do the same work; work is counted for the keys that a query
+sees, on both sides. Each round runs our entry once and PyTorch for about as long; a line gives medians of the rounds and
+the median of their ratios. With one thread both count processor time of the thread, so that a busy machine does not
+decide; with more, the clock on the wall.
+
+usage: attention_torch.py credence-bench [--rounds N] [--threads 1,2] [--lengths 1024] [--sizes 64,128]
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import time
+
+import torch
+
+HEADS = 4
+
+
+def work(length, size, backward):
+    return HEADS * length * (length + 1) / 2 * 2 * size * (5 if backward else 2)
+
+
+def ours(binary, length, size, threads, scores):
+    """GFLOP/s of both directions."""
+    pattern = f"^attention/(fwd|bwd)/{scores}/T{length}_H{HEADS}_G{HEADS}_D{size}/avx512_bf16$"
+    out = subprocess.run([binary, "--threads", str(threads), f"--benchmark_filter={pattern}",
+                          "--benchmark_format=json", "--benchmark_min_time=0.1"],
+                         check=True, capture_output=True, text=True).stdout
+    rates = {b["name"].split("/")[1]: b["flops"] / 1e9 for b in json.loads(out[out.index("{"):])["benchmarks"]}
+    return rates["fwd"], rates["bwd"]
+
+
+def theirs(length, size, threads):
+    torch.set_num_threads(threads)
+    now = time.thread_time if threads == 1 else time.perf_counter
+    q, k, v = (torch.rand(1, HEADS, length, size).mul(2).sub(1).to(torch.bfloat16).requires_grad_() for _ in range(3))
+    grad = torch.rand(1, HEADS, length, size).to(torch.bfloat16)
+    seconds = [[], []]
+    for _ in range(8):
+        start = now()
+        out = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        middle = now()
+        # without the graph engine, whose own thread would not be counted
+        torch.autograd.grad(out, (q, k, v), grad)
+        seconds[0].append(middle - start)
+        seconds[1].append(now() - middle)
+    return tuple(work(length, size, i == 1) / statistics.median(seconds[i][1:]) / 1e9 for i in range(2))
+
+
+def numbers(text):
+    return [int(part) for part in text.split(",")]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bench", help="credence-bench")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=numbers, default=[1, 2])
+    parser.add_argument("--lengths", type=numbers, default=[1024])
+    parser.add_argument("--sizes", type=numbers, default=[64, 128])
+    parser.add_argument("--scores", default="bf16", choices=("bf16", "f32"), help="operands of our scores")
+    args = parser.parse_args()
+    print(f"PyTorch {torch.__version__}; GFLOP/s of what is not masked; scores {args.scores}")
+    for length in args.lengths:
+        for size in args.sizes:
+            for threads in args.threads:
+                rounds = [(ours(args.bench, length, size, threads, args.scores), theirs(length, size, threads))
+                          for _ in range(args.rounds)]
+                for i, name in enumerate(("forward", "backward")):
+                    mine = statistics.median(a[i] for a, _ in rounds)
+                    peer = statistics.median(b[i] for _, b in rounds)
+                    ratio = statistics.median(a[i] / b[i] for a, b in rounds)
+                    print(f"T {length} d {size} threads {threads} {name}: credence {mine:.0f}, PyTorch {peer:.0f}, "
+                          f"ratio {ratio:.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
