@@ -18,8 +18,6 @@ void *cr_bench_pages(size_t n_bytes);
 /* How many threads run entries and bursts; 1 at the start. */
 void cr_bench_set_threads(int n);
 
-#include <stddef.h>
-
 #ifdef __cplusplus
 }
 #endif
