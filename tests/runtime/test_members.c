@@ -1,0 +1,317 @@
+/* LoRA-Ensemble: a stored two-member network forward and backward, initialisations, joint clipping, diversity. */
+#include <math.h>
+#include <string.h>
+
+#include "runtime/eval/metrics.h"
+#include "runtime/posterior/members.h"
+#include "tests/support/golden.h"
+#include "tests/support/kernel_test.h"
+
+enum { M = 2, B = 3, C = 3, IN = 4, OUT = 3, R = 2 };
+
+static struct cr_rng_ops best_ops(void)
+{
+    enum cr_tier tiers[CR_TEST_TIERS];
+    struct cr_rng_ops ops;
+    ck_assert_int_eq(cr_rng_ops_init(&ops, tiers[cr_test_tiers(tiers) - 1]), CR_OK);
+    return ops;
+}
+
+struct net {
+    double w0[OUT][IN], b0[OUT], a[M][R][IN], b[M][OUT][R], head[M][C][OUT], bias[M][C], x[B][IN];
+    double ax[M][B][R], t[M][B][OUT], logits[M][B][C];
+    uint32_t labels[B];
+};
+
+static double dot(const double *x, const double *y, size_t n, size_t stride)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += x[i] * y[i * stride];
+    }
+    return sum;
+}
+
+static json_t *setup(struct net *net)
+{
+    json_t *file = cr_golden_load("lora_ensemble.json");
+    double labels[B];
+    cr_golden_fill(file, "W0", net->w0[0], OUT * IN);
+    cr_golden_fill(file, "b0", net->b0, OUT);
+    cr_golden_fill(file, "A", net->a[0][0], M * R * IN);
+    cr_golden_fill(file, "B", net->b[0][0], M * OUT * R);
+    cr_golden_fill(file, "head_w", net->head[0][0], M * C * OUT);
+    cr_golden_fill(file, "head_b", net->bias[0], M * C);
+    cr_golden_fill(file, "X", net->x[0], B * IN);
+    cr_golden_fill(file, "labels", labels, B);
+    for (size_t n = 0; n < B; n++) {
+        net->labels[n] = (uint32_t)labels[n];
+    }
+    return file;
+}
+
+static void forward(struct net *net)
+{
+    for (size_t i = 0; i < M * B; i++) {
+        size_t m = i / B, n = i % B;
+        for (size_t r = 0; r < R; r++) {
+            net->ax[m][n][r] = dot(net->a[m][r], net->x[n], IN, 1);
+        }
+        for (size_t o = 0; o < OUT; o++) {
+            double h = dot(net->w0[o], net->x[n], IN, 1) + net->b0[o] + dot(net->b[m][o], net->ax[m][n], R, 1);
+            net->t[m][n][o] = tanh(h);
+        }
+        for (size_t c = 0; c < C; c++) {
+            net->logits[m][n][c] = dot(net->head[m][c], net->t[m][n], OUT, 1) + net->bias[m][c];
+        }
+    }
+}
+
+/* The chain rule below the logits, for the members' own parameters; the 1/M is in d_logits. */
+static void backward(const struct net *net, double (*d)[B][C], struct net *grad)
+{
+    memset(grad, 0, sizeof *grad);
+    for (size_t i = 0; i < M * B; i++) {
+        size_t m = i / B, n = i % B;
+        double dh[OUT];
+        for (size_t c = 0; c < C; c++) {
+            grad->bias[m][c] += d[m][n][c];
+            for (size_t o = 0; o < OUT; o++) {
+                grad->head[m][c][o] += d[m][n][c] * net->t[m][n][o];
+            }
+        }
+        for (size_t o = 0; o < OUT; o++) {
+            dh[o] = dot(d[m][n], &net->head[m][0][o], C, OUT) * (1 - net->t[m][n][o] * net->t[m][n][o]);
+            for (size_t r = 0; r < R; r++) {
+                grad->b[m][o][r] += dh[o] * net->ax[m][n][r];
+            }
+        }
+        for (size_t r = 0; r < R; r++) {
+            double dax = dot(dh, &net->b[m][0][r], OUT, R);
+            for (size_t k = 0; k < IN; k++) {
+                grad->a[m][r][k] += dax * net->x[n][k];
+            }
+        }
+    }
+}
+
+START_TEST(stored_network)
+{
+    static struct net net, grad;
+    double d[M][B][C];
+    json_t *file = setup(&net);
+    forward(&net);
+    double loss = cr_members_loss(net.logits[0][0], net.labels, M, B, C, d[0][0]);
+    backward(&net, d, &grad);
+    cr_golden_expect(file, "logits_MBC", net.logits[0][0], M * B * C, 1e-10);
+    cr_golden_expect(file, "loss_mean_over_members_and_batch", &loss, 1, 1e-10);
+    cr_golden_expect(file, "dA", grad.a[0][0], M * R * IN, 1e-10);
+    cr_golden_expect(file, "dB", grad.b[0][0], M * OUT * R, 1e-10);
+    cr_golden_expect(file, "d_head_w", grad.head[0][0], M * C * OUT, 1e-10);
+    cr_golden_expect(file, "d_head_b", grad.bias[0], M * C, 1e-10);
+    json_decref(file);
+}
+END_TEST
+
+/* The two ways of averaging (by the functions that evaluation uses) and the differences between members. */
+START_TEST(stored_predictions)
+{
+    static struct net net;
+    json_t *file = setup(&net);
+    forward(&net);
+    double mixed[B][C], pooled[B][C], nll = 0;
+    struct cr_members_diversity sum = {0};
+    for (size_t n = 0; n < B; n++) {
+        double probs[M][C], mean[C] = {0};
+        for (size_t m = 0; m < M; m++) {
+            cr_softmax(net.logits[m][n], C, probs[m]);
+            for (size_t c = 0; c < C; c++) {
+                mean[c] += net.logits[m][n][c] / M;
+            }
+        }
+        cr_mean_probs(probs[0], M, C, mixed[n]);
+        cr_softmax(mean, C, pooled[n]);
+        nll -= log(mixed[n][net.labels[n]]) / B;
+        cr_members_compare(probs[0], M, C, &sum);
+    }
+    cr_golden_expect(file, "mean_probs", mixed[0], B * C, 1e-10);
+    cr_golden_expect(file, "probs_softmax_of_mean_logits", pooled[0], B * C, 1e-10);
+    cr_golden_expect(file, "nll_of_mean_probs", &nll, 1, 1e-10);
+    ck_assert_uint_eq(sum.n_pairs, B);
+    ck_assert_uint_eq(sum.n_disagree, (uint64_t)cr_golden_number(file, "pairwise_disagreement_count"));
+    double root = sqrt(sum.half_kl);
+    cr_golden_expect(file, "pairwise_symmetric_kl_sqrt", &root, 1, 1e-10);
+    ck_assert_double_eq_tol(cr_members_disagreement(&sum), 1.0 / 3, 1e-15);
+    ck_assert_double_eq_tol(cr_members_distance(&sum), sum.distance / 3, 1e-15);
+    json_decref(file);
+}
+END_TEST
+
+/* Equal members are one model: its loss, and each its share of its gradient (M a power of two: exact). */
+START_TEST(equal_members)
+{
+    struct cr_rng rng = cr_rng_make(60);
+    double one[B * C], four[4 * B * C], d_one[B * C], d_four[4 * B * C];
+    const uint32_t labels[B] = {2, 0, 1};
+    for (size_t i = 0; i < 4 * B * C; i++) {
+        four[i] = i < B * C ? (double)cr_rng_uniform(&rng, -9, 9) : four[i % (B * C)];
+        one[i % (B * C)] = four[i % (B * C)];
+    }
+    double loss = cr_members_loss(one, labels, 1, B, C, d_one);
+    ck_assert_double_eq_tol(cr_members_loss(four, labels, 4, B, C, d_four), loss, 1e-14 * loss);
+    for (size_t i = 0; i < 4 * B * C; i++) {
+        ck_assert_double_eq_tol(d_four[i], d_one[i % (B * C)] / 4, 1e-15);
+    }
+    ck_assert_double_eq(cr_members_loss(one, labels, 1, B, C, NULL), loss);
+    cr_members_loss(one, labels, 1, B, C, one); /* in place */
+    ck_assert_mem_eq(one, d_one, sizeof one);
+    const double far[2] = {-800, 800};
+    const uint32_t zero = 0;
+    ck_assert_double_eq(cr_members_loss(far, &zero, 1, 1, 2, NULL), 1600);
+}
+END_TEST
+
+START_TEST(stored_bounds)
+{
+    json_t *file = cr_golden_load("lora_ensemble.json");
+    const json_t *xavier = cr_golden_get(file, "xavier_uniform_bound");
+    const json_t *kaiming = cr_golden_get(file, "kaiming_uniform_a_sqrt5_bound");
+    double bound =
+        cr_members_spread(CR_MEMBERS_XAVIER, cr_golden_number(xavier, "gain"),
+                          (size_t)cr_golden_number(xavier, "fan_in"), (size_t)cr_golden_number(xavier, "fan_out"));
+    cr_golden_expect(xavier, "bound", &bound, 1, 1e-10);
+    bound = cr_members_spread(CR_MEMBERS_PEFT, 99, (size_t)cr_golden_number(kaiming, "fan_in"), 8);
+    cr_golden_expect(kaiming, "bound", &bound, 1, 0x1p-23); /* made in f32, as in the plain adapter */
+    ck_assert_double_eq(cr_members_spread(CR_MEMBERS_NORMAL, 0.02, 768, 8), 0.02);
+    json_decref(file);
+}
+END_TEST
+
+/* Mean 0, variance spread^2/3 or spread^2, within five standard errors; bounds kept; no two of members and tensors
+ * alike; the same numbers again. */
+START_TEST(initialisations)
+{
+    enum { RANK = 8, N_IN = 576, N = RANK * N_IN };
+    static float a[6][N], again[N];
+    struct cr_rng_ops ops = best_ops();
+    for (int init = CR_MEMBERS_PEFT; init <= CR_MEMBERS_NORMAL; init++) {
+        double gain = init == CR_MEMBERS_NORMAL ? 0.02 : 10, spread = cr_members_spread(init, gain, N_IN, RANK);
+        double variance = init == CR_MEMBERS_NORMAL ? spread * spread : spread * spread / 3;
+        double fourth = init == CR_MEMBERS_NORMAL ? 2 : 0.8; /* Var(x^2) / Var(x)^2 */
+        for (uint32_t i = 0; i < 6; i++) {
+            cr_members_start(&ops, init, gain, cr_members_seed(21, i / 2), i % 2, RANK, N_IN, a[i]);
+            double sum = 0, square = 0;
+            for (size_t k = 0; k < N; k++) {
+                double x = (double)a[i][k];
+                sum += x, square += x * x;
+                ck_assert(init == CR_MEMBERS_NORMAL || fabs(x) <= spread * (1 + 0x1p-23));
+            }
+            ck_assert_double_le(fabs(sum / N), 5 * sqrt(variance / N));
+            ck_assert_double_le(fabs(square / N - variance), 5 * variance * sqrt(fourth / N));
+            for (uint32_t j = 0; j < i; j++) {
+                double cross = 0;
+                for (size_t k = 0; k < N; k++) {
+                    cross += (double)a[i][k] * (double)a[j][k];
+                }
+                ck_assert_double_le(fabs(cross / N), 5 * variance / sqrt(N));
+            }
+        }
+        cr_members_start(&ops, init, gain, cr_members_seed(21, 2), 1, RANK, N_IN, again);
+        ck_assert_mem_eq(again, a[5], sizeof again);
+    }
+}
+END_TEST
+
+/* Member 0 starts as the plain adapter does: uniform from the key (seed, tensor), bound 1 / sqrt(in) in f32. */
+START_TEST(first_member_is_the_plain_adapter)
+{
+    struct cr_rng_ops ops = best_ops();
+    float got[4 * 33], want[4 * 33], bound = 1.0f / sqrtf(33.0f);
+    cr_members_start(&ops, CR_MEMBERS_PEFT, 1, cr_members_seed(87, 0), 11, 4, 33, got);
+    cr_uniform_f32((const uint32_t[2]){87, 11}, -bound, bound, want, 4 * 33);
+    ck_assert_mem_eq(got, want, sizeof got);
+    for (uint32_t m = 1; m < 200; m++) {
+        ck_assert(cr_members_seed(87, m) != 87 && cr_members_seed(87, m) >> 32 == 0);
+    }
+    ck_assert_uint_eq(cr_members_seed(UINT64_C(7) << 32, 3) >> 32, 7);
+}
+END_TEST
+
+START_TEST(near)
+{
+    enum { N = 3000 };
+    static float base[N], out[N], normal[N];
+    struct cr_rng rng = cr_rng_make(61);
+    struct cr_rng_ops ops = best_ops();
+    struct cr_noise noise = {{1, 2}, 3, 4, 5};
+    cr_fill_f32(&rng, base, N, -1, 1);
+    cr_members_near(&ops, &noise, base, 0.001, N, out);
+    ops.normals(&noise, normal, 0, N);
+    for (size_t i = 0; i < N; i++) {
+        ck_assert(out[i] == (float)((double)base[i] + 0.001 * (double)normal[i]));
+    }
+    cr_members_near(&ops, &noise, base, 0, N, out);
+    ck_assert_mem_eq(out, base, sizeof out);
+}
+END_TEST
+
+/* One norm over all members: against the stored numbers of clip_grad_norm_, its tensors as members. */
+START_TEST(joint_clip)
+{
+    json_t *file = cr_golden_load("lora_adamw.json");
+    const json_t *clip = cr_golden_get(file, "clip_grad_norm");
+    double g1[3], g2[4], norm2[2] = {0}, norm;
+    cr_golden_fill(clip, "g1", g1, 3);
+    cr_golden_fill(clip, "g2", g2, 4);
+    for (size_t i = 0; i < 4; i++) {
+        norm2[0] += i < 3 ? g1[i] * g1[i] : 0;
+        norm2[1] += g2[i] * g2[i];
+    }
+    norm = sqrt(norm2[0] + norm2[1]);
+    double max_norm = cr_golden_number(clip, "max_norm"), factor = cr_members_clip(norm2, 2, max_norm);
+    cr_golden_expect(clip, "total_norm", &norm, 1, 1e-10);
+    cr_golden_expect(clip, "coef", &factor, 1, 1e-10);
+    ck_assert_double_eq(cr_members_clip(norm2, 2, 0), 1);
+    ck_assert_double_eq(cr_members_clip(norm2, 2, norm * 2), 1);
+    norm2[0] = norm2[1] = 0;
+    ck_assert_double_eq(cr_members_clip(norm2, 2, 1), 1);
+    json_decref(file);
+}
+END_TEST
+
+/* Worked out by hand; a class without probability; one member has no pair. */
+START_TEST(diversity)
+{
+    const double probs[3][2] = {{0.5, 0.5}, {0.75, 0.25}, {0, 1}};
+    struct cr_members_diversity sum = {0};
+    cr_members_compare(probs[0], 1, 2, &sum);
+    ck_assert(isnan(cr_members_disagreement(&sum)) && isnan(cr_members_distance(&sum)));
+    cr_members_compare(probs[0], 2, 2, &sum); /* ties to the lowest class: both 0 */
+    ck_assert(sum.n_pairs == 1 && sum.n_disagree == 0);
+    ck_assert_double_eq_tol(sum.distance, sqrt(0.5 * 0.25 * log(3)), 1e-14);
+    sum = (struct cr_members_diversity){0};
+    cr_members_compare(probs[0], 3, 2, &sum);
+    ck_assert(sum.n_pairs == 3 && sum.n_disagree == 2 && isfinite(sum.distance));
+    sum = (struct cr_members_diversity){0};
+    const double same[2][2] = {{0, 1}, {0, 1}};
+    cr_members_compare(same[0], 2, 2, &sum);
+    ck_assert_double_eq(cr_members_distance(&sum), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("members");
+    TCase *all = tcase_create("all");
+    tcase_add_test(all, stored_network);
+    tcase_add_test(all, stored_predictions);
+    tcase_add_test(all, equal_members);
+    tcase_add_test(all, stored_bounds);
+    tcase_add_test(all, initialisations);
+    tcase_add_test(all, first_member_is_the_plain_adapter);
+    tcase_add_test(all, near);
+    tcase_add_test(all, joint_clip);
+    tcase_add_test(all, diversity);
+    suite_add_tcase(suite, all);
+    return cr_run_suite(suite);
+}
