@@ -1,9 +1,9 @@
 /* lowrank over lines of sixteen tokens; included once by each x86 tier.
  *
- * down and up are products of lanes_tile.h. The operand of down is read in panels of features: in place when it is
- * plain f32, else expanded (bf16, dropout) into scratch once for all ranks. up with dropout makes its sum in scratch
- * and adds it under the mask. grad keeps a tile of ranks x features in registers over the token blocks; lane sums are
- * folded a vector of them at a time, less than three operations a sum.
+ * down and up are products of lanes_tile.h, down in panels of features. bf16 lines are taken apart in registers; with
+ * dropout a panel is expanded into scratch once for all ranks. up with dropout makes its sum in scratch and adds it
+ * under the mask. grad keeps a tile of ranks x features in registers over the token blocks; lane sums are folded a
+ * vector of them at a time, less than three operations a sum.
  */
 #ifndef CR_LOWRANK_LANES_H
 #define CR_LOWRANK_LANES_H
@@ -27,11 +27,6 @@ static inline size_t least(size_t a, size_t b)
 static inline int dropping(const struct cr_lowrank_args *args)
 {
     return args->dropout.keep16 < 65536;
-}
-
-static inline int expanding(const struct cr_lowrank_args *args)
-{
-    return dropping(args) || args->x_type != CR_X_F32;
 }
 
 /* Masks of features [8 group, 8 group + 8) of the tokens from `token` on, one a lane. */
@@ -88,33 +83,132 @@ static void expand(const struct cr_lowrank_args *args, size_t block, size_t firs
     }
 }
 
+enum { TILE_VECS = CR_TILE_BLOCKS * CR_TILE_PARTS };
+
+/* One feature, a half of the pairs at x. */
+CR_INLINE void down_half(lanes acc[CR_TILE_ROWS][TILE_VECS], const uint32_t *x, size_t stride, const float *p,
+                         size_t p_rs, int rows, int blocks, int odd)
+{
+    lanes line[TILE_VECS];
+#pragma GCC unroll 8
+    for (int v = 0; v < blocks * CR_TILE_PARTS; v++) {
+        lanes_u pair = lanes_load_u(x + (size_t)(v / CR_TILE_PARTS) * stride + v % CR_TILE_PARTS * LANES_N);
+        line[v] = odd ? lanes_bf16_odd(pair) : lanes_bf16_even(pair);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        lanes w = lanes_splat(p[(size_t)r * p_rs]);
+#pragma GCC unroll 8
+        for (int v = 0; v < blocks * CR_TILE_PARTS; v++) {
+            acc[r][v] = lanes_fma(w, line[v], acc[r][v]);
+        }
+    }
+}
+
+/* Ranks [i, i + rows) of a panel of n features of `blocks` token blocks, from bf16 lines as they are: even and odd
+ * feature of a pair in turn, so that an element is the same chain as from f32. */
+CR_INLINE void down_pairs(const struct cr_lowrank_args *args, size_t first, size_t n, size_t i, size_t block, int rows,
+                          int blocks)
+{
+    lanes acc[CR_TILE_ROWS][TILE_VECS];
+    const uint32_t *x = (const uint32_t *)((const char *)args->x + block * args->x_stride) + first / 2 * CR_LANES;
+    size_t stride = args->x_stride / sizeof *x, p_rs = args->p_rs, p_ks = args->p_ks;
+    const float *p = args->p + i * p_rs + first * p_ks;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+        for (int v = 0; v < blocks * CR_TILE_PARTS; v++) {
+            acc[r][v] = lanes_zero();
+        }
+    }
+    for (size_t k = 0; k + 2 <= n; k += 2) {
+        down_half(acc, x, stride, p, p_rs, rows, blocks, 0);
+        down_half(acc, x, stride, p + p_ks, p_rs, rows, blocks, 1);
+        p += 2 * p_ks;
+        x += CR_LANES;
+    }
+    if (n % 2 != 0) {
+        down_half(acc, x, stride, p, p_rs, rows, blocks, 0);
+    }
+    lanes scale = lanes_splat(args->scale);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 8
+        for (int v = 0; v < blocks * CR_TILE_PARTS; v++) {
+            float *u = args->u + (block + (size_t)(v / CR_TILE_PARTS)) * args->u_stride + (i + (size_t)r) * CR_LANES +
+                       v % CR_TILE_PARTS * LANES_N;
+            lanes old = first > 0 ? lanes_load(u) : lanes_zero();
+            lanes_store(u, lanes_fma(scale, acc[r][v], old));
+        }
+    }
+}
+
+CR_INLINE void down_pair_rows(const struct cr_lowrank_args *args, size_t first, size_t n, size_t block, int blocks)
+{
+    size_t i = 0;
+    for (; i + CR_TILE_ROWS <= args->rank; i += CR_TILE_ROWS) {
+        down_pairs(args, first, n, i, block, CR_TILE_ROWS, blocks);
+    }
+    for (; i + 4 <= args->rank; i += 4) {
+        down_pairs(args, first, n, i, block, 4, blocks);
+    }
+    for (; i < args->rank; i++) {
+        down_pairs(args, first, n, i, block, 1, blocks);
+    }
+}
+
+/* A panel of at most three token blocks, expanded where it is masked. */
+static void down_panel(const struct cr_lowrank_args *args, size_t first, size_t n, size_t block, size_t n_blocks,
+                       float *scratch)
+{
+    if (args->x_type != CR_X_F32 && !dropping(args)) {
+        switch (n_blocks) {
+#if LANES_N == 16
+        case 3:
+            down_pair_rows(args, first, n, block, 3);
+            break;
+        case 2:
+            down_pair_rows(args, first, n, block, 2);
+            break;
+#endif
+        default:
+            down_pair_rows(args, first, n, block, 1);
+            break;
+        }
+        return;
+    }
+    size_t stride = args->x_stride / sizeof(float);
+    struct tile_product t = {
+        .a = args->p + first * args->p_ks,
+        .a_rs = args->p_rs,
+        .a_ks = args->p_ks,
+        .n_inner = n,
+        .n_outer = 1,
+        .b = (const float *)args->x + block * stride + first * CR_LANES,
+        .b_stride = stride,
+        .c = args->u + block * args->u_stride,
+        .c_stride = args->u_stride,
+        .n_rows = args->rank,
+        .n_blocks = n_blocks,
+        .alpha = args->scale,
+        .add = first > 0,
+    };
+    if (dropping(args)) {
+        for (size_t i = 0; i < n_blocks; i++) {
+            expand(args, block + i, first, n, scratch + i * PANEL_LINES);
+        }
+        t.b = scratch;
+        t.b_stride = PANEL_LINES;
+    }
+    tile_product(&t);
+}
+
 static void lowrank_down(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
 {
     for (size_t block = begin; block < end; block += CR_TILE_BLOCKS) {
-        struct tile_product t = {
-            .a_rs = args->p_rs,
-            .a_ks = args->p_ks,
-            .n_outer = 1,
-            .c = args->u + block * args->u_stride,
-            .c_stride = args->u_stride,
-            .n_rows = args->rank,
-            .n_blocks = least(CR_TILE_BLOCKS, end - block),
-            .alpha = args->scale,
-        };
         for (size_t first = 0; first < args->n_features; first += PANEL) {
-            t.n_inner = least(PANEL, args->n_features - first);
-            t.a = args->p + first * args->p_ks;
-            t.b = (const float *)args->x + block * (args->x_stride / sizeof(float)) + first * CR_LANES;
-            t.b_stride = args->x_stride / sizeof(float);
-            t.add = first > 0;
-            if (expanding(args)) {
-                for (size_t i = 0; i < t.n_blocks; i++) {
-                    expand(args, block + i, first, t.n_inner, (float *)scratch + i * PANEL_LINES);
-                }
-                t.b = scratch;
-                t.b_stride = PANEL_LINES;
-            }
-            tile_product(&t);
+            down_panel(args, first, least(PANEL, args->n_features - first), block, least(CR_TILE_BLOCKS, end - block),
+                       scratch);
         }
     }
 }
@@ -158,23 +252,25 @@ static void lowrank_up(const struct cr_lowrank_args *args, size_t begin, size_t 
 
 /* Token blocks [0, n) of one slab of features: x and u at their first block. */
 struct grad_part {
-    const float *x, *u;
+    const float *x, *u; /* x: lines of f32, or of bf16 pairs */
     size_t x_stride, u_stride, n;
     float *sum; /* [rank][SLAB][16] */
     int add;
 };
 
+/* 4 x 6 sums: seven loads (bf16) or ten for 24 products. Narrow vectors have half the registers and take a part of the
+ * lanes at a time. */
 #if LANES_N == 16
-enum { GRAD_ROWS = 8, GRAD_COLUMNS = 3 };
+enum { GRAD_ROWS = 4, GRAD_COLUMNS = 6 };
 #else
 enum { GRAD_ROWS = 4, GRAD_COLUMNS = 3 };
 #endif
 
-/* Lane products of `rows` ranks from i and `columns` features from k; the vector width takes a part of the lanes. */
-CR_INLINE void grad_step(const struct grad_part *g, size_t i, size_t k, int rows, int columns)
+/* Lane products of `rows` ranks from i and `columns` features from k. */
+CR_INLINE void grad_step(const struct grad_part *g, size_t i, size_t k, int rows, int columns, int pairs)
 {
     for (int part = 0; part < CR_TILE_PARTS; part++) {
-        const float *x = g->x + k * CR_LANES + part * LANES_N;
+        const float *x = g->x + (pairs ? k / 2 : k) * CR_LANES + part * LANES_N;
         const float *u = g->u + i * CR_LANES + part * LANES_N;
         float *sum = g->sum + i * SLAB_FLOATS + k * CR_LANES + part * LANES_N;
         lanes acc[GRAD_ROWS][GRAD_COLUMNS];
@@ -186,17 +282,20 @@ CR_INLINE void grad_step(const struct grad_part *g, size_t i, size_t k, int rows
             }
         }
         for (size_t block = 0; block < g->n; block++) {
-            lanes line[GRAD_COLUMNS];
-#pragma GCC unroll 8
-            for (int c = 0; c < columns; c++) {
-                line[c] = lanes_load(x + c * CR_LANES);
-            }
+            lanes line[GRAD_ROWS];
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) {
-                lanes w = lanes_load(u + r * CR_LANES);
+                line[r] = lanes_load(u + r * CR_LANES);
+            }
 #pragma GCC unroll 8
-                for (int c = 0; c < columns; c++) {
-                    acc[r][c] = lanes_fma(w, line[c], acc[r][c]);
+            for (int c = 0; c < columns; c++) {
+                lanes value = lanes_load(x + (pairs ? c / 2 : c) * CR_LANES);
+                if (pairs) {
+                    value = c % 2 ? lanes_bf16_odd(lanes_bits(value)) : lanes_bf16_even(lanes_bits(value));
+                }
+#pragma GCC unroll 8
+                for (int r = 0; r < rows; r++) {
+                    acc[r][c] = lanes_fma(line[r], value, acc[r][c]);
                 }
             }
             x += g->x_stride;
@@ -212,37 +311,32 @@ CR_INLINE void grad_step(const struct grad_part *g, size_t i, size_t k, int rows
     }
 }
 
-CR_INLINE void grad_columns(const struct grad_part *g, size_t rank, size_t k, int columns)
+CR_INLINE void grad_columns(const struct grad_part *g, size_t rank, size_t k, int columns, int pairs)
 {
     size_t i = 0;
     for (; i + GRAD_ROWS <= rank; i += GRAD_ROWS) {
-        grad_step(g, i, k, GRAD_ROWS, columns);
+        grad_step(g, i, k, GRAD_ROWS, columns, pairs);
     }
-#if LANES_N == 16
-    if (rank - i >= 4) {
-        grad_step(g, i, k, 4, columns);
-        i += 4;
-    }
-#endif
     if (rank - i >= 2) {
-        grad_step(g, i, k, 2, columns);
+        grad_step(g, i, k, 2, columns, pairs);
         i += 2;
     }
     if (rank - i == 1) {
-        grad_step(g, i, k, 1, columns);
+        grad_step(g, i, k, 1, columns, pairs);
     }
 }
 
-static void grad_slab(const struct grad_part *g, size_t rank, size_t n_features)
+CR_INLINE void grad_slab(const struct grad_part *g, size_t rank, size_t n_features, int pairs)
 {
     size_t k = 0;
     for (; k + GRAD_COLUMNS <= n_features; k += GRAD_COLUMNS) {
-        grad_columns(g, rank, k, GRAD_COLUMNS);
+        grad_columns(g, rank, k, GRAD_COLUMNS, pairs);
     }
-    if (n_features - k == 2) {
-        grad_columns(g, rank, k, 2);
-    } else if (n_features - k == 1) {
-        grad_columns(g, rank, k, 1);
+    for (; k + 2 <= n_features; k += 2) {
+        grad_columns(g, rank, k, 2, pairs);
+    }
+    if (k < n_features) {
+        grad_columns(g, rank, k, 1, pairs);
     }
 }
 
@@ -307,35 +401,75 @@ static void add_sums(const struct cr_lowrank_args *args, const float *sum, size_
     }
 }
 
-/* Token blocks read in place before the sums are put away. Zen 4, r = 16, K = 1536, 64 blocks: 8 give 58 % of peak,
- * 16 give 66, 32 and all of them 70, and with 32 less depends on what else uses the cache. */
-enum { DIRECT_BLOCKS = 32 };
+/* How the lines of a slab are read. The narrow tile reads every line twice as often and gains from a compact copy that
+ * stays in the first-level cache (Zen 4, K = 576, r = 16: 41 -> 54 % of peak). The wide one reads in place, but lines
+ * whose distance is a multiple of 32 KiB share so few sets of the second-level cache that each rank fetches them anew
+ * (K = 2048: 66 % of peak, 86 for others): those are copied first, too. */
+enum grad_way { IN_PLACE, COPIED, EXPANDED };
+
+static enum grad_way grad_way(const struct cr_lowrank_args *args)
+{
+    if (dropping(args) || LANES_N == 8 || (LANES_N < 8 && args->x_type != CR_X_F32)) {
+        return EXPANDED;
+    }
+    return LANES_N == 16 && args->x_stride % 32768 == 0 && args->n_blocks > 8 ? COPIED : IN_PLACE;
+}
+
+static size_t blocks_at_once(const struct cr_lowrank_args *args, enum grad_way way)
+{
+    enum { NARROW_BLOCKS = 8 };
+    switch (way) {
+    case COPIED:
+        return args->x_type == CR_X_F32 ? SLAB_BLOCKS : 2 * SLAB_BLOCKS;
+    case EXPANDED:
+        return LANES_N == 16 ? SLAB_BLOCKS : NARROW_BLOCKS;
+    default:
+        return args->n_blocks > 0 ? args->n_blocks : 1;
+    }
+}
+
+/* Features [first, first + n) of g->n blocks from `block` on, where g->x says afterwards; `copy` holds them if need be.
+ */
+static void grad_lines(const struct cr_lowrank_args *args, struct grad_part *g, enum grad_way way, size_t block,
+                       size_t first, size_t n, float *copy)
+{
+    size_t line_at = args->x_type == CR_X_F32 ? first : first / 2, n_lines = args->x_type == CR_X_F32 ? n : (n + 1) / 2;
+    const char *x = (const char *)args->x + block * args->x_stride + line_at * 64;
+    if (way == IN_PLACE) {
+        g->x = (const float *)(const void *)x;
+        g->x_stride = args->x_stride / sizeof(float);
+        return;
+    }
+    g->x = copy;
+    g->x_stride = way == EXPANDED ? SLAB_FLOATS : n_lines * CR_LANES;
+    for (size_t i = 0; i < g->n; i++) {
+        if (way == EXPANDED) {
+            expand(args, block + i, first, n, copy + i * g->x_stride);
+        } else {
+            memcpy(copy + i * g->x_stride, x + i * args->x_stride, n_lines * 64);
+        }
+    }
+}
 
 static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
 {
     float *sum = scratch;
-    float *expanded = sum + args->rank * SLAB_FLOATS;
-    /* Blocks of a multiple of 4 KiB meet in few sets of the first-level cache. The narrow tile reads every line twice
-     * as often and gains from a compact copy (Zen 4, K = 576, r = 16: 41 -> 54 % of peak); the wide one does not. */
-    int copy = expanding(args) || LANES_N == 8;
-    size_t step = copy ? SLAB_BLOCKS : DIRECT_BLOCKS;
+    float *copy = sum + args->rank * SLAB_FLOATS;
+    enum grad_way way = grad_way(args);
+    size_t step = blocks_at_once(args, way);
     for (size_t first = begin; first < end; first += SLAB) {
         size_t n = least(SLAB, end - first);
         struct grad_part g = {.u_stride = args->u_stride, .sum = sum};
         for (size_t block = 0; block < args->n_blocks; block += step) {
             g.n = least(step, args->n_blocks - block);
             g.u = args->u + block * args->u_stride;
-            g.x_stride = args->x_stride / sizeof(float);
-            g.x = (const float *)args->x + block * g.x_stride + first * CR_LANES;
             g.add = block > 0;
-            if (copy) {
-                for (size_t i = 0; i < g.n; i++) {
-                    expand(args, block + i, first, n, expanded + i * SLAB_FLOATS);
-                }
-                g.x = expanded;
-                g.x_stride = SLAB_FLOATS;
+            grad_lines(args, &g, way, block, first, n, copy);
+            if (way == EXPANDED || args->x_type == CR_X_F32) {
+                grad_slab(&g, args->rank, n, 0);
+            } else {
+                grad_slab(&g, args->rank, n, 1);
             }
-            grad_slab(&g, args->rank, n);
         }
         if (args->n_blocks > 0) {
             add_sums(args, sum, first, n);

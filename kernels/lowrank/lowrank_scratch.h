@@ -8,6 +8,6 @@
 
 #include "credence/kernels/lowrank.h"
 
-enum { CR_LOWRANK_PANEL = 256, CR_LOWRANK_PANEL_BLOCKS = 3, CR_LOWRANK_SLAB_BLOCKS = 8 };
+enum { CR_LOWRANK_PANEL = 256, CR_LOWRANK_PANEL_BLOCKS = 3, CR_LOWRANK_SLAB_BLOCKS = 32 };
 
 #endif

@@ -20,13 +20,14 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    {1, 10, 1, CR_X_F32, 65536, false},    {7, 32, 2, CR_X_F32, 65536, true},     {8, 33, 3, CR_X_F32, 65536, false},
-    {9, 64, 4, CR_X_F32, 65536, true},     {16, 257, 5, CR_X_F32, 65536, false},  {16, 576, 17, CR_X_F32, 65536, true},
-    {64, 96, 7, CR_X_F32, 65536, false},   {256, 40, 3, CR_X_F32, 65536, true},   {8, 576, 9, CR_X_F32, 65536, false},
-    {1, 2, 1, CR_X_BF16, 65536, false},    {7, 34, 2, CR_X_BF16, 65536, true},    {8, 300, 10, CR_X_BF16, 65536, false},
-    {16, 576, 9, CR_X_BF16, 65536, true},  {256, 66, 4, CR_X_BF16, 65536, false}, {8, 19, 2, CR_X_F32, 58982, false},
-    {16, 300, 9, CR_X_F32, 58982, true},   {9, 46, 8, CR_X_BF16, 32768, false},   {64, 576, 3, CR_X_BF16, 62259, true},
-    {3, 65, 11, CR_X_F32, 1, false},       {5, 31, 4, CR_X_F32, 65535, true},    {11, 35, 71, CR_X_F32, 65536, false},
+    {1, 10, 1, CR_X_F32, 65536, false},   {7, 32, 2, CR_X_F32, 65536, true},     {8, 33, 3, CR_X_F32, 65536, false},
+    {9, 64, 4, CR_X_F32, 65536, true},    {16, 257, 5, CR_X_F32, 65536, false},  {16, 576, 17, CR_X_F32, 65536, true},
+    {64, 96, 7, CR_X_F32, 65536, false},  {256, 40, 3, CR_X_F32, 65536, true},   {8, 576, 9, CR_X_F32, 65536, false},
+    {1, 2, 1, CR_X_BF16, 65536, false},   {7, 34, 2, CR_X_BF16, 65536, true},    {8, 300, 10, CR_X_BF16, 65536, false},
+    {16, 576, 9, CR_X_BF16, 65536, true}, {256, 66, 4, CR_X_BF16, 65536, false}, {8, 19, 2, CR_X_F32, 58982, false},
+    {16, 300, 9, CR_X_F32, 58982, true},  {9, 46, 8, CR_X_BF16, 32768, false},   {64, 576, 3, CR_X_BF16, 62259, true},
+    {8, 301, 5, CR_X_BF16, 65536, true},  {3, 65, 11, CR_X_F32, 1, false},       {5, 31, 4, CR_X_F32, 65535, true},
+    {11, 35, 71, CR_X_F32, 65536, false},
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
@@ -87,9 +88,23 @@ static struct problem make(struct shape shape, uint64_t stream, enum cr_guard_si
     }
     size_t rs = shape.by_feature ? 1 : n_features, ks = shape.by_feature ? rank : 1;
     p.args = (struct cr_lowrank_args){
-        .p = p.p, .p_rs = rs, .p_ks = ks, .g = p.g, .g_rs = rs, .g_ks = ks, .x = p.x, .x_type = shape.x_type,
-        .x_stride = x_stride, .y = p.y, .y_stride = y_stride, .u = p.u_out, .u_stride = u_stride, .rank = rank,
-        .n_features = n_features, .n_blocks = n_blocks, .scale = 0.75f,
+        .p = p.p,
+        .p_rs = rs,
+        .p_ks = ks,
+        .g = p.g,
+        .g_rs = rs,
+        .g_ks = ks,
+        .x = p.x,
+        .x_type = shape.x_type,
+        .x_stride = x_stride,
+        .y = p.y,
+        .y_stride = y_stride,
+        .u = p.u_out,
+        .u_stride = u_stride,
+        .rank = rank,
+        .n_features = n_features,
+        .n_blocks = n_blocks,
+        .scale = 0.75f,
         .dropout = {shape.keep16, {12345, 77}, 9, p.position, p.example},
     };
     return p;
@@ -547,15 +562,42 @@ START_TEST(lora_layer)
         memset(y, 0, n_size * 64);
         memset(dx, 0, k_size * 64);
         struct cr_lowrank_args with_a = {
-            .p = a, .p_rs = k_size, .p_ks = 1, .g = da, .g_rs = k_size, .g_ks = 1, .x = x, .x_stride = k_size * 64,
-            .y = dx, .y_stride = k_size * 16, .u = u, .u_stride = rank * 16, .rank = rank, .n_features = k_size,
-            .n_blocks = 1, .scale = (float)json_number_value(json_object_get(layer, "scaling")),
+            .p = a,
+            .p_rs = k_size,
+            .p_ks = 1,
+            .g = da,
+            .g_rs = k_size,
+            .g_ks = 1,
+            .x = x,
+            .x_stride = k_size * 64,
+            .y = dx,
+            .y_stride = k_size * 16,
+            .u = u,
+            .u_stride = rank * 16,
+            .rank = rank,
+            .n_features = k_size,
+            .n_blocks = 1,
+            .scale = (float)json_number_value(json_object_get(layer, "scaling")),
             .dropout = {.keep16 = 65536},
         };
         struct cr_lowrank_args with_b = {
-            .p = b, .p_rs = 1, .p_ks = rank, .g = db, .g_rs = 1, .g_ks = rank, .x = dy, .x_stride = n_size * 64,
-            .y = y, .y_stride = n_size * 16, .u = u, .u_stride = rank * 16, .rank = rank, .n_features = n_size,
-            .n_blocks = 1, .scale = with_a.scale, .dropout = {.keep16 = 65536},
+            .p = b,
+            .p_rs = 1,
+            .p_ks = rank,
+            .g = db,
+            .g_rs = 1,
+            .g_ks = rank,
+            .x = dy,
+            .x_stride = n_size * 64,
+            .y = y,
+            .y_stride = n_size * 16,
+            .u = u,
+            .u_stride = rank * 16,
+            .rank = rank,
+            .n_features = n_size,
+            .n_blocks = 1,
+            .scale = with_a.scale,
+            .dropout = {.keep16 = 65536},
         };
         ops.down(&with_a, 0, 1, scratch);      /* U = s A X */
         ops.up(&with_b, 0, 1, scratch);        /* Y += B U */
