@@ -1,8 +1,16 @@
 # One object library per CPU tier, each with its own flags; a source belongs to a tier by its suffix.
+include(CheckCCompilerFlag)
 set(CR_X86_TIERS avx2 avx512 avx512_bf16)
 set(CR_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi2)
 set(CR_FLAGS_avx512 ${CR_FLAGS_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
 set(CR_FLAGS_avx512_bf16 ${CR_FLAGS_avx512} -mavx512bf16)
+set(CR_FLAGS_amx ${CR_FLAGS_avx512_bf16} -mprfchw -mamx-tile -mamx-bf16)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  check_c_compiler_flag(-mamx-bf16 CR_COMPILER_KNOWS_AMX)
+  if(CR_COMPILER_KNOWS_AMX)
+    list(APPEND CR_X86_TIERS amx)
+  endif()
+endif()
 
 # Vector code takes constants through inline functions, which needs an optimiser: a host that builds us as a folder
 # without one gets the least that works.
@@ -19,6 +27,9 @@ function(cr_add_kernels)
   cr_add_objects(credence_kernels credence_kernels_portable SOURCES ${portable} OPTIONS ${CR_FLAGS_LEAST})
   if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     return()
+  endif()
+  if(CR_COMPILER_KNOWS_AMX)
+    target_compile_definitions(credence_kernels_portable PRIVATE CR_HAVE_AMX=1)
   endif()
   foreach(tier ${CR_X86_TIERS})
     set(sources ${all_sources})

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* syscall */
 #include "credence/cpu.h"
 
 #include <stdbool.h>
@@ -6,6 +7,10 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #define X86 1
 #else
 #define X86 0
@@ -63,8 +68,21 @@ static bool has(uint32_t word, unsigned bit)
     return word >> bit & 1u;
 }
 
+/* Tile data is saved only for processes that asked: Linux, Documentation/arch/x86/xstate.rst. A kernel that does not
+ * know the request does not set the bits of tiles in XCR0 either. */
+static bool may_use_tiles(uint64_t state)
+{
+    bool allowed = (state & 0x60000) == 0x60000;
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    const long request = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return allowed && syscall(SYS_arch_prctl, request, tile_data) == 0;
+#else
+    return allowed && false;
+#endif
+}
+
 /* Bit numbers: Intel SDM volume 2, CPUID leaves 1 and 7; AMD APM volume 3, appendix E. */
-static uint32_t x86_features(uint32_t max_leaf)
+static uint32_t x86_features(uint32_t max_leaf, int *amx_refused)
 {
     uint32_t features = 1u << CR_TIER_SCALAR;
     struct regs one = cpuid(1, 0);
@@ -76,7 +94,6 @@ static uint32_t x86_features(uint32_t max_leaf)
     struct regs seven1 = seven.a >= 1 ? cpuid(7, 1) : (struct regs){0, 0, 0, 0};
     bool ymm = (state & 0x6) == 0x6;
     bool zmm = (state & 0xe6) == 0xe6;
-    bool tile = (state & 0x60000) == 0x60000;
     /* AVX, FMA, F16C; AVX2, BMI2 */
     if (!ymm || !has(one.c, 28) || !has(one.c, 12) || !has(one.c, 29) || !has(seven.b, 5) || !has(seven.b, 8)) {
         return features;
@@ -87,12 +104,14 @@ static uint32_t x86_features(uint32_t max_leaf)
         return features;
     }
     features |= 1u << CR_TIER_AVX512;
-    if (has(seven1.a, 5)) {
-        features |= 1u << CR_TIER_AVX512_BF16;
+    if (!has(seven1.a, 5)) {
+        return features;
     }
+    features |= 1u << CR_TIER_AVX512_BF16;
     /* AMX-TILE, AMX-BF16, AMX-INT8 */
-    if (tile && has(seven.d, 24) && has(seven.d, 22) && has(seven.d, 25)) {
-        features |= 1u << CR_TIER_AMX;
+    if (has(seven.d, 24) && has(seven.d, 22) && has(seven.d, 25)) {
+        *amx_refused = !may_use_tiles(state);
+        features |= *amx_refused ? 0 : 1u << CR_TIER_AMX;
     }
     return features;
 }
@@ -167,7 +186,7 @@ static void detect(struct cr_cpu *cpu)
         x86_caches(cpu, 4);
     }
 
-    cpu->features = x86_features(zero.a);
+    cpu->features = x86_features(zero.a, &cpu->amx_refused);
     if (cpu->features >> CR_TIER_AVX2 & 1u) {
         cpu->tier = CR_TIER_AVX2;
     }
@@ -178,6 +197,11 @@ static void detect(struct cr_cpu *cpu)
     if (amd && family >= 0x19 && (cpu->features >> CR_TIER_AVX512_BF16 & 1u)) {
         cpu->tier = CR_TIER_AVX512_BF16;
     }
+#ifdef CR_HAVE_AMX
+    if (cpu->features >> CR_TIER_AMX & 1u) {
+        cpu->tier = CR_TIER_AMX;
+    }
+#endif
 }
 
 #else

@@ -1,6 +1,7 @@
 #include "credence/kernels/qgemm.h"
 
 #include "kernels/common/tiers.h"
+#include "kernels/qgemm/amx_plan.h"
 #include "kernels/qgemm/plan.h"
 #include "kernels/qgemm/variants.h"
 
@@ -20,17 +21,25 @@ cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
     if (tier >= CR_TIER_AVX512) {
         *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx512, cr_qgemm_dx_avx512, CR_QGEMM_STEP, CR_X_F32, CR_TIER_AVX512};
     }
-    if (tier == CR_TIER_AVX512_BF16) { /* amx implies avx512 only */
+    if (tier == CR_TIER_AVX512_BF16) { /* not below amx: where there are tiles, VDPBF16PS is slower than f32 */
         *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx512_bf16, cr_qgemm_dx_avx512_bf16, CR_QGEMM_STEP, CR_X_BF16,
                                      CR_TIER_AVX512_BF16};
     }
+#ifdef CR_HAVE_AMX
+    if (tier == CR_TIER_AMX) {
+        *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_amx, cr_qgemm_dx_amx, CR_QGEMM_STEP, CR_X_BF16, CR_TIER_AMX};
+    }
+#endif
 #endif
     return CR_OK;
 }
 
 size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank)
 {
-    (void)ops; /* one bound for all: the f32 panel is the largest */
+    if (ops->tier == CR_TIER_AMX) {
+        return amx_plan_make(n_reduce, rank).bytes;
+    }
+    /* one bound for all others: the f32 panel is the largest */
     struct cr_qgemm_plan plan = cr_qgemm_plan_make(n_reduce, rank, sizeof(float));
     size_t f32 = plan.bytes;
     plan = cr_qgemm_plan_make(n_reduce, rank, sizeof(uint16_t));

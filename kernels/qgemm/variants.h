@@ -8,5 +8,6 @@ cr_qgemm_fn cr_qgemm_fwd_ref, cr_qgemm_dx_ref;
 cr_qgemm_fn cr_qgemm_fwd_avx2, cr_qgemm_dx_avx2;
 cr_qgemm_fn cr_qgemm_fwd_avx512, cr_qgemm_dx_avx512;
 cr_qgemm_fn cr_qgemm_fwd_avx512_bf16, cr_qgemm_dx_avx512_bf16;
+cr_qgemm_fn cr_qgemm_fwd_amx, cr_qgemm_dx_amx;
 
 #endif

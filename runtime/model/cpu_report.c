@@ -132,6 +132,9 @@ static enum cr_tier variant_of(const struct report *report, enum family family)
 /* Why a tier above the chosen variant does not compute. */
 static const char *reason(const struct report *report, enum cr_tier tier)
 {
+    if (tier == CR_TIER_AMX && report->cpu.amx_refused) {
+        return "refused by the operating system";
+    }
     if (!present(report, tier)) {
         return "not on this processor";
     }
@@ -179,6 +182,7 @@ static void put_tiers(struct report *report, const char *cap)
     for (int i = 0; i < N_TIERS; i++) {
         enum cr_tier tier = report->tiers[i];
         const char *state = !present(report, tier) ? "no" : tier > report->cpu.tier ? "yes, not used" : "yes";
+        state = tier == CR_TIER_AMX && report->cpu.amx_refused ? "refused" : state;
         cr_buf_printf(text, "  %-13s %-14s %s\n", cr_tier_name(tier), state, needs[tier]);
     }
     cr_buf_printf(text, "in use: %s", cr_tier_name(report->tier));

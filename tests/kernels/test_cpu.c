@@ -25,6 +25,13 @@ START_TEST(detection)
         ck_assert(cpu.tier != CR_TIER_AVX512_BF16);
     }
     ck_assert_int_gt(cpu.family, 0);
+    if (cpu.features >> CR_TIER_AMX & 1) { /* asked for once more: no different */
+        struct cr_cpu again;
+        cr_cpu_detect(&again);
+        ck_assert_int_eq(cpu.amx_refused, 0);
+        ck_assert_int_eq(again.features >> CR_TIER_AMX & 1, 1);
+        ck_assert(cpu.features >> CR_TIER_AVX512_BF16 & 1);
+    }
 #endif
 }
 END_TEST

@@ -4,8 +4,8 @@
  *   dX        Y[k][t]  (+)= sum_n w(n,k)  X[n][t] + sum_i P[k][i] U[i][t]                  k in [begin, end) of K
  *
  * The second sum is an optional low-rank term that rides in the same accumulators: forward P = B (N x r),
- * U = s A X; backward P = A^T, U = s B^T dY (both made by kernels/lowrank). It is always computed in f32. Several
- * adapters may share one pass over w: each then has a range of token blocks, its member.
+ * U = s A X; backward P = A^T, U = s B^T dY (both made by kernels/lowrank). It always has the accuracy of f32.
+ * Several adapters may share one pass over w: each then has a range of token blocks, its member.
  *
  *   w      N x K matrix of GGUF blocks, row n contiguous (`row_bytes`); K is a multiple of 32 and of the block
  *   X      TL16 operand of ops.x_type: K features forward, N features backward; pad lanes hold finite numbers, as does
@@ -61,7 +61,7 @@ struct cr_qgemm_args {
     size_t rank;
     const struct cr_qgemm_member *members; /* [n_members] ascending, apart, within n_blocks; instead of p, p_os, p_rs */
     size_t n_members;                      /* and rank. Token blocks of no member have no term. 0 = p is for all */
-    int accumulate; /* 0: y = ..., 1: y += ... (one addition of the finished sum) */
+    int accumulate; /* 0: y = ..., 1: y += ... (one addition of the finished sum; amx: of each slab's sum) */
 };
 
 typedef void cr_qgemm_fn(const struct cr_qgemm_args *args, size_t begin, size_t end, void *scratch);
@@ -78,7 +78,7 @@ struct cr_qgemm_ops {
 CR_API cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier);
 
 /* Scratch of one call on one worker, 64-byte aligned; n_reduce = K forward, N backward, rank the largest of the call.
- * Upper bound over tiers. */
+ * Upper bound over the tiers without tiles; amx has its own, a function of the rank only. */
 CR_API size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank);
 
 /* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
