@@ -21,10 +21,10 @@
 #include "kernels/qgemm/amx_plan.h"
 #include "kernels/qgemm/members.h"
 
-typedef uint16_t halves __attribute__((vector_size(2 * LANES_N), may_alias));
-typedef uint16_t halves_unaligned __attribute__((vector_size(2 * LANES_N), may_alias, aligned(2)));
+typedef uint16_t lane_words __attribute__((vector_size(2 * LANES_N), may_alias));
+typedef uint16_t lane_words_unaligned __attribute__((vector_size(2 * LANES_N), may_alias, aligned(2)));
 
-/* The parts as floats whose low halves are zero. Rounding is half away from zero: the rest fits either way. */
+/* The parts as floats whose low lane_words are zero. Rounding is half away from zero: the rest fits either way. */
 CR_INLINE void split3(lanes x, lanes_u part[3])
 {
     part[0] = (lanes_bits(x) + 0x8000u) & 0xffff0000u;
@@ -50,13 +50,14 @@ static void pack_p(const struct cr_qgemm_member *m, size_t out, size_t n_out, ch
             lanes_u part[3];
             split3(lanes_loadu(values + i), part);
             for (size_t k = 0; k < 3; k++) {
-                *(halves_unaligned *)(parts + k * (even + 32) + i) = __builtin_convertvector(part[k] >> 16, halves);
+                *(lane_words_unaligned *)(parts + k * (even + 32) + i) =
+                    __builtin_convertvector(part[k] >> 16, lane_words);
             }
         }
         for (size_t g = 0; g < AMX_PARTS; g++) { /* the zeros behind a group are overwritten by the next */
             for (size_t i = 0; i < even; i += LANES_N) {
                 const uint16_t *from = parts + (size_t)part_of[g] * (even + 32) + i;
-                *(halves_unaligned *)(words + g * even + i) = *(const halves_unaligned *)from;
+                *(lane_words_unaligned *)(words + g * even + i) = *(const lane_words_unaligned *)from;
             }
         }
         char *tile = to + o / AMX_STRIP * n_steps * AMX_STEP_BYTES + o % AMX_STRIP * 64;

@@ -28,6 +28,7 @@ struct cursor {
     piece_fn *piece;
     char *panel;
     uint16_t *square;         /* [32 reduced rows][32 outputs] */
+    char *scales;             /* room for the decoded scales of 32 rows */
     size_t strip_bytes;       /* of the panel */
     size_t out, n_out;        /* outputs of the panel */
     size_t first, n_steps;    /* steps of the slab */
@@ -35,8 +36,17 @@ struct cursor {
     size_t left;              /* pieces */
 };
 
-/* `n` blocks of 32 weights of a row from `block` on, each to 64 bytes at to + i * stride */
-typedef void emit_fn(const struct cursor *c, const char *row, size_t block, size_t n, char *to, size_t stride);
+/* `n` runs of 32 weights of a row from number `run` on, each to 64 bytes at to + i * stride. `scales` is room for the
+ * decoded scales of a block of 256; it holds those of the block of `run` unless `fresh`. */
+struct runs {
+    const char *row;
+    size_t run, n;
+    char *to;
+    size_t stride;
+    char *scales;
+    bool fresh;
+};
+typedef void emit_fn(const struct cursor *c, const struct runs *r);
 
 CR_INLINE void forward_piece(struct cursor *c, emit_fn *const emit)
 {
@@ -44,7 +54,8 @@ CR_INLINE void forward_piece(struct cursor *c, emit_fn *const emit)
     char *to = c->panel + c->part / AMX_STRIP * c->strip_bytes + c->step * AMX_STEP_BYTES + c->part % AMX_STRIP * 64;
     if (c->part < c->n_out) {
         const char *row = (const char *)c->w->data + (c->out + c->part) * c->w->row_bytes;
-        emit(c, row, c->first + c->step, n, to, AMX_STEP_BYTES);
+        const struct runs runs = {row, c->first + c->step, n, to, AMX_STEP_BYTES, c->scales, true};
+        emit(c, &runs);
     } else {
         for (size_t i = 0; i < n; i++) {
             memset(to + i * AMX_STEP_BYTES, 0, 64);
@@ -104,10 +115,11 @@ CR_INLINE void transpose(const uint16_t *square, char *to, const bool high)
 CR_INLINE void dx_decode(struct cursor *c, emit_fn *const emit)
 {
     const struct cr_qtype_info *info = cr_qtype_info(c->w->type);
-    size_t block = c->out / 32 + c->strip, at = block * 32 / info->block_values * info->block_bytes;
+    size_t run = c->out / 32 + c->strip, at = run * 32 / info->block_values * info->block_bytes;
     size_t n = 32 * (c->first + c->step) + PIECE_ROWS * c->part;
-    for (size_t i = 0; i < PIECE_ROWS; i++, n++) {
-        uint16_t *words = c->square + 32 * (PIECE_ROWS * c->part + i);
+    bool fresh = c->strip == 0 || run % 8 == 0; /* strips pass before steps */
+    for (size_t i = PIECE_ROWS * c->part; i < PIECE_ROWS * (c->part + 1); i++, n++) {
+        uint16_t *words = c->square + 32 * i;
         if (n >= c->w->n_rows) {
             memset(words, 0, 64);
             continue;
@@ -116,7 +128,8 @@ CR_INLINE void dx_decode(struct cursor *c, emit_fn *const emit)
         if (n + 32 < c->w->n_rows) { /* a row is a page away from the next: no hardware prefetcher follows */
             __builtin_prefetch(row + 32 * c->w->row_bytes + at, 0, 2);
         }
-        emit(c, row, block, 1, (char *)words, 0);
+        const struct runs runs = {row, run, 1, (char *)words, 0, c->scales + i * AMX_SCALES_BYTES, fresh};
+        emit(c, &runs);
     }
 }
 
@@ -139,11 +152,11 @@ CR_INLINE void dx_piece(struct cursor *c, emit_fn *const emit)
 }
 
 /* Types without a function of their own go through f32, rounded to nearest even. */
-static void emit_any(const struct cursor *c, const char *row, size_t block, size_t n, char *to, size_t stride)
+static void emit_any(const struct cursor *c, const struct runs *r)
 {
     float values[32 * PIECE_BLOCKS] __attribute__((aligned(64)));
-    c->dequant(row, 32 * block, 32 * n, values);
-    for (size_t i = 0; i < n; i++) {
+    c->dequant(r->row, 32 * r->run, 32 * r->n, values);
+    for (size_t i = 0; i < r->n; i++) {
         uint16_t words[32];
         for (size_t k = 0; k < 32; k += LANES_N) {
             lanes_u half = lanes_to_bf16(lanes_load(values + 32 * i + k));
@@ -151,7 +164,7 @@ static void emit_any(const struct cursor *c, const char *row, size_t block, size
                 words[k + l] = (uint16_t)half[l];
             }
         }
-        memcpy(to + i * stride, words, 64);
+        memcpy(r->to + i * r->stride, words, 64);
     }
 }
 

@@ -10,6 +10,7 @@
  *   tail       [2 token blocks][16 lines], the last step of the reduced dimension when it is short
  *   sums       [2][2 token blocks][32 outputs][16] f32: finished tiles on their way to y
  *   square     32 x 32 weights before they are transposed
+ *   scales     decoded scales of a block of 256 weights, for 32 rows
  *   row        one row of the low-rank matrix on its way into tiles
  */
 #ifndef CR_QGEMM_AMX_PLAN_H
@@ -28,7 +29,8 @@ enum {
     AMX_SLAB_MAX = 80,
     AMX_PANEL_BYTES = 1 << 20,
     AMX_BLOCK_MAX = 512,
-    AMX_PARTS = 6 /* products of parts of a low-rank term */
+    AMX_SCALES_BYTES = 128, /* of a block */
+    AMX_PARTS = 6           /* products of parts of a low-rank term */
 };
 
 /* Steps of a low-rank term. */
@@ -38,9 +40,10 @@ static inline size_t amx_lowrank_steps(size_t rank)
 }
 
 struct amx_plan {
-    size_t n_steps, slab, n_slabs;                                /* slab: steps of each but the last */
-    size_t n_block;                                               /* outputs of the panel area, a multiple of 64 */
-    size_t lowrank_at, u_at, tail_at, sums_at, square_at, row_at; /* in scratch, functions of the rank only */
+    size_t n_steps, slab, n_slabs; /* slab: steps of each but the last */
+    size_t n_block;                /* outputs of the panel area, a multiple of 64 */
+    size_t lowrank_at, u_at, tail_at, sums_at, square_at, scales_at,
+        row_at; /* in scratch, functions of the rank only */
     size_t bytes;
 };
 
@@ -58,7 +61,8 @@ static inline struct amx_plan amx_plan_make(size_t n_reduce, size_t rank)
     plan.tail_at = plan.u_at + lowrank_bytes;
     plan.sums_at = plan.tail_at + AMX_STEP_BYTES;
     plan.square_at = plan.sums_at + 8 * 1024;
-    plan.row_at = plan.square_at + 2048;
+    plan.scales_at = plan.square_at + 2048;
+    plan.row_at = plan.scales_at + AMX_STEP * AMX_SCALES_BYTES;
     /* a row of floats, its three parts and all its products, each padded to whole vectors */
     size_t row_bytes = (rank + 33) * (sizeof(float) + (3 + AMX_PARTS) * sizeof(uint16_t));
     plan.bytes = plan.row_at + (row_bytes + 63) / 64 * 64;

@@ -1,18 +1,38 @@
-/* amx_words: the pieces of amx_panel.h for the types of words_bf16.h, so the same bits as the avx512_bf16 tier. */
+/* amx_words: the pieces of amx_panel.h for the types of words_bf16.h and words_k_bf16.h, so the same bits as the
+ * avx512_bf16 tier. */
 #ifndef CR_QGEMM_AMX_WORDS_H
 #define CR_QGEMM_AMX_WORDS_H
 
 #include "kernels/qgemm/amx_panel.h"
-#include "kernels/qgemm/words_bf16.h"
+#include "kernels/qgemm/words_k_bf16.h"
 
-#define TYPE(name)                                                                                                     \
-    CR_INLINE void emit_##name(const struct cursor *c, const char *row, size_t block, size_t n, char *to,              \
-                               size_t stride)                                                                          \
+CR_INLINE void emit_words(const struct runs *r, __m512i (*const words)(const void *, size_t))
+{
+    for (size_t i = 0; i < r->n; i++) {
+        _mm512_store_si512(r->to + i * r->stride, words(r->row, r->run + i));
+    }
+}
+
+_Static_assert(sizeof(struct k_scales) <= AMX_SCALES_BYTES, "room for the scales of a block");
+
+CR_INLINE void emit_k(const struct runs *r, void (*const scales)(const void *, size_t, struct k_scales *),
+                      __m512i (*const words)(const void *, size_t, size_t, const struct k_scales *))
+{
+    struct k_scales *s = (struct k_scales *)(void *)r->scales;
+    for (size_t i = 0; i < r->n; i++) {
+        size_t run = r->run + i;
+        if ((i == 0 && r->fresh) || run % 8 == 0) {
+            scales(r->row, run / 8, s);
+        }
+        _mm512_store_si512(r->to + i * r->stride, words(r->row, run / 8, run % 8, s));
+    }
+}
+
+#define PIECES(name, ...)                                                                                              \
+    CR_INLINE void emit_##name(const struct cursor *c, const struct runs *r)                                           \
     {                                                                                                                  \
         (void)c;                                                                                                       \
-        for (size_t i = 0; i < n; i++) {                                                                               \
-            _mm512_store_si512(to + i * stride, words_##name(row, block + i));                                         \
-        }                                                                                                              \
+        __VA_ARGS__;                                                                                                   \
     }                                                                                                                  \
     static void forward_##name(struct cursor *c)                                                                       \
     {                                                                                                                  \
@@ -22,6 +42,8 @@
     {                                                                                                                  \
         dx_piece(c, emit_##name);                                                                                      \
     }
+#define TYPE(name) PIECES(name, emit_words(r, words_##name))
+#define TYPE_K(name) PIECES(name, emit_k(r, scales_##name, run_##name))
 
 TYPE(f32)
 TYPE(f16)
@@ -31,11 +53,13 @@ TYPE(q4_1)
 TYPE(q5_0)
 TYPE(q5_1)
 TYPE(q8_0)
-TYPE(q4_k)
-TYPE(q5_k)
-TYPE(q6_k)
 TYPE(iq4_nl)
-TYPE(iq4_xs)
+TYPE_K(q2_k)
+TYPE_K(q3_k)
+TYPE_K(q4_k)
+TYPE_K(q5_k)
+TYPE_K(q6_k)
+TYPE_K(iq4_xs)
 
 static piece_fn *special_piece(int type, bool dx)
 {
@@ -45,14 +69,16 @@ static piece_fn *special_piece(int type, bool dx)
         dx_##name,                                                                                                     \
     }
     static piece_fn *const pieces[][2] = {
-        PIECE(F32, f32),   PIECE(F16, f16),       PIECE(BF16, bf16),     PIECE(Q4_0, q4_0), PIECE(Q4_1, q4_1),
-        PIECE(Q5_0, q5_0), PIECE(Q5_1, q5_1),     PIECE(Q8_0, q8_0),     PIECE(Q4_K, q4_k), PIECE(Q5_K, q5_k),
-        PIECE(Q6_K, q6_k), PIECE(IQ4_NL, iq4_nl), PIECE(IQ4_XS, iq4_xs),
+        PIECE(F32, f32),   PIECE(F16, f16),   PIECE(BF16, bf16), PIECE(Q4_0, q4_0),     PIECE(Q4_1, q4_1),
+        PIECE(Q5_0, q5_0), PIECE(Q5_1, q5_1), PIECE(Q8_0, q8_0), PIECE(Q2_K, q2_k),     PIECE(Q3_K, q3_k),
+        PIECE(Q4_K, q4_k), PIECE(Q5_K, q5_k), PIECE(Q6_K, q6_k), PIECE(IQ4_NL, iq4_nl), PIECE(IQ4_XS, iq4_xs),
     };
 #undef PIECE
     return (size_t)type < sizeof pieces / sizeof pieces[0] ? pieces[type][dx] : NULL;
 }
 
+#undef TYPE_K
 #undef TYPE
+#undef PIECES
 
 #endif

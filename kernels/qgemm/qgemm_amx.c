@@ -70,6 +70,7 @@ static void job_cursor(const struct call *call, const struct job *job, struct cu
     *c = (struct cursor){.w = &call->a->w,
                          .panel = job_panel(call, job),
                          .square = (uint16_t *)(void *)(call->scratch + call->plan.square_at),
+                         .scales = call->scratch + call->plan.scales_at,
                          .strip_bytes = job_steps(call, job) * AMX_STEP_BYTES,
                          .out = job->out,
                          .n_out = job->n_out,

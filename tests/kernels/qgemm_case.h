@@ -1,4 +1,4 @@
-/* qgemm_case: the tables under test, one product with everything it needs, and its check against a double product. */
+/* qgemm_case: one product with everything it needs, and its check against a double product. */
 #ifndef CR_TESTS_QGEMM_CASE_H
 #define CR_TESTS_QGEMM_CASE_H
 
@@ -10,66 +10,12 @@
 #include "kernels/common/half.h"
 #include "credence/kernels/dequant.h"
 #include "credence/kernels/qgemm.h"
-#include "tests/support/amx_trap.h"
 #include "tests/support/kernel_test.h"
-#include "tests/support/qgemm_model.h"
+#include "tests/support/qgemm_tables.h"
 
 static const int served[] = {CR_Q_F32,  CR_Q_F16,  CR_Q_BF16, CR_Q_Q4_0, CR_Q_Q4_1, CR_Q_Q5_0,   CR_Q_Q5_1,  CR_Q_Q8_0,
                              CR_Q_Q2_K, CR_Q_Q3_K, CR_Q_Q4_K, CR_Q_Q5_K, CR_Q_Q6_K, CR_Q_IQ4_NL, CR_Q_IQ4_XS};
 enum { N_SERVED = sizeof served / sizeof served[0] };
-
-/* ---- tables: those of the tiers, and the amx tier on models of the tiles ---- */
-
-enum {
-    MODEL = 40,   /* its source with portable dequantisation: every machine */
-    MODEL_WORDS,  /* its source with the dequantisation of the library */
-    MODEL_TRAPPED /* the objects of the library, tile instructions emulated one by one */
-};
-
-static const char *name_of(unsigned tier)
-{
-    return tier == MODEL           ? "amx (model)"
-           : tier == MODEL_WORDS   ? "amx (model, words)"
-           : tier == MODEL_TRAPPED ? "amx (emulated)"
-                                   : cr_tier_name((enum cr_tier)tier);
-}
-
-static void table_of(struct cr_qgemm_ops *ops, unsigned tier)
-{
-    ck_assert_int_eq(cr_qgemm_ops_init(ops, tier < MODEL ? (enum cr_tier)tier : CR_TIER_AMX), CR_OK);
-    if (tier == MODEL || tier == MODEL_WORDS) {
-        *ops = (struct cr_qgemm_ops){.fwd = tier == MODEL ? cr_qgemm_fwd_model : cr_qgemm_fwd_model_words,
-                                     .dx = tier == MODEL ? cr_qgemm_dx_model : cr_qgemm_dx_model_words,
-                                     .step = 32,
-                                     .x_type = CR_X_BF16,
-                                     .tier = CR_TIER_AMX};
-    }
-}
-
-enum { N_TABLES = CR_TEST_TIERS + 3 };
-
-/* Under a cap below avx512_bf16 the model of portable parts only. */
-static size_t walk(unsigned out[N_TABLES])
-{
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n = cr_test_tiers(tiers);
-    bool words = false, hardware = false;
-    for (size_t i = 0; i < n; i++) {
-        out[i] = tiers[i];
-        words = words || tiers[i] == CR_TIER_AVX512_BF16;
-        hardware = hardware || tiers[i] == CR_TIER_AMX;
-    }
-    out[n++] = MODEL;
-    if (words) {
-        out[n++] = MODEL_WORDS;
-        struct cr_qgemm_ops ops;
-        cr_qgemm_ops_init(&ops, CR_TIER_AMX);
-        if (!hardware && ops.tier == CR_TIER_AMX && cr_amx_trap_install()) {
-            out[n++] = MODEL_TRAPPED;
-        }
-    }
-    return n;
-}
 
 /* ---- one product with everything it needs ---- */
 
@@ -159,9 +105,9 @@ static void make_operand(struct problem *p, struct cr_rng *rng, enum cr_guard_si
 static struct problem make(unsigned tier, int type, bool dx, size_t n, size_t k, size_t n_blocks, size_t rank,
                            unsigned flags, struct cr_rng *rng)
 {
-    struct problem p = {.dx = dx, .name = name_of(tier)};
+    struct problem p = {.dx = dx, .name = cr_qgemm_table_name(tier)};
     enum cr_guard_side side = cr_rng_below(rng, 2) ? CR_AT_END : CR_AT_START;
-    table_of(&p.ops, tier);
+    cr_qgemm_table(&p.ops, tier);
     const struct cr_qtype_info *info = cr_qtype_info(type);
     p.n_out = dx ? k : n;
     p.n_reduce = dx ? n : k;

@@ -1,12 +1,13 @@
 /* qgemm: all tiers and types against a double product, adjointness, and bitwise invariance of splits and positions. */
 #include "tests/kernels/qgemm_case.h"
+#include "tests/support/amx_trap.h"
 
 /* Every tier and type, both directions, with tails in N and in the token blocks. _i = type index. */
 START_TEST(all_types)
 {
     int type = served[_i];
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     size_t k = cr_qtype_info(type)->block_values == 256 ? 512 : 96;
     for (size_t t = 0; t < n_tiers; t++) {
         struct cr_rng rng = cr_rng_make(200 + (uint64_t)_i);
@@ -32,14 +33,14 @@ START_TEST(tails)
         {33, 576, 7, 16}, {40, 160, 8, 64}, {192, 576, 2, 8}, {65, 1536, 1, 4}, {577, 64, 2, 16}, {33, 4864, 2, 8},
         {2, 2080, 3, 4},  {4099, 32, 1, 2}, {32, 32, 0, 0},   {9, 8192, 2, 1},
     };
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (size_t t = 0; t < n_tiers; t++) {
         struct cr_rng rng = cr_rng_make(300 + (uint64_t)_i);
         for (int dx = 0; dx < 2; dx++) {
             for (unsigned flags = 0; flags < 16; flags++) {
                 size_t rank = flags & LOWRANK ? shapes[_i].rank : 0;
-                bool large = shapes[_i].n * shapes[_i].k > 10000 || tiers[t] == MODEL_TRAPPED;
+                bool large = shapes[_i].n * shapes[_i].k > 10000 || tiers[t] == CR_AMX_MODEL_TRAPPED;
                 large = large && flags != 6 && flags != 15;
                 if ((dx && (flags & BIAS)) || ((flags & LOWRANK) && rank == 0) || large || shapes[_i].n_blocks == 0) {
                     continue;
@@ -59,8 +60,8 @@ END_TEST
 START_TEST(invariance)
 {
     static const int types[] = {CR_Q_Q4_0, CR_Q_Q4_1, CR_Q_Q8_0, CR_Q_Q5_1, CR_Q_F32};
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (size_t t = 0; t < n_tiers; t++) {
         struct cr_rng rng = cr_rng_make(400 + (uint64_t)_i);
         for (int dx = 0; dx < 2; dx++) {
@@ -83,7 +84,7 @@ START_TEST(invariance)
             float *y = cr_guard_alloc(8 * p.n_out * 64, 64, CR_AT_END);
             static const size_t parts[][2] = {{0, 1}, {0, 2}, {0, 3}, {0, 4}, {1, 5},
                                               {1, 6}, {1, 7}, {4, 1}, {5, 2}, {7, 1}};
-            for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i += tiers[t] == MODEL_TRAPPED ? 4 : 1) {
+            for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i += tiers[t] == CR_AMX_MODEL_TRAPPED ? 4 : 1) {
                 size_t first = parts[i][0], n = parts[i][1];
                 struct cr_qgemm_args part = *a;
                 part.x = (const char *)a->x + first * a->x_stride;
@@ -108,8 +109,8 @@ END_TEST
 /* So many tokens that the order of the work changes: still the same bits as for few. */
 START_TEST(many_tokens)
 {
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (size_t t = 0; t < n_tiers; t++) {
         struct cr_rng rng = cr_rng_make(450);
         for (int dx = 0; dx < 2; dx++) {
@@ -136,12 +137,12 @@ END_TEST
 /* All forms of the amx tier are one function, bit for bit, whatever the processor. */
 START_TEST(amx_forms_agree)
 {
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (int dx = 0; dx < 2; dx++) {
         float *first = NULL;
         for (size_t t = 0; t < n_tiers; t++) {
-            if (tiers[t] < MODEL && tiers[t] != CR_TIER_AMX) {
+            if (tiers[t] < CR_AMX_MODEL_PLAIN && tiers[t] != CR_TIER_AMX) {
                 continue;
             }
             struct cr_rng rng = cr_rng_make(850);
@@ -149,7 +150,7 @@ START_TEST(amx_forms_agree)
             size_t n_y = p.args.y_stride * 5 - 16;
             uint64_t before = cr_amx_trap_count();
             run_range(&p, &p.args, 0, p.n_out);
-            ck_assert_int_eq(cr_amx_trap_count() > before, tiers[t] == MODEL_TRAPPED);
+            ck_assert_int_eq(cr_amx_trap_count() > before, tiers[t] == CR_AMX_MODEL_TRAPPED);
             ck_assert(cr_amx_trap_released());
             if (first == NULL) {
                 first = malloc(n_y * 4);
@@ -166,8 +167,8 @@ END_TEST
 /* A token gives the same bits in every lane and block. */
 START_TEST(position)
 {
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (size_t t = 0; t < n_tiers; t++) {
         struct cr_rng rng = cr_rng_make(500);
         struct problem p = make(tiers[t], CR_Q_Q4_1, false, 40, 640, 7, 0, 0, &rng);
@@ -199,8 +200,8 @@ END_TEST
 START_TEST(adjoint)
 {
     int type = served[_i];
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (size_t t = 0; t < n_tiers; t++) {
         struct cr_rng rng = cr_rng_make(600 + (uint64_t)_i);
         enum { N = 96, K = 256 };
@@ -225,7 +226,7 @@ START_TEST(adjoint)
                 /* each product is within (K + 2) or (N + 2) roundings of its terms */
                 double bound = (K + N + 4) * 0x1p-24 * total;
                 ck_assert_msg(fabs(left - right) <= bound, "%s %s: %.12g and %.12g differ by more than %.3g",
-                              name_of(tiers[t]), cr_qtype_info(type)->name, left, right, bound);
+                              cr_qgemm_table_name(tiers[t]), cr_qtype_info(type)->name, left, right, bound);
             }
         }
         free(d.x32);
@@ -239,8 +240,8 @@ END_TEST
 START_TEST(weights_exact)
 {
     int type = served[_i];
-    unsigned tiers[N_TABLES];
-    size_t n_tiers = walk(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (size_t t = 0; t < n_tiers; t++) {
         enum { N = 48, K = 256 };
         for (int dx = 0; dx < 2; dx++) {
@@ -265,7 +266,7 @@ START_TEST(weights_exact)
                 for (size_t k = 0; k < n_reduce; k++) {
                     float got = p.args.y[k / 16 * p.args.y_stride + o * 16 + k % 16];
                     if (got != weight(&p, o, k)) { /* a check that holds costs a system call */
-                        ck_abort_msg("%s %s %s: weight (%zu,%zu) is %.9g, expected %.9g", name_of(tiers[t]),
+                        ck_abort_msg("%s %s %s: weight (%zu,%zu) is %.9g, expected %.9g", cr_qgemm_table_name(tiers[t]),
                                      dx ? "dx" : "fwd", cr_qtype_info(type)->name, o, k, (double)got,
                                      (double)weight(&p, o, k));
                     }

@@ -5,7 +5,7 @@
 
 #include "credence/kernels/dequant.h"
 #include "credence/kernels/qgemm.h"
-#include "tests/support/kernel_test.h"
+#include "tests/support/qgemm_tables.h"
 
 enum { N = 72, K = 160, N_BLOCKS = 23, MAX_RANK = 17, N_CASES = 4 };
 
@@ -30,10 +30,10 @@ struct problem {
     void *scratch;
 };
 
-static void make(struct problem *problem, enum cr_tier tier, const struct range *ranges, bool dx, struct cr_rng *rng)
+static void make(struct problem *problem, unsigned tier, const struct range *ranges, bool dx, struct cr_rng *rng)
 {
     struct problem p = {.n_out = dx ? K : N, .dx = dx};
-    ck_assert_int_eq(cr_qgemm_ops_init(&p.ops, tier), CR_OK);
+    cr_qgemm_table(&p.ops, tier);
     size_t n_reduce = dx ? N : K, row_bytes = K / 32 * 34;
     unsigned char *weights = cr_guard_alloc(row_bytes * N, 2, CR_AT_END);
     cr_fill_bytes(rng, weights, row_bytes * N);
@@ -96,8 +96,8 @@ static void run_alone(const struct problem *p, size_t begin, size_t end, const s
 
 START_TEST(members_equal_separate_calls)
 {
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    unsigned tiers[CR_QGEMM_TABLES];
+    size_t n_tiers = cr_qgemm_tables(tiers);
     for (size_t t = 0; t < n_tiers; t++) {
         for (int dx = 0; dx < 2; dx++) {
             struct cr_rng rng = cr_rng_make(900 + (uint64_t)_i);
@@ -115,7 +115,7 @@ START_TEST(members_equal_separate_calls)
             cr_poison(p.args.y, p.n_y * 4);
             run(&p, &p.args);
             char what[80];
-            snprintf(what, sizeof what, "%s %s case %d", cr_tier_name(tiers[t]), dx ? "dx" : "fwd", _i);
+            snprintf(what, sizeof what, "%s %s case %d", cr_qgemm_table_name(tiers[t]), dx ? "dx" : "fwd", _i);
             cr_expect_bytes(what, p.args.y, want, p.n_y * 4);
             free(want);
             cr_guard_free_all();
