@@ -156,6 +156,7 @@ int main(void)
 {
     Suite *suite = suite_create("cpu");
     TCase *tc = tcase_create("cpu");
+    tcase_set_timeout(tc, 60);
     tcase_add_test(tc, detection);
     tcase_add_test(tc, names);
     tcase_add_test(tc, caps);
