@@ -58,7 +58,7 @@ struct cr_finetune_options {
     const char *valid;           /* path or NULL: hold out a seeded, stratified tenth */
     bool no_valid;               /* train on everything; keep must be last */
     const char *adapter;         /* adapter directory or .gguf to continue from, or NULL */
-    const char *method;          /* "adamw" */
+    const char *method;          /* "adamw"; or "ivon" */
     const char *targets;         /* "q_proj,v_proj"; "all"; GGUF leaf names too */
     uint32_t rank;               /* 8, 1...256 */
     double alpha;                /* 0 = 2 * rank */
@@ -90,6 +90,18 @@ struct cr_finetune_options {
     bool dry_run;                /* probe three steps, report memory and time, write nothing */
     const char *trace;           /* Chrome trace events file, or NULL */
     const char *settings_json;   /* one JSON object of flags as given, echoed in summary.json; NULL = {} */
+
+    const char *preset;          /* that the defaults came from, recorded; NULL = the tuned ones */
+    /* ivon: the posterior N(mean, 1 / (ess (h + weight_decay))), see credence/kernels/ivon.h */
+    double ess;                  /* 0 = 1000 for each training target (examples of choices, target tokens of texts) */
+    double hess_init;            /* 1e-3 */
+    double clip_radius;          /* 1e-3; infinity = none */
+    uint32_t mc_samples;         /* 1: gradients at so many draws in one step */
+    double beta1, beta2;         /* 0.9, 0.99999 */
+    bool gradsq;                 /* curvature by squared gradients instead of noise times gradient */
+    bool no_debias;              /* momentum as it is in the first steps */
+    bool rescale_lr;             /* rate times hess_init + weight_decay */
+    double lr_b, ess_b, hess_init_b, clip_radius_b; /* of the B matrices where they differ; 0 = as A */
 };
 
 /* What a finished (or dry) run says. Strings are fixed buffers. */
@@ -102,6 +114,12 @@ struct cr_finetune_result {
 };
 
 CR_API void cr_finetune_options_init(struct cr_finetune_options *options);
+
+/* The same with the defaults of a method and a preset of it ("paper"); NULL: adamw, the tuned defaults. What is set
+ * differently by method is lr, warmup, max_grad_norm, dropout, batch_size, steps and the method's own. Errors:
+ * CR_E_USAGE for unknown names. */
+CR_API cr_status cr_finetune_options_for(struct cr_finetune_options *options, const char *method, const char *preset,
+                                         struct cr_error *err);
 CR_API cr_status cr_finetune(const struct cr_finetune_options *options, const struct cr_host *host,
                              struct cr_finetune_result *result, struct cr_error *err);
 

@@ -1,11 +1,11 @@
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/cli/commands.h"
 #include "runtime/cli/message.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/settings.h"
-
 
 static void fill_texts(const struct cr_cli_args *args, struct cr_finetune_options *o)
 {
@@ -18,9 +18,6 @@ static void fill_texts(const struct cr_cli_args *args, struct cr_finetune_option
     o->chat_template = cr_cli_text(args, CR_CLI_CHAT_TEMPLATE);
     o->system = cr_cli_text(args, CR_CLI_SYSTEM);
     o->normalize = cr_cli_text(args, CR_CLI_NORMALIZE);
-    if (cr_cli_given(args, CR_CLI_METHOD)) {
-        o->method = cr_cli_text(args, CR_CLI_METHOD);
-    }
     if (cr_cli_given(args, CR_CLI_TARGETS)) {
         o->targets = cr_cli_text(args, CR_CLI_TARGETS);
     }
@@ -32,7 +29,7 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->alpha = cr_cli_real(args, CR_CLI_ALPHA, o->alpha);
     o->dropout = cr_cli_real(args, CR_CLI_DROPOUT, o->dropout);
     o->epochs = cr_cli_real(args, CR_CLI_EPOCHS, o->epochs);
-    o->steps = cr_cli_uint(args, CR_CLI_STEPS, o->steps);
+    o->steps = cr_cli_given(args, CR_CLI_EPOCHS) ? 0 : cr_cli_uint(args, CR_CLI_STEPS, o->steps);
     o->batch_size = (uint32_t)cr_cli_uint(args, CR_CLI_BATCH_SIZE, o->batch_size);
     o->grad_accumulation_steps =
         (uint32_t)cr_cli_uint(args, CR_CLI_GRAD_ACCUMULATION_STEPS, o->grad_accumulation_steps);
@@ -46,6 +43,10 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->save_every = (uint32_t)cr_cli_uint(args, CR_CLI_SAVE_EVERY, o->save_every);
     o->report_every = (uint32_t)cr_cli_uint(args, CR_CLI_REPORT_EVERY, o->report_every);
     o->seed = cr_cli_uint(args, CR_CLI_SEED, o->seed);
+    o->ess = cr_cli_real(args, CR_CLI_ESS, o->ess);
+    o->hess_init = cr_cli_real(args, CR_CLI_HESS_INIT, o->hess_init);
+    o->clip_radius = cr_cli_real(args, CR_CLI_CLIP_RADIUS, o->clip_radius);
+    o->mc_samples = (uint32_t)cr_cli_uint(args, CR_CLI_MC_SAMPLES, o->mc_samples);
 }
 
 static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_options *o)
@@ -61,6 +62,20 @@ static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_opti
     o->force = cr_cli_given(args, CR_CLI_FORCE);
     o->allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT);
     o->dry_run = cr_cli_given(args, CR_CLI_DRY_RUN);
+}
+
+/* Flags of one method are of no use to another. */
+static cr_status check_method(const struct cr_cli_args *args, const char *method, struct cr_error *err)
+{
+    for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
+        const struct cr_cli_option *option = &cr_cli_options[id];
+        if (option->method != NULL && cr_cli_given(args, (enum cr_cli_option_id)id) &&
+            strcmp(option->method, method) != 0) {
+            return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s belongs to --method %s, not to %s", option->name,
+                               option->method, method);
+        }
+    }
+    return CR_OK;
 }
 
 static cr_status check_conflicts(const struct cr_cli_args *args, struct cr_error *err)
@@ -108,7 +123,13 @@ cr_status cr_cli_run_finetune(const struct cr_cli_args *args, struct cr_cli_host
     if (status != CR_OK) {
         return status;
     }
-    cr_finetune_options_init(&options);
+    status = cr_finetune_options_for(&options, cr_cli_text(args, CR_CLI_METHOD), cr_cli_text(args, CR_CLI_PRESET), err);
+    if (status == CR_OK) {
+        status = check_method(args, options.method, err);
+    }
+    if (status != CR_OK) {
+        return status;
+    }
     fill_texts(args, &options);
     fill_numbers(args, &options);
     fill_choices(args, &options);

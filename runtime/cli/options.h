@@ -130,6 +130,7 @@ struct cr_cli_option {
     const char *initial; /* default, as help says it; NULL = none */
     const char *help;
     const char *later;   /* why it is refused for now, NULL = works */
+    const char *method;  /* the one it belongs to, NULL = all */
 };
 
 extern const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS];

@@ -14,7 +14,7 @@ static size_t n_chunks(size_t n)
 
 size_t cr_adamw_bytes(size_t n)
 {
-    return (HEAD + 2 * n) * sizeof(float) + n_chunks(n) * sizeof(double);
+    return (HEAD + 2 * n) * sizeof(float);
 }
 
 cr_status cr_adamw_init(struct cr_adamw *adamw, size_t n, enum cr_tier tier, const struct cr_parallel *parallel,
@@ -24,9 +24,8 @@ cr_status cr_adamw_init(struct cr_adamw *adamw, size_t n, enum cr_tier tier, con
     cr_adamw_ops_init(&made.ops, tier);
     if (n <= (SIZE_MAX / sizeof(float) - HEAD) / 2) {
         made.state = cr_zalloc(HEAD + 2 * n, sizeof(float));
-        made.partial = cr_alloc(n_chunks(n), sizeof(double));
     }
-    if (made.state == NULL || made.partial == NULL) {
+    if (made.state == NULL) {
         cr_adamw_deinit(&made);
         return cr_fail(err, CR_E_MEMORY, "no memory for the optimiser state of %zu parameters", n);
     }
@@ -37,7 +36,6 @@ cr_status cr_adamw_init(struct cr_adamw *adamw, size_t n, enum cr_tier tier, con
 void cr_adamw_deinit(struct cr_adamw *adamw)
 {
     cr_free(adamw->state);
-    cr_free(adamw->partial);
     memset(adamw, 0, sizeof *adamw);
 }
 
@@ -53,18 +51,6 @@ static void run_chunks(void *arg, size_t begin, size_t end, int worker)
     struct task *task = arg;
     size_t last = end * CR_ADAMW_CHUNK < task->n ? end * CR_ADAMW_CHUNK : task->n;
     task->fn(&task->args, begin * CR_ADAMW_CHUNK, last);
-}
-
-double cr_adamw_norm2(struct cr_adamw *adamw, const float *x)
-{
-    struct task task = {.args = {.grad = x, .partial = adamw->partial}, .fn = adamw->ops.norm2, .n = adamw->n};
-    size_t n = n_chunks(adamw->n);
-    adamw->parallel->run(adamw->parallel->ctx, run_chunks, &task, n, 1);
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += adamw->partial[i];
-    }
-    return sum;
 }
 
 void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double norm, double lr)

@@ -1,8 +1,7 @@
-/* adamw: the optimiser of a flat parameter vector: its moments, the gradient's norm and the clipped step.
+/* adamw: the optimiser of a flat parameter vector: its moments and the clipped step.
  *
  * Formulas in credence/kernels/adamw.h. Clipping scales the gradient by min(1, max_norm / (norm + 1e-6)), as
- * torch.nn.utils.clip_grad_norm_ does. Work is cut into chunks of CR_ADAMW_CHUNK elements; the squares are added chunk by
- * chunk in order, so every result has the same bits for any number of threads.
+ * torch.nn.utils.clip_grad_norm_ does. Elementwise: every result has the same bits for any number of threads.
  *
  * The state is one block that a checkpoint stores as it is: 16 floats whose first 8 bytes are the number of steps
  * taken (u64), then m [n], then v [n].
@@ -20,10 +19,9 @@ struct cr_adamw {
     struct cr_adamw_ops ops;
     const struct cr_parallel *parallel; /* borrowed */
     size_t n;
-    float *state;       /* owned: [16 + 2n] */
-    double *partial;    /* owned: one a chunk */
+    float *state; /* owned: [16 + 2n] */
     double beta1, beta2, eps, weight_decay;
-    double max_norm;    /* 0 = no clipping */
+    double max_norm; /* 0 = no clipping */
 };
 
 /* Bytes that cr_adamw_init allocates for n parameters. */
@@ -34,10 +32,7 @@ cr_status cr_adamw_init(struct cr_adamw *adamw, size_t n, enum cr_tier tier, con
                         struct cr_error *err);
 void cr_adamw_deinit(struct cr_adamw *adamw); /* zeroed: no effect */
 
-/* Sum of squares of x [n]: infinite or NaN exactly when an element is or a square overflows a double. */
-double cr_adamw_norm2(struct cr_adamw *adamw, const float *x);
-
-/* One step with a gradient of Euclidean norm `norm` (finite; from cr_adamw_norm2). */
+/* One step with a gradient of Euclidean norm `norm` (finite). */
 void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double norm, double lr);
 
 uint64_t cr_adamw_t(const struct cr_adamw *adamw); /* steps taken */

@@ -54,8 +54,9 @@ static cr_status check_space(const struct cr_train *train, struct cr_error *err)
 {
     struct statvfs fs;
     uint64_t params = (uint64_t)train->adapter->n_params * sizeof(float);
-    uint64_t checkpoint = 4 * params + 65536 + train->max_evals * sizeof(struct cr_train_eval);
-    uint64_t need = 2 * checkpoint + 2 * params + 1048576;
+    uint64_t checkpoint = params + train->memory.optimiser + train->best_bytes + 65536 +
+                          train->max_evals * sizeof(struct cr_train_eval);
+    uint64_t need = 2 * checkpoint + 2 * params + train->method->result_bytes(train->adapter->n_params) + 1048576;
     if (statvfs(train->options.output, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < need) {
         return cr_fail(err, CR_E_IO, "%s: %.1f MiB free, %.1f MiB needed for two checkpoints and the adapter",
                        train->options.output, (double)((uint64_t)fs.f_bavail * fs.f_frsize) / CR_MIB,
@@ -131,6 +132,9 @@ static cr_status train_and_write(struct cr_train *train, struct cr_finetune_resu
     train->first_step = train->step;
     train->first_tokens = train->history->tokens;
     train->started_ns = cr_clock_ns();
+    if (train->method->announce != NULL) {
+        train->method->announce(train->state, train->host);
+    }
     cr_status status = cr_train_loop(train, err);
     cr_status traced = give_trace(train, status == CR_OK ? err : NULL);
     CR_TRY(status == CR_OK ? traced : status);
@@ -187,12 +191,14 @@ static cr_status run(struct cr_train *train, const struct cr_finetune_options *o
                      struct cr_finetune_result *result, struct cr_error *err)
 {
     CR_TRY(cr_train_check_options(options, &train->options, err));
+    train->method = cr_method_find(train->options.method);
     CR_TRY(cr_workers_choose(&train->workers, train->host, err));
     if (!train->options.dry_run) {
         CR_TRY(check_output(train, err));
     }
     CR_TRY(cr_train_load(train, err));
     CR_TRY(start_adapter(train, err));
+    cr_train_resolve(train);
     CR_TRY(cr_train_plan_steps(train, err));
     CR_TRY(cr_train_plan_memory(train, err));
     CR_TRY(cr_train_allocate(train, err));

@@ -25,9 +25,9 @@ static const uint32_t *examples_of_step(struct cr_train *train, size_t *n)
     return train->order + begin;
 }
 
-/* Gradient of the mean over the targets of all examples, micro-batch by micro-batch. */
-static cr_status accumulate(struct cr_train *train, const uint32_t *examples, size_t n, struct cr_step_result *result,
-                            struct cr_error *err)
+/* Gradient of the mean over the targets of all examples, micro-batch by micro-batch. `draw` keys the dropout. */
+static cr_status accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,
+                            uint64_t *tokens, struct cr_error *err)
 {
     uint64_t targets = 0;
     for (size_t i = 0; i < n; i++) {
@@ -35,13 +35,13 @@ static cr_status accumulate(struct cr_train *train, const uint32_t *examples, si
     }
     float weight = targets > 0 ? (float)(1.0 / (double)targets) : 0;
     struct cr_engine_noise noise = {
-        .dropout = train->options.dropout, .seed = train->options.seed, .step = (uint32_t)train->step};
+        .dropout = train->options.dropout, .seed = train->options.seed, .step = (uint32_t)draw};
     memset(train->adapter->grads, 0, train->adapter->n_params * sizeof *train->adapter->grads);
     for (size_t done = 0; done < n;) {
         size_t take = cr_batch_take(&train->data, examples + done, n - done);
         cr_batch_fill(&train->batch, &train->data, examples + done, take, weight);
-        CR_TRY(cr_engine_train(train->engine, &train->batch, &noise, &result->loss, err));
-        result->tokens += train->batch.n_tokens;
+        CR_TRY(cr_engine_train(train->engine, &train->batch, &noise, loss, err));
+        *tokens += train->batch.n_tokens;
         done += take;
     }
     return CR_OK;
@@ -77,24 +77,49 @@ double cr_train_lr(const struct cr_train *train, uint64_t step)
     return ldexp(cr_schedule_lr(&train->schedule, step), -(int)train->history->n_halvings);
 }
 
+/* All passes of a step, the method deciding where the gradient is taken. Stops after the first pass that is not
+ * finite. */
+static cr_status run_passes(struct cr_train *train, struct cr_step_result *result, struct cr_error *err)
+{
+    const struct cr_method *method = train->method;
+    size_t n;
+    const uint32_t *examples = examples_of_step(train, &n);
+    uint32_t n_passes = method->n_passes(train->state);
+    double loss_sum = 0, norm2_sum = 0;
+    result->finite = true;
+    for (uint32_t pass = 0; pass < n_passes && result->finite; pass++) {
+        double loss = 0;
+        uint64_t tokens = 0;
+        method->begin_pass(train->state, train->step, pass);
+        CR_TRY(accumulate(train, examples, n, train->step * n_passes + pass, &loss, &tokens, err));
+        double norm2 = cr_norm2_of(&train->norm2, train->adapter->grads);
+        loss_sum += loss;
+        norm2_sum += norm2;
+        result->tokens = tokens; /* passes over the same tokens do not multiply them */
+        result->finite = isfinite(loss) && isfinite(norm2);
+        if (result->finite) {
+            method->end_pass(train->state, train->step, pass);
+        }
+    }
+    result->loss = loss_sum / n_passes;
+    result->norm = sqrt(norm2_sum / n_passes);
+    return CR_OK;
+}
+
 cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, struct cr_error *err)
 {
     *result = (struct cr_step_result){0};
-    size_t n;
-    const uint32_t *examples = examples_of_step(train, &n);
-    CR_TRY(accumulate(train, examples, n, result, err));
-    double norm2 = cr_adamw_norm2(&train->adamw, train->adapter->grads);
-    result->norm = sqrt(norm2);
+    CR_TRY(run_passes(train, result, err));
     struct cr_train_history *h = train->history;
     h->tokens += result->tokens;
-    result->applied = isfinite(result->loss) && isfinite(norm2);
-    if (!result->applied) {
+    if (!result->finite) {
         return isfinite(result->loss) ? skip_step(train, "the gradient's norm", result->norm, err)
                                       : skip_step(train, "the loss", result->loss, err);
     }
-    cr_adamw_step(&train->adamw, train->adapter->params, train->adapter->grads, result->norm,
-                  cr_train_lr(train, train->step));
-    double weights2 = cr_adamw_norm2(&train->adamw, train->adapter->params);
+    struct cr_method_step step = {
+        .step = train->step, .lr = cr_train_lr(train, train->step), .norm = result->norm};
+    train->method->update(train->state, &step);
+    double weights2 = cr_norm2_of(&train->norm2, train->method->point(train->state));
     if (!isfinite(weights2)) {
         return diverged(train, "the norm of the weights", sqrt(weights2), err);
     }
@@ -120,7 +145,11 @@ static cr_status timed_step(struct cr_train *train, struct cr_error *err)
     double seconds = cr_clock_since(start);
     train->train_seconds += seconds;
     train->report_seconds += seconds;
-    cr_train_report(train, &result, train->step % train->options.report_every == 0 || train->step == train->n_steps);
+    bool report = train->step % train->options.report_every == 0 || train->step == train->n_steps;
+    cr_train_report(train, &result, report);
+    if (report && train->method->watch != NULL) {
+        train->method->watch(train->state, train->host);
+    }
     return CR_OK;
 }
 

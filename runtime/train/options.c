@@ -23,7 +23,22 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .save_every = 200,
         .report_every = 10,
         .keep_checkpoints = 2,
+        .hess_init = 1e-3,
+        .clip_radius = 1e-3,
+        .mc_samples = 1,
+        .beta1 = 0.9,
+        .beta2 = 0.99999,
     };
+}
+
+cr_status cr_finetune_options_for(struct cr_finetune_options *options, const char *method, const char *preset,
+                                  struct cr_error *err)
+{
+    struct cr_finetune_options made;
+    cr_finetune_options_init(&made);
+    CR_TRY(cr_preset_apply(method, preset, &made, err));
+    *options = made;
+    return CR_OK;
 }
 
 /* True for two names of one existing file or directory. */
@@ -107,12 +122,14 @@ static cr_status check_numbers(const struct cr_finetune_options *o, struct cr_er
 
 static cr_status check_conflicts(const struct cr_finetune_options *o, struct cr_error *err)
 {
-    if (o->method == NULL || strcmp(o->method, "adamw") != 0) {
+    const struct cr_method *method = o->method != NULL ? cr_method_find(o->method) : NULL;
+    if (method == NULL) {
         char shown[CR_ESCAPE_BYTES];
         const char *name = o->method != NULL ? o->method : "";
-        return cr_fail(err, CR_E_USAGE, "--method \"%s\" unknown, expected adamw",
-                       cr_escape(shown, sizeof shown, name, strlen(name)));
+        return cr_fail(err, CR_E_USAGE, "--method \"%s\" unknown, expected %s",
+                       cr_escape(shown, sizeof shown, name, strlen(name)), cr_method_names());
     }
+    CR_TRY(method->check(o, err));
     if ((unsigned)o->lr_schedule > CR_LR_CONSTANT || (unsigned)o->grad_checkpoint > CR_NO) {
         return cr_fail(err, CR_E_USAGE, "--lr-schedule or --grad-checkpoint out of range");
     }

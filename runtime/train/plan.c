@@ -21,6 +21,17 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
     return a / b + (a % b != 0);
 }
 
+void cr_train_resolve(struct cr_train *train)
+{
+    train->n_targets = 0;
+    for (size_t i = 0; i < train->n_train; i++) {
+        train->n_targets += train->data.examples[train->train_pool[i]].n_targets;
+    }
+    if (train->method->resolve != NULL) {
+        train->method->resolve(&train->options, train->n_targets);
+    }
+}
+
 cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err)
 {
     const struct cr_finetune_options *o = &train->options;
@@ -102,8 +113,10 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     m.held = cr_machine_rss_anon() + (file > m.model ? file - m.model : 0);
     m.engine = cr_engine_bytes(&engine);
     m.adapter = train->adapter != NULL ? 0 : 2 * n_params * sizeof(float); /* one that was read is held already */
-    m.optimiser = cr_adamw_bytes((size_t)n_params);
-    m.best = train->options.keep_best ? n_params * sizeof(float) : 0;
+    m.optimiser = train->method->state_bytes(&train->options, n_params,
+                                             (uint64_t)train->model->config.n_layers * CR_N_PROJ) +
+                  cr_norm2_bytes((size_t)n_params);
+    m.best = train->options.keep_best ? train->method->result_bytes(n_params) : 0;
     m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + train->n_train * sizeof(uint32_t) +
               cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval);

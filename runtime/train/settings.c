@@ -63,6 +63,12 @@ static void set_training(const struct cr_train *train, json_t *object)
     json_object_set_new(object, "weight-decay", json_real(o->weight_decay));
     json_object_set_new(object, "max-grad-norm", json_real(o->max_grad_norm));
     json_object_set_new(object, "seed", json_integer((json_int_t)o->seed));
+    if (o->preset != NULL) {
+        json_object_set_new(object, "preset", json_string(o->preset));
+    }
+    if (train->method->settings != NULL) {
+        train->method->settings(o, object);
+    }
 }
 
 cr_status cr_train_make_settings(struct cr_train *train, struct cr_error *err)

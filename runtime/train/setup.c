@@ -23,11 +23,16 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                  &train->adapter, err));
     }
     train->adapter->dropout = o->dropout;
-    CR_TRY(cr_adamw_init(&train->adamw, train->adapter->n_params, train->workers.tier, train->workers.parallel, err));
-    train->adamw.weight_decay = o->weight_decay;
-    train->adamw.max_norm = o->max_grad_norm;
+    struct cr_method_setup setup = {.options = &train->options,
+                                    .adapter = train->adapter,
+                                    .parallel = train->workers.parallel,
+                                    .tier = train->workers.tier,
+                                    .n_targets = train->n_targets};
+    CR_TRY(train->method->create(&setup, &train->state, err));
+    CR_TRY(cr_norm2_init(&train->norm2, train->adapter->n_params, train->workers.tier, train->workers.parallel, err));
     if (o->keep_best) {
-        train->best = cr_zalloc(train->adapter->n_params, sizeof *train->best);
+        train->best_bytes = (size_t)train->method->result_bytes(train->adapter->n_params);
+        train->best = cr_zalloc(1, train->best_bytes);
         if (train->best == NULL) {
             return no_memory("the best parameters", err);
         }
@@ -77,7 +82,10 @@ void cr_train_free(struct cr_train *train)
     cr_journal_close(train);
     cr_engine_destroy(train->engine);
     cr_batch_deinit(&train->batch);
-    cr_adamw_deinit(&train->adamw);
+    if (train->method != NULL) {
+        train->method->destroy(train->state);
+    }
+    cr_norm2_deinit(&train->norm2);
     cr_adapter_destroy(train->adapter);
     cr_free(train->best);
     cr_free(train->scratch);

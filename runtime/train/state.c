@@ -27,24 +27,28 @@ static cr_status write_file(struct cr_train *train, const char *path, struct cr_
         return cr_fail(err, CR_E_IO, "%s: the model file changed while in use", train->model->path);
     }
     cr_journal_sync(train);
-    size_t param_bytes = train->adapter->n_params * sizeof(float);
     uint64_t rng[2] = {train->options.seed, train->step};
     uint64_t position[2] = {train->step / train->steps_per_epoch,
                             train->step % train->steps_per_epoch * examples_a_step(train)};
-    const struct cr_checkpoint_section sections[] = {
-        {CR_CKPT_SETTINGS, train->settings, strlen(train->settings)},
-        {CR_CKPT_WEIGHTS, train->adapter->params, param_bytes},
-        {CR_CKPT_OPTIMISER, train->adamw.state, cr_adamw_state_bytes(&train->adamw)},
+    const struct cr_checkpoint_section common[] = {
         {CR_CKPT_RNG, rng, sizeof rng},
         {CR_CKPT_POSITION, position, sizeof position},
         {CR_CKPT_HISTORY, train->history, history_bytes(train->history)},
         {CR_CKPT_DIGESTS, train->digests, strlen(train->digests)},
         {CR_CKPT_JOURNAL, &train->journal_lines, sizeof train->journal_lines},
         {CR_CKPT_ADAPTER, train->shapes, strlen(train->shapes)},
-        {CR_CKPT_BEST, train->best, param_bytes},
     };
-    size_t n = sizeof sections / sizeof sections[0];
-    return cr_checkpoint_write(path, train->run_id, train->step, sections, train->has_best ? n : n - 1, err);
+    struct cr_checkpoint_section sections[CR_CKPT_MAX_SECTIONS] = {
+        {CR_CKPT_SETTINGS, train->settings, strlen(train->settings)},
+        {CR_CKPT_WEIGHTS, train->method->point(train->state), train->adapter->n_params * sizeof(float)},
+    };
+    size_t n = 2 + train->method->sections(train->state, sections + 2);
+    memcpy(sections + n, common, sizeof common);
+    n += sizeof common / sizeof common[0];
+    if (train->has_best) {
+        sections[n++] = (struct cr_checkpoint_section){CR_CKPT_BEST, train->best, train->best_bytes};
+    }
+    return cr_checkpoint_write(path, train->run_id, train->step, sections, n, err);
 }
 
 cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr_error *err)
@@ -87,10 +91,9 @@ static cr_status get(const struct cr_checkpoint *checkpoint, uint32_t kind, size
     return CR_OK;
 }
 
-static cr_status get_params(const struct cr_train *train, const struct cr_checkpoint *checkpoint, uint32_t kind,
-                            float *out, const char *path, struct cr_error *err)
+static cr_status get_numbers(const struct cr_checkpoint *checkpoint, uint32_t kind, size_t n, float *out,
+                             const char *path, struct cr_error *err)
 {
-    size_t n = train->adapter->n_params;
     CR_TRY(get(checkpoint, kind, n * sizeof *out, out, path, err));
     for (size_t i = 0; i < n; i++) {
         if (!isfinite(out[i])) {
@@ -133,13 +136,11 @@ cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *c
 {
     uint64_t rng[2];
     uint64_t position[2];
-    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_OPTIMISER);
-    CR_TRY(get_params(train, checkpoint, CR_CKPT_WEIGHTS, train->adapter->params, path, err));
-    if (section == NULL) {
-        return cr_fail(err, CR_E_INPUT, "%s: optimiser state missing", path);
-    }
+    size_t n = train->adapter->n_params;
+    float *params = train->adapter->params;
+    CR_TRY(get_numbers(checkpoint, CR_CKPT_WEIGHTS, n, params, path, err));
     struct cr_error why = {0};
-    cr_status status = cr_adamw_restore(&train->adamw, section->data, section->bytes, &why);
+    cr_status status = train->method->restore(train->state, params, checkpoint, &why);
     if (status != CR_OK) {
         return cr_fail(err, status, "%s: %.500s", path, why.message);
     }
@@ -162,7 +163,7 @@ cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *c
     }
     train->has_best = false;
     if (train->best != NULL && cr_checkpoint_find(checkpoint, CR_CKPT_BEST) != NULL) {
-        CR_TRY(get_params(train, checkpoint, CR_CKPT_BEST, train->best, path, err));
+        CR_TRY(get_numbers(checkpoint, CR_CKPT_BEST, train->best_bytes / sizeof(float), train->best, path, err));
         train->has_best = true;
     }
     return CR_OK;

@@ -77,6 +77,11 @@ static void set_numbers(const struct cr_train *train, json_t *summary)
         json_array_append_new(evals, one_eval(h->evals[i].step, h->evals[i].nll));
     }
     json_object_set_new(summary, "evaluations", evals);
+    if (train->method->facts != NULL) {
+        json_t *facts = json_object();
+        train->method->facts(train->state, facts);
+        json_object_set_new(summary, "posterior", facts);
+    }
 }
 
 static cr_status write_summary(const struct cr_train *train, const char *path, struct cr_error *err)
@@ -97,13 +102,14 @@ static cr_status write_summary(const struct cr_train *train, const char *path, s
 }
 
 static const char *const output_names[] = {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf",
-                                           "summary.json"};
+                                           "summary.json", CR_POSTERIOR_FILE};
 
 enum { N_OUTPUTS = sizeof output_names / sizeof output_names[0] };
 
 bool cr_train_outputs_present(const struct cr_train *train)
 {
-    for (int i = 0; i < N_OUTPUTS; i++) {
+    int n = train->method->write != NULL ? N_OUTPUTS : N_OUTPUTS - 1; /* the last one is that of some methods */
+    for (int i = 0; i < n; i++) {
         char *path = cr_path_join(train->options.output, output_names[i]);
         bool present = path != NULL && access(path, F_OK) == 0;
         cr_free(path);
@@ -114,9 +120,32 @@ bool cr_train_outputs_present(const struct cr_train *train)
     return true;
 }
 
+/* How prompts became tokens, as the posterior records it. */
+static const char *template_name(const struct cr_train *train)
+{
+    const char *chat = train->options.chat_template;
+    return train->data.classification ? "choices-t1" : chat != NULL ? chat : "model";
+}
+
+static cr_status write_posterior(const struct cr_train *train, struct cr_error *err)
+{
+    const struct cr_gguf *gguf = train->model->gguf;
+    struct cr_posterior_about about = {
+        .adapter = train->adapter,
+        .model = train->model,
+        .template_name = template_name(train),
+        .tokenizer_hash = cr_xxh3_64(cr_gguf_bytes(gguf), (size_t)cr_gguf_data_offset(gguf)),
+        .label_ids = train->data.label_ids,
+        .n_labels = train->data.classification ? train->n_labels : 0};
+    return train->method->write != NULL ? train->method->write(train->state, &about, train->options.output, err)
+                                        : CR_OK;
+}
+
 static cr_status write_adapter(struct cr_train *train, const char *gguf_path, struct cr_error *err)
 {
     const struct cr_adapter *adapter = train->adapter;
+    train->method->show_point(train->state);
+    CR_TRY(write_posterior(train, err));
     CR_TRY(cr_adapter_save_peft(adapter, train->model, train->options.output, train->options.method, err));
     return cr_adapter_save_gguf(adapter, train->model, gguf_path, err);
 }
@@ -139,7 +168,7 @@ cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err)
         goto out;
     }
     if (train->best != NULL && train->has_best) {
-        memcpy(train->adapter->params, train->best, train->adapter->n_params * sizeof *train->best);
+        train->method->put_result(train->state, train->best);
     }
     status = write_adapter(train, gguf_path, &why);
     if (status == CR_OK) {

@@ -15,8 +15,9 @@
 #include "runtime/data/dataset.h"
 #include "runtime/model/engine.h"
 #include "runtime/model/model.h"
-#include "runtime/optim/adamw.h"
+#include "runtime/optim/norm2.h"
 #include "runtime/optim/schedule.h"
+#include "runtime/posterior/method.h"
 #include "runtime/thread/workers.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/train/checkpoint_dir.h"
@@ -67,13 +68,17 @@ struct cr_train {
     uint32_t *train_pool, *valid_pool;  /* owned */
     size_t n_train, n_valid;
     uint32_t n_labels;
+    uint64_t n_targets;                 /* loss terms of an epoch */
 
     uint32_t targets;
     struct cr_adapter *adapter;
-    struct cr_adamw adamw;
+    const struct cr_method *method;
+    void *state;                        /* owned: of the method */
+    struct cr_norm2 norm2;              /* of gradients and parameters */
     struct cr_token_batch batch;
     struct cr_engine *engine;
-    float *best;         /* owned: parameters of the best evaluation; NULL unless the best is kept */
+    void *best;          /* owned: result of the method at the best evaluation; NULL unless the best is kept */
+    size_t best_bytes;
     bool has_best;
     float *scratch;      /* owned: for cr_nll_mean */
     uint32_t *order;     /* owned: [n_train] examples of epoch order_epoch */
@@ -121,6 +126,8 @@ cr_status cr_train_load(struct cr_train *train, struct cr_error *err);
 /* plan.c: number of steps; memory prediction against the budget; then everything is allocated. */
 cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err);
 cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err);
+/* Settings that depend on the data; then nothing of the options changes any more. */
+void cr_train_resolve(struct cr_train *train);
 void cr_train_engine_options(const struct cr_train *train, const struct cr_lora *lora, size_t max_seq, bool recompute,
                              struct cr_engine_options *out);
 
@@ -135,9 +142,9 @@ cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *c
 
 /* loop.c */
 struct cr_step_result {
-    double loss, norm;
+    double loss, norm; /* mean and root mean square over the passes of the step */
     uint64_t tokens;
-    bool applied;
+    bool finite; /* loss and gradient of every pass; else the step was skipped */
 };
 double cr_train_lr(const struct cr_train *train, uint64_t step); /* learning rate of the step, halvings included */
 cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, struct cr_error *err);

@@ -27,7 +27,7 @@ static void remember(struct cr_train *train, double nll)
         h->best_step = train->step;
         h->n_without_better = 0;
         if (train->best != NULL) {
-            memcpy(train->best, train->adapter->params, train->adapter->n_params * sizeof *train->best);
+            train->method->take_result(train->state, train->best);
             train->has_best = true;
         }
         return;
@@ -52,6 +52,7 @@ cr_status cr_train_validate(struct cr_train *train, struct cr_error *err)
                              .host = train->host};
     struct cr_nll nll;
     uint64_t start = cr_clock_ns();
+    train->method->show_point(train->state);
     CR_TRY(cr_nll_mean(&job, &nll, err));
     double seconds = cr_clock_since(start);
     remember(train, nll.mean);

@@ -1,0 +1,21 @@
+/* The methods there are. */
+#include <string.h>
+
+#include "runtime/posterior/method.h"
+
+static const struct cr_method *const methods[] = {&cr_method_adamw, &cr_method_ivon};
+
+const struct cr_method *cr_method_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        if (strcmp(methods[i]->name, name) == 0) {
+            return methods[i];
+        }
+    }
+    return NULL;
+}
+
+const char *cr_method_names(void)
+{
+    return "adamw or ivon";
+}

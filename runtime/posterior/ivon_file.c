@@ -1,0 +1,138 @@
+#include "runtime/posterior/ivon_file.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+#include "runtime/io/json.h"
+
+static const char *const group_keys[CR_IVON_GROUPS] = {"a", "b"};
+
+cr_status cr_ivon_write(const struct cr_ivon_posterior *p, const struct cr_posterior_about *about, const char *dir,
+                        struct cr_error *err)
+{
+    const struct cr_posterior_vector vectors[] = {{".mean", p->mean}, {".hess", p->hess}};
+    json_t *numbers = json_object();
+    json_object_set_new(numbers, "t", json_integer((json_int_t)p->t));
+    for (int g = 0; g < CR_IVON_GROUPS; g++) {
+        json_t *group = json_object();
+        json_object_set_new(group, "ess", json_real(p->groups[g].ess));
+        json_object_set_new(group, "weight_decay", json_real(p->groups[g].weight_decay));
+        json_object_set_new(numbers, group_keys[g], group);
+    }
+    cr_status status = cr_posterior_write(about, "ivon", numbers, vectors, 2, dir, err);
+    json_decref(numbers);
+    return status;
+}
+
+static cr_status check_group(const struct cr_ivon_group *g, const char *label, struct cr_error *err)
+{
+    return g->ess > 0 && g->weight_decay >= 0
+               ? CR_OK
+               : cr_fail(err, CR_E_INPUT, "%s: ess %g and weight decay %g, above 0 and from 0 expected", label, g->ess,
+                         g->weight_decay);
+}
+
+/* Variances must exist. */
+static cr_status check_hess(const struct cr_adapter *adapter, const float *hess, const struct cr_ivon_group *groups,
+                            const char *label, struct cr_error *err)
+{
+    size_t n_parts;
+    struct cr_ivon_part *parts = cr_ivon_parts_of(adapter, &n_parts);
+    cr_status status = parts != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the parts of an adapter");
+    for (size_t p = 0; p < n_parts && status == CR_OK; p++) {
+        float decay = (float)groups[parts[p].group].weight_decay;
+        for (size_t i = parts[p].begin; i < parts[p].begin + parts[p].n; i++) {
+            if (!isfinite(hess[i]) || !(hess[i] + decay > 0)) {
+                status = cr_fail(err, CR_E_INPUT,
+                                 "%s: curvature of parameter %zu is %g, with weight decay above 0 "
+                                 "expected",
+                                 label, i, (double)hess[i]);
+                break;
+            }
+        }
+    }
+    cr_free(parts);
+    return status;
+}
+
+/* The means of the file are the parameters of the adapter beside it. */
+static cr_status check_mean(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                            const struct cr_adapter_base *base, float *room, struct cr_error *err)
+{
+    memcpy(room, adapter->params, adapter->n_params * sizeof *room); /* for the gaps */
+    CR_TRY(cr_posterior_file_vector(file, adapter, base, ".mean", room, err));
+    return memcmp(room, adapter->params, adapter->n_params * sizeof *room) == 0
+               ? CR_OK
+               : cr_fail(err, CR_E_INPUT, "%s: its means are not the adapter beside it",
+                         cr_safetensors_label(file->st));
+}
+
+cr_status cr_ivon_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+                       float *hess, struct cr_ivon_group *groups, struct cr_error *err)
+{
+    struct cr_posterior_file file;
+    CR_TRY(cr_posterior_file_open(dir, adapter, &file, err));
+    const char *label = cr_safetensors_label(file.st);
+    cr_status status = CR_OK;
+    for (int g = 0; g < CR_IVON_GROUPS; g++) {
+        const json_t *group = json_object_get(file.numbers, group_keys[g]);
+        CR_TRY_OUT(status, cr_json_get_number(group, "ess", true, &groups[g].ess, label, err));
+        CR_TRY_OUT(status, cr_json_get_number(group, "weight_decay", true, &groups[g].weight_decay, label, err));
+        CR_TRY_OUT(status, check_group(&groups[g], label, err));
+    }
+    CR_TRY_OUT(status, cr_posterior_file_check(&file, adapter, 2, err));
+    CR_TRY_OUT(status, check_mean(&file, adapter, base, hess, err)); /* hess as room */
+    memset(hess, 0, adapter->n_params * sizeof *hess);
+    CR_TRY_OUT(status, cr_posterior_file_vector(&file, adapter, base, ".hess", hess, err));
+    status = check_hess(adapter, hess, groups, label, err);
+out:
+    cr_posterior_file_close(&file);
+    return status;
+}
+
+static cr_status read_settings(const struct cr_checkpoint *checkpoint, const char *label, struct cr_ivon_group *groups,
+                               struct cr_error *err)
+{
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_SETTINGS);
+    json_t *settings = NULL;
+    cr_status status = CR_OK;
+    if (section == NULL) {
+        return cr_fail(err, CR_E_INPUT, "%s: no settings", label);
+    }
+    CR_TRY(cr_json_parse(section->data, section->bytes, label, &settings, err));
+    struct cr_ivon_group *a = &groups[CR_IVON_GROUP_A];
+    CR_TRY_OUT(status, cr_json_get_number(settings, "ess", true, &a->ess, label, err));
+    CR_TRY_OUT(status, cr_json_get_number(settings, "weight-decay", true, &a->weight_decay, label, err));
+    groups[CR_IVON_GROUP_B] = *a;
+    CR_TRY_OUT(status, cr_json_get_number(settings, "ess-b", false, &groups[CR_IVON_GROUP_B].ess, label, err));
+    CR_TRY_OUT(status, check_group(a, label, err));
+    status = check_group(&groups[CR_IVON_GROUP_B], label, err);
+out:
+    json_decref(settings);
+    return status;
+}
+
+cr_status cr_ivon_read_checkpoint(const char *path, const struct cr_adapter *adapter, float *hess,
+                                  struct cr_ivon_group *groups, struct cr_error *err)
+{
+    struct cr_checkpoint checkpoint;
+    char label[CR_ESCAPE_BYTES];
+    cr_escape(label, sizeof label, path, strlen(path));
+    CR_TRY(cr_checkpoint_open(path, &checkpoint, err));
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(&checkpoint, CR_CKPT_HESSIAN);
+    size_t bytes = adapter->n_params * sizeof *hess;
+    cr_status status = CR_OK;
+    if (section == NULL || section->bytes != bytes) {
+        status = cr_fail(err, CR_E_INPUT, "%s: curvature of %zu bytes, expected %zu", label,
+                         section != NULL ? section->bytes : 0, bytes);
+        goto out;
+    }
+    memcpy(hess, section->data, bytes);
+    CR_TRY_OUT(status, read_settings(&checkpoint, label, groups, err));
+    status = check_hess(adapter, hess, groups, label, err);
+out:
+    cr_checkpoint_close(&checkpoint);
+    return status;
+}

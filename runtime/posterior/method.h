@@ -1,0 +1,113 @@
+/* method: a way to train an adapter, as the training loop sees it. The loop knows no method by name.
+ *
+ * The engine reads adapter->params and adds to adapter->grads; what stands in params is the method's business. A step:
+ *
+ *   for pass = 0 ... n_passes - 1   begin_pass sets params (a perturbed copy, a member, a task's set); the loop zeroes
+ *                                   grads and adds the mean gradient of all micro-batches; end_pass takes it
+ *   update                          only when loss and gradient of every pass were finite; else the step leaves no
+ * trace
+ *
+ * Between steps show_point puts the parameters that stand for the result into params: for validation and files.
+ *
+ * `point` is the vector that checkpoints call weights, in the layout of the adapter, so that a checkpoint of any method
+ * is an adapter; `sections` adds what else a resume needs. The result (`result_bytes`, `take_result`, `put_result`) is
+ * what is kept of the best evaluation and what the output files are made of: point and spread.
+ *
+ * Every function but `create` succeeds or cannot fail, unless it returns a status. NULL where "may be NULL" is said.
+ * Same bits for any number of threads; noise is a function of (seed, step, pass, element), never stored.
+ */
+#ifndef CR_POSTERIOR_METHOD_H
+#define CR_POSTERIOR_METHOD_H
+
+#include <jansson.h>
+
+#include "credence/credence.h"
+#include "runtime/adapter/adapter.h"
+#include "runtime/io/checkpoint.h"
+
+/* What a training state is made for. All borrowed while it lives. */
+struct cr_method_setup {
+    const struct cr_finetune_options *options; /* resolved */
+    struct cr_adapter *adapter;                /* holds the start; with grads */
+    const struct cr_parallel *parallel;
+    enum cr_tier tier;
+    uint64_t n_targets; /* loss terms of one epoch: examples of choices, target tokens of texts */
+};
+
+struct cr_method_step {
+    uint64_t step;
+    double lr;
+    double norm; /* of the gradient; of several passes the root mean square */
+};
+
+/* What posterior files say about the run beside the numbers. */
+struct cr_posterior_about {
+    const struct cr_adapter *adapter;
+    const struct cr_model *model;
+    const char *template_name; /* of the prompts */
+    uint64_t tokenizer_hash;
+    const int32_t *label_ids; /* [n_labels] */
+    uint32_t n_labels;
+};
+
+enum { CR_METHOD_MAX_SECTIONS = 4 };
+
+struct cr_method {
+    const char *name;
+
+    /* Options of a run: refusals that need no file (CR_E_USAGE); then what depends on the data, once it is known. */
+    cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err);
+    void (*resolve)(struct cr_finetune_options *options, uint64_t n_targets);    /* may be NULL */
+    void (*settings)(const struct cr_finetune_options *options, json_t *object); /* its own keys; may be NULL */
+
+    /* Bytes of the state beside params and grads, and of the result. */
+    uint64_t (*state_bytes)(const struct cr_finetune_options *options, uint64_t n_params, uint64_t n_slots);
+    uint64_t (*result_bytes)(uint64_t n_params);
+
+    cr_status (*create)(const struct cr_method_setup *setup, void **state, struct cr_error *err);
+    void (*destroy)(void *state); /* NULL: no effect */
+
+    uint32_t (*n_passes)(const void *state);
+    void (*begin_pass)(void *state, uint64_t step, uint32_t pass);
+    void (*end_pass)(void *state, uint64_t step, uint32_t pass);
+    void (*update)(void *state, const struct cr_method_step *step);
+
+    void (*show_point)(void *state);
+    const float *(*point)(const void *state); /* [n_params] */
+
+    /* Sections of a checkpoint beside the weights: at most CR_METHOD_MAX_SECTIONS, borrowed. Returns their number. */
+    size_t (*sections)(const void *state, struct cr_checkpoint_section *out);
+    /* weights [n_params], which may be adapter->params, are checked to be finite. Errors: CR_E_INPUT without the name
+     * of the file. */
+    cr_status (*restore)(void *state, const float *weights, const struct cr_checkpoint *checkpoint,
+                         struct cr_error *err);
+
+    void (*take_result)(const void *state, void *result);
+    void (*put_result)(void *state, const void *result);
+
+    /* Words for people: a line when training begins; warnings, asked for at every report; facts of summary.json. */
+    void (*announce)(const void *state, const struct cr_host *host); /* may be NULL */
+    void (*watch)(void *state, const struct cr_host *host);          /* may be NULL */
+    void (*facts)(const void *state, json_t *object);                /* may be NULL */
+
+    /* dir/posterior.safetensors; NULL when the adapter says it all. */
+    cr_status (*write)(const void *state, const struct cr_posterior_about *about, const char *dir,
+                       struct cr_error *err);
+};
+
+extern const struct cr_method cr_method_adamw, cr_method_ivon;
+
+/* NULL when there is none of that name. */
+const struct cr_method *cr_method_find(const char *name);
+
+/* The names, as a message lists them. */
+const char *cr_method_names(void);
+
+/* Sets what method and preset decide; both may be NULL (adamw; the tuned defaults). Errors: CR_E_USAGE. */
+cr_status cr_preset_apply(const char *method, const char *preset, struct cr_finetune_options *options,
+                          struct cr_error *err);
+
+/* A file of a method's posterior. */
+#define CR_POSTERIOR_FILE "posterior.safetensors"
+
+#endif

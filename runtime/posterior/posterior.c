@@ -1,0 +1,118 @@
+#include "runtime/posterior/posterior.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+#include "runtime/core/host.h"
+#include "runtime/posterior/ivon_file.h"
+
+static cr_status read_ivon(struct cr_posterior *p, const char *path, bool directory, enum cr_tier tier,
+                           struct cr_error *err)
+{
+    p->hess = cr_zalloc(p->adapter->n_params, sizeof *p->hess);
+    p->parts = cr_ivon_parts_of(p->adapter, &p->n_parts);
+    if (p->hess == NULL || p->parts == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a posterior of %zu parameters", p->adapter->n_params);
+    }
+    CR_TRY(cr_ivon_ops_init(&p->ops, tier));
+    return directory ? cr_ivon_read(path, p->adapter, &p->base, p->hess, p->groups, err)
+                     : cr_ivon_read_checkpoint(path, p->adapter, p->hess, p->groups, err);
+}
+
+/* A method with a posterior names it in its adapter; one that is not there is said. */
+static cr_status read_spread(struct cr_posterior *p, const char *path, const struct cr_host *host, enum cr_tier tier,
+                             struct cr_error *err)
+{
+    struct stat info;
+    bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    bool checkpoint = !directory && cr_checkpoint_sniff(path);
+    bool present = checkpoint || (directory && cr_posterior_present(path));
+    bool ivon = strcmp(p->adapter->method, "ivon") == 0;
+    if (ivon && present) {
+        return read_ivon(p, path, directory, tier, err);
+    }
+    if (ivon && directory) {
+        cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
+    }
+    if (present && directory) {
+        return cr_fail(err, CR_E_INPUT, "%s: %s beside an adapter of method \"%s\", which has none", p->label,
+                       CR_POSTERIOR_FILE, p->adapter->method);
+    }
+    return CR_OK;
+}
+
+static cr_status open_adapter(struct cr_posterior *p, const char *path, const struct cr_model *model,
+                              bool allow_inexact, const struct cr_host *host, struct cr_error *err)
+{
+    if (model == NULL) {
+        return cr_adapter_read(path, NULL, false, &p->adapter, &p->base, err);
+    }
+    cr_adapter_base_of(model, &p->base);
+    return cr_adapter_load(path, model, false, allow_inexact, host, &p->adapter, err);
+}
+
+cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool allow_inexact,
+                            const struct cr_host *host, enum cr_tier tier, struct cr_posterior **out,
+                            struct cr_error *err)
+{
+    char shown[CR_ESCAPE_BYTES];
+    struct cr_posterior *p = cr_zalloc(1, sizeof *p);
+    cr_status status = CR_OK;
+    if (p != NULL) {
+        p->label = cr_strdup(cr_escape(shown, sizeof shown, path, strlen(path)));
+    }
+    if (p == NULL || p->label == NULL) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for a posterior");
+        goto out;
+    }
+    CR_TRY_OUT(status, open_adapter(p, path, model, allow_inexact, host, err));
+    status = read_spread(p, path, host, tier, err);
+out:
+    if (status == CR_OK) {
+        *out = p;
+    } else {
+        cr_posterior_close(p);
+    }
+    return status;
+}
+
+void cr_posterior_close(struct cr_posterior *posterior)
+{
+    if (posterior != NULL) {
+        cr_adapter_destroy(posterior->adapter);
+        cr_free(posterior->hess);
+        cr_free(posterior->parts);
+        cr_free(posterior->label);
+        cr_free(posterior);
+    }
+}
+
+void cr_posterior_draw(const struct cr_posterior *p, const struct cr_posterior_draw *draw, float *out)
+{
+    const float *mean = p->adapter->params;
+    memcpy(out, mean, p->adapter->n_params * sizeof *out);
+    if (!cr_posterior_is_point(p)) {
+        struct cr_ivon_draw d = {.mean = mean,
+                                 .hess = p->hess,
+                                 .parts = p->parts,
+                                 .n_parts = p->n_parts,
+                                 .groups = p->groups,
+                                 .temperature = draw->temperature,
+                                 .seed = draw->seed,
+                                 .stream = draw->stream,
+                                 .sample = draw->sample};
+        cr_ivon_draw(&p->ops, &d, out);
+    }
+}
+
+cr_status cr_posterior_prune(struct cr_posterior *p, double share, struct cr_error *err)
+{
+    size_t n;
+    if (cr_posterior_is_point(p)) {
+        return cr_fail(err, CR_E_USAGE, "%s: one set of weights: without variances nothing says what to prune",
+                       p->label);
+    }
+    return cr_ivon_prune(p->adapter->params, p->hess, p->parts, p->n_parts, p->groups, share, &n, err);
+}

@@ -1,0 +1,53 @@
+/* posterior: an adapter as it is looked at afterwards: one set of parameters, or a distribution to draw sets from.
+ *
+ * Opened from what `-a` names: a directory with posterior.safetensors or a checkpoint of a method that has one gives
+ * draws; every other adapter is a point. A draw is a function of (seed, stream, sample) and the tensor, and of nothing
+ * else: the same for any threads, batches and neighbours. An open posterior is read-only but for cr_posterior_prune.
+ */
+#ifndef CR_POSTERIOR_POSTERIOR_H
+#define CR_POSTERIOR_POSTERIOR_H
+
+#include "runtime/adapter/files.h"
+#include "runtime/posterior/ivon.h"
+
+/* Draws where the user says nothing. Source: IVON-LoRA's evaluation. */
+enum { CR_POSTERIOR_SAMPLES = 10 };
+
+struct cr_posterior {
+    struct cr_adapter *adapter; /* owned: params are the mean, or the point */
+    struct cr_adapter_base base;
+    float *hess; /* owned: [n_params]; NULL = a point */
+    struct cr_ivon_group groups[CR_IVON_GROUPS];
+    struct cr_ivon_part *parts; /* owned */
+    size_t n_parts;
+    struct cr_ivon_ops ops;
+    char *label; /* owned: printable path */
+};
+
+struct cr_posterior_draw {
+    uint64_t seed;
+    uint32_t stream;    /* which of several posteriors of one mixture */
+    uint32_t sample;    /* from 0 */
+    double temperature; /* of the variance */
+};
+
+/* model NULL: shapes are trusted (export). Errors: those of cr_adapter_load and cr_adapter_read; CR_E_INPUT for a
+ * posterior that is of another adapter, base or method, or whose variances make no sense. Returns owned. */
+cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool allow_inexact,
+                            const struct cr_host *host, enum cr_tier tier, struct cr_posterior **out,
+                            struct cr_error *err);
+void cr_posterior_close(struct cr_posterior *posterior); /* NULL is fine */
+
+static inline bool cr_posterior_is_point(const struct cr_posterior *posterior)
+{
+    return posterior->hess == NULL;
+}
+
+/* out [adapter->n_params] = one draw, or the point. Gaps between the matrices are 0. */
+void cr_posterior_draw(const struct cr_posterior *posterior, const struct cr_posterior_draw *draw, float *out);
+
+/* Leaves out the `share` (0 to below 1) of the entries that are least sure to differ from 0: ivon.h. Of a point:
+ * CR_E_USAGE. */
+cr_status cr_posterior_prune(struct cr_posterior *posterior, double share, struct cr_error *err);
+
+#endif

@@ -1,0 +1,309 @@
+#include "runtime/posterior/posterior_file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/adapter/peft_config.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
+#include "runtime/core/error.h"
+#include "runtime/io/file.h"
+#include "runtime/io/hash.h"
+#include "runtime/io/json.h"
+
+#define KEY_NUMBERS "credence.posterior"
+
+static void tensor_name(char *out, size_t n, size_t slot, int part, const char *suffix)
+{
+    char module[96];
+    cr_peft_module_name(module, sizeof module, (uint32_t)(slot / CR_N_PROJ), (enum cr_proj)(slot % CR_N_PROJ));
+    snprintf(out, n, "base_model.model.%s.lora_%c.weight%s", module, part == 0 ? 'A' : 'B', suffix);
+}
+
+/* Rows of B are stored in the Hugging Face order. */
+static bool reordered(const struct cr_adapter_base *base, size_t slot, int part)
+{
+    return part == 1 && cr_adapter_permutes(base, (enum cr_proj)(slot % CR_N_PROJ));
+}
+
+static size_t matrix_begin(const struct cr_adapter *adapter, size_t slot, int part)
+{
+    const struct cr_lora *lora = &adapter->slots[slot];
+    return (size_t)((part == 0 ? lora->a : lora->b) - adapter->params);
+}
+
+static void matrix_shape(const struct cr_lora *lora, int part, uint64_t shape[2])
+{
+    shape[0] = part == 0 ? lora->rank : lora->n_out;
+    shape[1] = part == 0 ? lora->n_in : lora->rank;
+}
+
+/* Floats of all reordered matrices of one vector. */
+static size_t reordered_floats(const struct cr_adapter *adapter, const struct cr_adapter_base *base)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        n += reordered(base, i, 1) ? (size_t)adapter->slots[i].rank * adapter->slots[i].n_out : 0;
+    }
+    return n;
+}
+
+static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
+                            const struct cr_adapter_base *base, const struct cr_posterior_vector *vector, float **room,
+                            struct cr_error *err)
+{
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        const struct cr_lora *lora = &adapter->slots[i];
+        for (int part = 0; part < 2 && lora->rank > 0; part++) {
+            char name[160];
+            uint64_t shape[2];
+            const float *values = vector->values + matrix_begin(adapter, i, part);
+            tensor_name(name, sizeof name, i, part, vector->suffix);
+            matrix_shape(lora, part, shape);
+            if (reordered(base, i, part)) {
+                cr_rows_gguf_to_hf(*room, values, lora->n_out, lora->rank, base->head_dim);
+                values = *room;
+                *room += (size_t)lora->n_out * lora->rank;
+            }
+            CR_TRY(cr_safetensors_writer_tensor(w, name, CR_ST_F32, 2, shape, values, err));
+        }
+    }
+    return CR_OK;
+}
+
+/* A list as text: projections, or label tokens. */
+static cr_status add_lists(struct cr_safetensors_writer *w, const struct cr_posterior_about *about,
+                           struct cr_error *err)
+{
+    struct cr_buf targets = {0}, labels = {0};
+    for (int p = 0; p < CR_N_PROJ; p++) {
+        if ((about->adapter->targets >> p & 1) != 0) {
+            cr_buf_printf(&targets, "%s%s", targets.n > 0 ? "," : "", cr_proj_hf_name((enum cr_proj)p));
+        }
+    }
+    for (uint32_t i = 0; i < about->n_labels; i++) {
+        cr_buf_printf(&labels, "%s%d", i > 0 ? "," : "", (int)about->label_ids[i]);
+    }
+    cr_status status = targets.failed || labels.failed
+                           ? cr_fail(err, CR_E_MEMORY, "no memory for metadata")
+                           : cr_safetensors_writer_metadata(w, "credence.targets", targets.data, err);
+    if (status == CR_OK && about->n_labels > 0) {
+        status = cr_safetensors_writer_metadata(w, "credence.labels", labels.data, err);
+    }
+    cr_buf_free(&targets);
+    cr_buf_free(&labels);
+    return status;
+}
+
+static cr_status add_json(struct cr_safetensors_writer *w, const char *key, const json_t *value, struct cr_error *err)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    if (text == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for metadata");
+    }
+    cr_status status = cr_safetensors_writer_metadata(w, key, text, err);
+    free(text);
+    return status;
+}
+
+static cr_status add_number(struct cr_safetensors_writer *w, const char *key, double value, struct cr_error *err)
+{
+    json_t *number = json_real(value);
+    cr_status status = add_json(w, key, number, err);
+    json_decref(number);
+    return status;
+}
+
+static cr_status add_metadata(struct cr_safetensors_writer *w, const struct cr_posterior_about *about,
+                              const struct cr_adapter_base *base, const char *method, const json_t *numbers,
+                              struct cr_error *err)
+{
+    const struct cr_adapter *adapter = about->adapter;
+    char hex[17], text[24];
+    CR_TRY(cr_safetensors_writer_metadata(w, "format", "pt", err));
+    CR_TRY(cr_safetensors_writer_metadata(w, CR_KEY_METHOD, method, err));
+    CR_TRY(cr_safetensors_writer_metadata(w, "credence.version", CREDENCE_VERSION, err));
+    CR_TRY(cr_safetensors_writer_metadata(w, CR_KEY_ARCHITECTURE, base->architecture, err));
+    snprintf(text, sizeof text, "%u", base->head_dim);
+    CR_TRY(cr_safetensors_writer_metadata(w, CR_KEY_HEAD_DIM, text, err));
+    if (adapter->base_hash != 0) {
+        CR_TRY(cr_safetensors_writer_metadata(w, CR_KEY_BASE_HASH, cr_hex_64(hex, adapter->base_hash), err));
+    }
+    snprintf(text, sizeof text, "%u", adapter->rank);
+    CR_TRY(cr_safetensors_writer_metadata(w, "credence.rank", text, err));
+    CR_TRY(add_number(w, "credence.alpha", adapter->alpha, err));
+    CR_TRY(cr_safetensors_writer_metadata(w, "credence.head", "frozen", err));
+    CR_TRY(cr_safetensors_writer_metadata(w, "credence.template", about->template_name, err));
+    CR_TRY(cr_safetensors_writer_metadata(w, "credence.tokenizer_xxh3", cr_hex_64(hex, about->tokenizer_hash), err));
+    CR_TRY(add_lists(w, about, err));
+    return add_json(w, KEY_NUMBERS, numbers, err);
+}
+
+cr_status cr_posterior_write(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
+                             const struct cr_posterior_vector *vectors, size_t n_vectors, const char *dir,
+                             struct cr_error *err)
+{
+    cr_status status = CR_OK;
+    struct cr_adapter_base base;
+    cr_adapter_base_of(about->model, &base);
+    char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
+    float *room = cr_alloc(n_vectors * reordered_floats(about->adapter, &base), sizeof *room);
+    float *at = room;
+    struct cr_safetensors_writer *w = cr_safetensors_writer_create();
+    if (path == NULL || room == NULL || w == NULL) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for writing a posterior");
+        goto out;
+    }
+    CR_TRY_OUT(status, add_metadata(w, about, &base, method, numbers, err));
+    for (size_t v = 0; v < n_vectors; v++) {
+        CR_TRY_OUT(status, add_vector(w, about->adapter, &base, &vectors[v], &at, err));
+    }
+    status = cr_safetensors_writer_write(w, path, err);
+out:
+    cr_safetensors_writer_destroy(w);
+    cr_free(room);
+    cr_free(path);
+    return status;
+}
+
+bool cr_posterior_present(const char *dir)
+{
+    char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
+    bool present = path != NULL && access(path, F_OK) == 0;
+    cr_free(path);
+    return present;
+}
+
+/* Method and base, as both files record them. */
+static cr_status check_identity(struct cr_posterior_file *file, const struct cr_adapter *adapter, struct cr_error *err)
+{
+    const char *label = cr_safetensors_label(file->st);
+    char shown[CR_ESCAPE_BYTES];
+    size_t n = 0;
+    const char *method = cr_safetensors_metadata(file->st, CR_KEY_METHOD, &n);
+    if (method == NULL || n == 0 || n >= sizeof file->method || strlen(method) != n) {
+        return cr_fail(err, CR_E_INPUT, "%s: metadata %s missing or too long", label, CR_KEY_METHOD);
+    }
+    memcpy(file->method, method, n + 1);
+    if (strcmp(file->method, adapter->method) != 0) {
+        return cr_fail(err, CR_E_INPUT, "%s: method is \"%s\", the adapter beside it is of \"%s\"", label,
+                       cr_escape(shown, sizeof shown, method, n), adapter->method);
+    }
+    const char *hash = cr_safetensors_metadata(file->st, CR_KEY_BASE_HASH, &n);
+    uint64_t value = 0;
+    if (hash != NULL) {
+        CR_TRY(cr_base_hash_parse(hash, n, label, &value, err));
+    }
+    if (value != adapter->base_hash) {
+        char recorded[17], other[17];
+        cr_hex_64(recorded, value);
+        cr_hex_64(other, adapter->base_hash);
+        return cr_fail(err, CR_E_INPUT, "%s: made on base %s, the adapter beside it on %s", label, recorded, other);
+    }
+    return CR_OK;
+}
+
+cr_status cr_posterior_file_open(const char *dir, const struct cr_adapter *adapter, struct cr_posterior_file *file,
+                                 struct cr_error *err)
+{
+    struct cr_posterior_file made = {0};
+    char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
+    cr_status status =
+        path != NULL ? cr_safetensors_open(path, &made.st, err) : cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    cr_free(path);
+    if (status != CR_OK) {
+        return status;
+    }
+    size_t n = 0;
+    const char *numbers = cr_safetensors_metadata(made.st, KEY_NUMBERS, &n);
+    const char *label = cr_safetensors_label(made.st);
+    CR_TRY_OUT(status, check_identity(&made, adapter, err));
+    if (numbers == NULL) {
+        status = cr_fail(err, CR_E_INPUT, "%s: metadata %s missing", label, KEY_NUMBERS);
+        goto out;
+    }
+    CR_TRY_OUT(status, cr_json_parse(numbers, n, label, &made.numbers, err));
+    if (!json_is_object(made.numbers)) {
+        status = cr_fail(err, CR_E_INPUT, "%s: metadata %s: an object expected", label, KEY_NUMBERS);
+    }
+out:
+    if (status != CR_OK) {
+        cr_posterior_file_close(&made);
+    } else {
+        *file = made;
+    }
+    return status;
+}
+
+cr_status cr_posterior_file_check(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                  size_t n_vectors, struct cr_error *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        n += adapter->slots[i].rank > 0 ? 2 * n_vectors : 0;
+    }
+    return cr_safetensors_n(file->st) == n
+               ? CR_OK
+               : cr_fail(err, CR_E_INPUT, "%s: %zu tensors, %zu expected for the adapter beside it",
+                         cr_safetensors_label(file->st), cr_safetensors_n(file->st), n);
+}
+
+void cr_posterior_file_close(struct cr_posterior_file *file)
+{
+    cr_safetensors_close(file->st);
+    json_decref(file->numbers);
+    memset(file, 0, sizeof *file);
+}
+
+static cr_status read_matrix(const struct cr_posterior_file *file, const struct cr_adapter *adapter, size_t slot,
+                             int part, const char *suffix, float *out, struct cr_error *err)
+{
+    char name[160];
+    uint64_t shape[2];
+    const char *label = cr_safetensors_label(file->st);
+    tensor_name(name, sizeof name, slot, part, suffix);
+    matrix_shape(&adapter->slots[slot], part, shape);
+    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
+    if (t == NULL) {
+        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
+    }
+    if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1]) {
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s has shape %llu x %llu, the adapter beside it %llu x %llu", label,
+                       name, t->n_dims > 0 ? (unsigned long long)t->shape[0] : 0,
+                       t->n_dims > 1 ? (unsigned long long)t->shape[1] : 0, (unsigned long long)shape[0],
+                       (unsigned long long)shape[1]);
+    }
+    return cr_safetensors_read_f32(file->st, t, out, err);
+}
+
+cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                   const struct cr_adapter_base *base, const char *suffix, float *values,
+                                   struct cr_error *err)
+{
+    cr_status status = CR_OK;
+    float *rows = cr_alloc(reordered_floats(adapter, base), sizeof *rows); /* more than any one needs */
+    if (rows == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for reading a posterior");
+    }
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        const struct cr_lora *lora = &adapter->slots[i];
+        for (int part = 0; part < 2 && lora->rank > 0; part++) {
+            float *out = values + matrix_begin(adapter, i, part);
+            bool moves = reordered(base, i, part);
+            if (moves && (base->head_dim == 0 || lora->n_out % base->head_dim != 0)) {
+                status = cr_fail(err, CR_E_INPUT, "%s: heads of %u rows do not fit %u rows",
+                                 cr_safetensors_label(file->st), base->head_dim, lora->n_out);
+                goto out;
+            }
+            CR_TRY_OUT(status, read_matrix(file, adapter, i, part, suffix, moves ? rows : out, err));
+            if (moves) {
+                cr_rows_hf_to_gguf(out, rows, lora->n_out, lora->rank, base->head_dim);
+            }
+        }
+    }
+out:
+    cr_free(rows);
+    return status;
+}

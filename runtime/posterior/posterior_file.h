@@ -1,0 +1,48 @@
+/* posterior_file: posterior.safetensors, the full state of a method beside the adapter that stands for it.
+ *
+ * Each vector of the posterior, in the layout of the adapter, becomes one tensor a matrix: its PEFT name and a suffix
+ * (".mean", ".hess"), rows of B in Hugging Face order, f32. Metadata: credence.method, .version, .base_xxh3,
+ * .architecture, .head_dim, .rank, .alpha, .targets, .head, .template, .tokenizer_xxh3, .labels, and
+ * credence.posterior: one line of JSON with the numbers of the method. The adapter that the file belongs to must lie
+ * beside it. Errors: CR_E_INPUT naming file and tensor or key, CR_E_IO, CR_E_MEMORY; CR_E_USAGE as in adapter/files.h.
+ */
+#ifndef CR_POSTERIOR_POSTERIOR_FILE_H
+#define CR_POSTERIOR_POSTERIOR_FILE_H
+
+#include "runtime/adapter/files.h"
+#include "runtime/io/safetensors.h"
+#include "runtime/posterior/method.h"
+
+struct cr_posterior_vector {
+    const char *suffix;
+    const float *values; /* [adapter->n_params] */
+};
+
+/* Writes dir/posterior.safetensors atomically. numbers: an object, borrowed. */
+cr_status cr_posterior_write(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
+                             const struct cr_posterior_vector *vectors, size_t n_vectors, const char *dir,
+                             struct cr_error *err);
+
+/* True when dir/posterior.safetensors is there. */
+bool cr_posterior_present(const char *dir);
+
+struct cr_posterior_file {
+    struct cr_safetensors *st; /* owned */
+    json_t *numbers;           /* owned: credence.posterior */
+    char method[16];
+};
+
+/* Opens dir/posterior.safetensors and checks that it is of this adapter: base hash, method (that of the adapter), and
+ * n_vectors tensors for each matrix and no other. */
+cr_status cr_posterior_file_open(const char *dir, const struct cr_adapter *adapter, struct cr_posterior_file *file,
+                                 struct cr_error *err);
+cr_status cr_posterior_file_check(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                  size_t n_vectors, struct cr_error *err);
+void cr_posterior_file_close(struct cr_posterior_file *file); /* zeroed: no effect */
+
+/* values [adapter->n_params] (gaps untouched) = the tensors with this suffix, finite and of the adapter's shapes. */
+cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                   const struct cr_adapter_base *base, const char *suffix, float *values,
+                                   struct cr_error *err);
+
+#endif
