@@ -1,8 +1,8 @@
-/* What the processor offers, and which variant of each kernel family computes on it. */
+#include "runtime/model/cpu_report.h"
+
 #include <inttypes.h>
 #include <string.h>
 
-#include "credence/credence.h"
 #include "credence/kernels/act.h"
 #include "credence/kernels/adamw.h"
 #include "credence/kernels/attention.h"
@@ -129,9 +129,20 @@ static enum cr_tier variant_of(const struct report *report, enum family family)
     return report->tier;
 }
 
-/* Why a tier above the chosen variant does not compute. */
-static const char *reason(const struct report *report, enum cr_tier tier)
+/* Whether the family has a table for this tier that no tier below has. */
+static bool own_variant(const struct report *report, enum family family, enum cr_tier tier)
 {
+    bool own = !same_variant(family, CR_TIER_SCALAR, tier);
+    for (int i = 0; i < N_TIERS && report->tiers[i] < tier; i++) {
+        own = own && !same_variant(family, report->tiers[i], tier);
+    }
+    return own;
+}
+
+/* Why a tier above the chosen variant does not compute. */
+static const char *reason(const struct report *report, enum family family, enum cr_tier tier)
+{
+    static const char slower[] = "slower than the tier below on this processor";
     if (tier == CR_TIER_AMX && report->cpu.amx_refused) {
         return "refused by the operating system";
     }
@@ -139,9 +150,9 @@ static const char *reason(const struct report *report, enum cr_tier tier)
         return "not on this processor";
     }
     if (tier <= report->tier) {
-        return "no variant of its own";
+        return own_variant(report, family, tier) ? slower : "no variant of its own";
     }
-    return tier > report->cpu.tier ? "slower than the tier below on this processor" : "capped";
+    return tier > report->cpu.tier ? slower : "capped";
 }
 
 static void put_bytes(struct cr_buf *text, const char *name, int64_t bytes)
@@ -193,16 +204,16 @@ static void put_tiers(struct report *report, const char *cap)
 }
 
 /* "avx512, avx512_bf16: capped; amx: not on this processor" */
-static void put_reasons(struct report *report, enum cr_tier variant)
+static void put_reasons(struct report *report, enum family family, enum cr_tier variant)
 {
     const char *last = NULL;
     for (int i = 0; i < N_TIERS; i++) {
         enum cr_tier tier = report->tiers[i];
-        const char *next = i + 1 < N_TIERS ? reason(report, report->tiers[i + 1]) : NULL;
+        const char *next = i + 1 < N_TIERS ? reason(report, family, report->tiers[i + 1]) : NULL;
         if (tier <= variant) {
             continue;
         }
-        const char *why = reason(report, tier);
+        const char *why = reason(report, family, tier);
         cr_buf_printf(&report->text, "%s%s", last == NULL ? " " : last == why ? ", " : "; ", cr_tier_name(tier));
         if (next != why) {
             cr_buf_printf(&report->text, ": %s", why);
@@ -218,16 +229,16 @@ static void put_families(struct report *report)
     for (int family = 0; family < N_FAMILIES; family++) {
         enum cr_tier variant = variant_of(report, (enum family)family);
         cr_buf_printf(text, "  %-9s %-13s", family_names[family], cr_tier_name(variant));
-        put_reasons(report, variant);
+        put_reasons(report, (enum family)family, variant);
         cr_buf_putc(text, '\n');
     }
 }
 
-cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx, struct cr_error *err)
+cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_host *host, cr_emit_fn *emit, void *ctx,
+                           struct cr_error *err)
 {
     const char *cap = host != NULL ? host->cpu_cap : NULL;
-    struct report report = {.tiers = x86_tiers};
-    cr_cpu_detect(&report.cpu);
+    struct report report = {.cpu = *cpu, .tiers = x86_tiers};
     CR_TRY(cr_cpu_cap(&report.cpu, cap, &report.tier, err));
     if (present(&report, CR_TIER_NEON)) {
         report.tiers = arm_tiers;
@@ -243,4 +254,11 @@ cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx,
     }
     cr_buf_free(&report.text);
     return status;
+}
+
+cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx, struct cr_error *err)
+{
+    struct cr_cpu cpu;
+    cr_cpu_detect(&cpu);
+    return cr_cpu_report_of(&cpu, host, emit, ctx, err);
 }

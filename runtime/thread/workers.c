@@ -1,5 +1,6 @@
 #include "runtime/thread/workers.h"
 
+#include "runtime/core/host.h"
 #include "runtime/thread/parallel.h"
 
 enum { MAX_THREADS = 1024 };
@@ -9,6 +10,11 @@ cr_status cr_workers_choose(struct cr_workers *workers, const struct cr_host *ho
     struct cr_cpu cpu;
     cr_cpu_detect(&cpu);
     CR_TRY(cr_cpu_cap(&cpu, host->cpu_cap, &workers->tier, err));
+    if (cpu.amx_refused && workers->tier == cpu.tier) {
+        cr_host_log(host, CR_LOG_WARNING,
+                    "this processor has AMX tiles, but the operating system refuses them: %s is used",
+                    cr_tier_name(workers->tier));
+    }
     if (host->n_threads < 0 || host->n_threads > MAX_THREADS) {
         return cr_fail(err, CR_E_USAGE, "--threads %d, expected 1 to %d", host->n_threads, MAX_THREADS);
     }

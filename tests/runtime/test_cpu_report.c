@@ -1,0 +1,132 @@
+/* The text of `credence cpu` for processors that this machine is not. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/model/cpu_report.h"
+#include "tests/support/fake_cpu.h"
+#include "tests/support/kernel_test.h"
+
+struct text {
+    char data[8192];
+    size_t n;
+};
+
+static bool keep(void *ctx, const char *data, size_t n)
+{
+    struct text *text = ctx;
+    ck_assert_uint_lt(text->n + n, sizeof text->data);
+    memcpy(text->data + text->n, data, n);
+    text->n += n;
+    text->data[text->n] = '\0';
+    return true;
+}
+
+#if defined(__x86_64__)
+
+static void report(struct cr_fake_cpu fake, const char *cap, struct text *text)
+{
+    struct cr_cpu cpu;
+    struct cr_host host = {.cpu_cap = cap};
+    struct cr_error err;
+    cr_fake_cpu_describe(&cpu, &fake);
+    *text = (struct text){.n = 0};
+    ck_assert_int_eq(cr_cpu_report_of(&cpu, &host, keep, text, &err), CR_OK);
+}
+
+/* The line that starts with two blanks and `name`, from there on. */
+static void expect_line(const struct text *text, const char *name, const char *want)
+{
+    char start[64];
+    snprintf(start, sizeof start, "\n  %s ", name);
+    const char *line = strstr(text->data, start);
+    ck_assert_msg(line != NULL, "no line of %s in:\n%s", name, text->data);
+    const char *at = line + strlen(start);
+    at += strspn(at, " ");
+    ck_assert_msg(strncmp(at, want, strlen(want)) == 0 && (at[strlen(want)] == '\n' || at[strlen(want)] == ' '),
+                  "%s: %.60s, expected %s", name, at, want);
+}
+
+static bool knows_tiles(void)
+{
+    struct cr_cpu cpu;
+    struct cr_fake_cpu fake = cr_fake_sapphire_rapids();
+    cr_fake_cpu_describe(&cpu, &fake);
+    return cpu.tier == CR_TIER_AMX;
+}
+
+START_TEST(sapphire_rapids)
+{
+    struct text text;
+    if (!knows_tiles()) {
+        return;
+    }
+    report(cr_fake_sapphire_rapids(), NULL, &text);
+    ck_assert(strstr(text.data, "Platinum 8480+ (GenuineIntel, family 6, model 143)") != NULL);
+    ck_assert(strstr(text.data, "\nin use: amx\n") != NULL);
+    expect_line(&text, "amx", "yes");
+    expect_line(&text, "qgemm", "amx");
+    expect_line(&text, "attention",
+                "avx512         avx512_bf16: slower than the tier below on this processor; "
+                "amx: no variant of its own");
+    expect_line(&text, "lowrank", "avx512         avx512_bf16, amx: no variant of its own");
+    expect_line(&text, "xent", "avx512         avx512_bf16, amx: no variant of its own");
+}
+END_TEST
+
+START_TEST(refused)
+{
+    struct text text;
+    struct cr_fake_cpu fake = cr_fake_sapphire_rapids();
+    fake.permission = false;
+    report(fake, NULL, &text);
+    ck_assert(strstr(text.data, "\nin use: avx512\n") != NULL);
+    expect_line(&text, "avx512_bf16", "yes, not used");
+    expect_line(&text, "amx", "refused");
+    expect_line(&text, "qgemm",
+                "avx512         avx512_bf16: slower than the tier below on this processor; "
+                "amx: refused by the operating system");
+    report(fake, "avx2", &text);
+    expect_line(&text, "qgemm",
+                "avx2           avx512: capped; avx512_bf16: slower than the tier below on this "
+                "processor; amx: refused by the operating system");
+}
+END_TEST
+
+START_TEST(zen4)
+{
+    struct text text;
+    report(cr_fake_zen4(), NULL, &text);
+    ck_assert(strstr(text.data, "\nin use: avx512_bf16\n") != NULL);
+    expect_line(&text, "qgemm", "avx512_bf16    amx: not on this processor");
+    expect_line(&text, "attention", "avx512_bf16    amx: not on this processor");
+}
+END_TEST
+
+#endif
+
+START_TEST(bad_cap)
+{
+    struct cr_cpu cpu;
+    struct cr_fake_cpu fake = cr_fake_zen4();
+    struct cr_host host = {.cpu_cap = "amx"};
+    struct cr_error err;
+    struct text text = {.n = 0};
+    cr_fake_cpu_describe(&cpu, &fake);
+    ck_assert_int_eq(cr_cpu_report_of(&cpu, &host, keep, &text, &err), CR_E_USAGE);
+    ck_assert_uint_eq(text.n, 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("cpu report");
+    TCase *tc = tcase_create("report");
+#if defined(__x86_64__)
+    tcase_add_test(tc, sapphire_rapids);
+    tcase_add_test(tc, refused);
+    tcase_add_test(tc, zen4);
+#endif
+    tcase_add_test(tc, bad_cap);
+    suite_add_tcase(suite, tc);
+    return cr_run_suite(suite);
+}
