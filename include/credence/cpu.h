@@ -14,7 +14,7 @@ enum cr_tier {
     CR_TIER_AVX2 = 1,        /* AVX2, FMA, F16C, BMI2 */
     CR_TIER_AVX512 = 2,      /* F BW DQ VL VNNI */
     CR_TIER_AVX512_BF16 = 3, /* VDPBF16PS, only where it is faster than f32 FMA (AMD Zen 4 and later) */
-    CR_TIER_AMX = 4,         /* tile, bf16, int8, and all of avx512_bf16; other families use their avx512 variant */
+    CR_TIER_AMX = 4,         /* tile, bf16, int8, and all of avx512_bf16; without tiles avx512 computes */
     CR_TIER_NEON = 16,
     CR_TIER_NEON_DOTPROD = 17,
     CR_TIER_NEON_I8MM = 18,
@@ -22,18 +22,18 @@ enum cr_tier {
 };
 
 struct cr_cpu {
-    enum cr_tier tier;   /* best tier that this CPU and operating system support and this library serves */
-    uint32_t features;   /* bit (1u << tier) set for every x86 or Arm tier present; avx512_bf16 even where slow */
-    int amx_refused;     /* 1: the processor has AMX, but the operating system does not let this process use it */
-    int family, model;   /* x86 display family and model, else 0 */
+    enum cr_tier tier; /* best tier that this CPU and operating system support and this library serves */
+    uint32_t features; /* bit (1u << tier) set for every x86 or Arm tier present; avx512_bf16 even where slow */
+    int amx_refused;   /* 1: the processor has AMX, but the operating system does not let this process use it */
+    int family, model; /* x86 display family and model, else 0 */
     int64_t l1d_bytes, l2_bytes, l3_bytes; /* 0 = unknown */
-    char vendor[16];     /* "AuthenticAMD", "GenuineIntel", ... */
-    char name[64];       /* brand string */
+    char vendor[16];                       /* "AuthenticAMD", "GenuineIntel", ... */
+    char name[64];                         /* brand string */
 };
 
 /* Fills *cpu, never fails. Asks the operating system: for the register state it saves and, where the processor has AMX,
- * for the permission to use tiles (Linux: arch_prctl, 5.16 and later). It lasts for the process and its children, asking
- * again changes nothing, and from then on an alternate signal stack must have room for 8 KiB more. */
+ * for the permission to use tiles (Linux: arch_prctl, 5.16 and later). It lasts for the process and its children,
+ * asking again changes nothing, and from then on an alternate signal stack must have room for 8 KiB more. */
 CR_API void cr_cpu_detect(struct cr_cpu *cpu);
 
 /* "scalar", "avx2", ...; "unknown" for a value outside the enum. Static storage. */

@@ -6,6 +6,7 @@
 CR_TIER_DECLARE(attention)
 #if CR_HAVE_X86
 void cr_attention_fill_avx512_bf16(struct cr_attention_ops *ops);
+void cr_attention_fill_amx(struct cr_attention_ops *ops);
 #endif
 
 cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
@@ -18,6 +19,11 @@ cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier)
     if (tier == CR_TIER_AVX512_BF16) {
         cr_attention_fill_avx512_bf16(ops);
     }
+#ifdef CR_HAVE_AMX
+    if (tier == CR_TIER_AMX) {
+        cr_attention_fill_amx(ops);
+    }
+#endif
 #endif
     return CR_OK;
 }
@@ -32,14 +38,14 @@ static size_t lines_scratch(size_t len, size_t prefix, size_t head_dim)
     return fwd > bwd ? fwd : bwd;
 }
 
-/* The bf16 variant with f32 scores, which take more, in 32-bit words. */
+/* The bf16 variants with f32 scores, which take more, in 32-bit words. */
 static size_t pairs_scratch(size_t len, size_t prefix, size_t head_dim)
 {
     size_t dim = (head_dim + CR_LANES - 1) / CR_LANES * CR_LANES;
     size_t rows = CR_ATTENTION_GROUP * CR_LANES, keys = len + prefix;
     size_t fwd = keys * dim * 3 / 2 + rows * (2 * dim + CR_ATTENTION_KEYS + 3); /* k v, q o s, max sum alpha */
     size_t bwd = keys * dim * 2 + len * dim / 2 * 7 + 2 * len;                  /* k k v, q q do do dq, lse delta */
-    bwd += rows * (3 * CR_ATTENTION_QUERIES / 2 + 2 * dim + CR_LANES / 2);      /* p ds ds, dk dv, tile */
+    bwd += rows * (3 * CR_ATTENTION_QUERIES / 2 + 2 * dim + CR_LANES);          /* p ds ds, dk dv, tile */
     return fwd > bwd ? fwd : bwd;
 }
 

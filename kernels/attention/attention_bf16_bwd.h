@@ -60,8 +60,7 @@ CR_INLINE void p_tile(const struct backward *m, const struct product *x, enum or
                       uint32_t *p, const int n_blocks, size_t row, bool diagonal, uint32_t last_seen)
 {
     tile_acc acc;
-    tile_clear(acc, n_blocks);
-    tile_product(acc, x, order, n_blocks, WHOLE);
+    tile_scores(acc, x, order, n_blocks);
     __m512 scale = _mm512_set1_ps(m->scale);
 #pragma GCC unroll 4
     for (int r = 0; r < TILE_ROWS; r += 2) {
@@ -87,8 +86,7 @@ CR_INLINE void ds_tile(const struct backward *m, const struct product *x, const 
                        uint32_t *rows, const int n_blocks)
 {
     tile_acc acc;
-    tile_clear(acc, n_blocks);
-    tile_product(acc, x, FEATURES, n_blocks, WHOLE);
+    tile_scores(acc, x, FEATURES, n_blocks);
 #pragma GCC unroll 4
     for (int r = 0; r < TILE_ROWS; r += 2) {
         __m512 delta0 = _mm512_set1_ps(delta[r]), delta1 = _mm512_set1_ps(delta[r + 1]);
@@ -248,6 +246,10 @@ static void pack_queries(const struct cr_attention_args *args, const struct item
         struct packed d_o = {.features = m->d_o.features + block * size, .tokens = m->d_o.tokens + block * size};
         pack(item, block, 1, args->q + head, args->q_stride, q);
         pack(item, block, 1, args->d_o + head, args->do_stride, d_o);
+        if (!m->f32) {
+            tile_operand(m->q + block * score_size, m->dim / 2);
+        }
+        tile_operand(d_o.features, m->dim / 2);
         struct window w = item_window(item, block);
         size_t at = item->first / CR_LANES + block;
         const float *o = args->o + at * args->o_stride + head, *g = args->d_o + at * args->do_stride + head;

@@ -42,8 +42,7 @@ CR_INLINE void score_tile(const struct product *p, enum order order, float *s, f
                           const bool edge, size_t first, size_t n_rows, bool diagonal)
 {
     tile_acc acc;
-    tile_clear(acc, n_blocks);
-    tile_product(acc, p, order, n_blocks, WHOLE);
+    tile_scores(acc, p, order, n_blocks);
     if (edge) {
         __m512 never = _mm512_set1_ps(-__builtin_inff());
 #pragma GCC unroll 8
@@ -256,6 +255,9 @@ static void pack_forward_keys(const struct cr_attention_args *args, const struct
     for (size_t block = 0; block < item->prefix_blocks + item->n_blocks; block++) {
         struct packed v = {.tokens = m->v + block * m->dim * PAIRS};
         pack_key(args, item, false, block, score_operand(m->k + block * size, m->f32));
+        if (!m->f32) {
+            tile_operand(m->k + block * size, m->dim / 2);
+        }
         pack_key(args, item, true, block, v);
     }
 }

@@ -129,20 +129,9 @@ static enum cr_tier variant_of(const struct report *report, enum family family)
     return report->tier;
 }
 
-/* Whether the family has a table for this tier that no tier below has. */
-static bool own_variant(const struct report *report, enum family family, enum cr_tier tier)
-{
-    bool own = !same_variant(family, CR_TIER_SCALAR, tier);
-    for (int i = 0; i < N_TIERS && report->tiers[i] < tier; i++) {
-        own = own && !same_variant(family, report->tiers[i], tier);
-    }
-    return own;
-}
-
 /* Why a tier above the chosen variant does not compute. */
-static const char *reason(const struct report *report, enum family family, enum cr_tier tier)
+static const char *reason(const struct report *report, enum cr_tier tier)
 {
-    static const char slower[] = "slower than the tier below on this processor";
     if (tier == CR_TIER_AMX && report->cpu.amx_refused) {
         return "refused by the operating system";
     }
@@ -150,9 +139,9 @@ static const char *reason(const struct report *report, enum family family, enum 
         return "not on this processor";
     }
     if (tier <= report->tier) {
-        return own_variant(report, family, tier) ? slower : "no variant of its own";
+        return "no variant of its own";
     }
-    return tier > report->cpu.tier ? slower : "capped";
+    return tier > report->cpu.tier ? "slower than the tier below on this processor" : "capped";
 }
 
 static void put_bytes(struct cr_buf *text, const char *name, int64_t bytes)
@@ -204,16 +193,16 @@ static void put_tiers(struct report *report, const char *cap)
 }
 
 /* "avx512, avx512_bf16: capped; amx: not on this processor" */
-static void put_reasons(struct report *report, enum family family, enum cr_tier variant)
+static void put_reasons(struct report *report, enum cr_tier variant)
 {
     const char *last = NULL;
     for (int i = 0; i < N_TIERS; i++) {
         enum cr_tier tier = report->tiers[i];
-        const char *next = i + 1 < N_TIERS ? reason(report, family, report->tiers[i + 1]) : NULL;
+        const char *next = i + 1 < N_TIERS ? reason(report, report->tiers[i + 1]) : NULL;
         if (tier <= variant) {
             continue;
         }
-        const char *why = reason(report, family, tier);
+        const char *why = reason(report, tier);
         cr_buf_printf(&report->text, "%s%s", last == NULL ? " " : last == why ? ", " : "; ", cr_tier_name(tier));
         if (next != why) {
             cr_buf_printf(&report->text, ": %s", why);
@@ -229,7 +218,7 @@ static void put_families(struct report *report)
     for (int family = 0; family < N_FAMILIES; family++) {
         enum cr_tier variant = variant_of(report, (enum family)family);
         cr_buf_printf(text, "  %-9s %-13s", family_names[family], cr_tier_name(variant));
-        put_reasons(report, (enum family)family, variant);
+        put_reasons(report, variant);
         cr_buf_putc(text, '\n');
     }
 }

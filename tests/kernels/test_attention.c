@@ -5,6 +5,8 @@
 
 #include "credence/kernels/attention.h"
 #include "kernels/common/half.h"
+#include "tests/support/amx_trap.h"
+#include "tests/support/attention_model.h"
 #include "tests/support/kernel_test.h"
 
 /* Unit roundoff of f32 and bf16, and the error of the bf16 variant's exp: 2^-18.5 of the polynomial, its roundings. */
@@ -12,8 +14,8 @@ static const double UNIT = 0x1p-24, UNIT_BF16 = 0x1p-8, EXP_BF16 = 0x1p-18;
 
 struct shape {
     size_t n_heads, n_kv, head_dim;
-    float scale, spread; /* inputs are uniform in [-spread, spread] */
-    const uint32_t *lengths; /* ended by 0 */
+    float scale, spread;       /* inputs are uniform in [-spread, spread] */
+    const uint32_t *lengths;   /* ended by 0 */
     size_t n_rows, n_prefixes; /* sequence s sees prefix s mod (n_prefixes + 1), the last of which is none */
     bool f32_scores;
 };
@@ -93,8 +95,14 @@ static void make_prefix(struct problem *p, struct cr_rng *rng, enum cr_guard_sid
         p->of_seg[seg] = prefix == shape->n_prefixes ? CR_ATTENTION_NO_PREFIX : (uint32_t)prefix;
     }
     p->prefix = (struct cr_attention_prefix){
-        .k = p->prefix_kv, .v = p->prefix_kv + half, .dk = p->prefix_dkv, .dv = p->prefix_dkv + half, .stride = stride,
-        .n_rows = shape->n_rows, .n_prefixes = shape->n_prefixes, .dk_part = p->prefix_part,
+        .k = p->prefix_kv,
+        .v = p->prefix_kv + half,
+        .dk = p->prefix_dkv,
+        .dv = p->prefix_dkv + half,
+        .stride = stride,
+        .n_rows = shape->n_rows,
+        .n_prefixes = shape->n_prefixes,
+        .dk_part = p->prefix_part,
         .dv_part = p->prefix_part + part,
     };
 }
@@ -133,10 +141,27 @@ static struct problem make(struct shape shape, uint64_t stream, enum cr_guard_si
     cr_fill_f32(&rng, p.d_o, p.o_floats, -1, 1);
     size_t k = shape.n_heads * head, v = k + shape.n_kv * head;
     p.args = (struct cr_attention_args){
-        .q = p.qkv, .k = p.qkv + k, .v = p.qkv + v, .q_stride = q_stride, .kv_stride = q_stride, .o = p.o,
-        .o_stride = o_stride, .lse = p.lse, .d_o = p.d_o, .dq = p.dqkv, .dk = p.dk, .dv = p.dv, .do_stride = o_stride,
-        .dkv_stride = o_stride, .dk_sum = p.dqkv + k, .dv_sum = p.dqkv + v, .n_seg = n_seg,
-        .n_heads = shape.n_heads, .n_kv = shape.n_kv, .head_dim = shape.head_dim, .scale = shape.scale,
+        .q = p.qkv,
+        .k = p.qkv + k,
+        .v = p.qkv + v,
+        .q_stride = q_stride,
+        .kv_stride = q_stride,
+        .o = p.o,
+        .o_stride = o_stride,
+        .lse = p.lse,
+        .d_o = p.d_o,
+        .dq = p.dqkv,
+        .dk = p.dk,
+        .dv = p.dv,
+        .do_stride = o_stride,
+        .dkv_stride = o_stride,
+        .dk_sum = p.dqkv + k,
+        .dv_sum = p.dqkv + v,
+        .n_seg = n_seg,
+        .n_heads = shape.n_heads,
+        .n_kv = shape.n_kv,
+        .head_dim = shape.head_dim,
+        .scale = shape.scale,
         .f32_scores = shape.f32_scores,
     };
     if (shape.n_prefixes > 0) {
@@ -173,30 +198,61 @@ static void run_all(cr_attention_fn *fn, struct problem *p, size_t n, bool piece
     }
 }
 
-static struct cr_attention_ops ops_of(enum cr_tier tier)
+/* Beside the values of enum cr_tier: the source of the amx tier on a model of the tiles. */
+enum { MODEL = 40, N_TABLES = CR_TEST_TIERS + 1 };
+
+static size_t tables(unsigned out[N_TABLES])
+{
+    enum cr_tier tiers[CR_TEST_TIERS];
+    size_t n = cr_test_tiers(tiers);
+    bool runs = false;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = tiers[i];
+        runs = runs || tiers[i] == CR_TIER_AVX512_BF16;
+    }
+    if (runs) {
+        out[n++] = MODEL;
+    }
+    return n;
+}
+
+/* Whether products may be of bf16; the amx tier has f32 ones where the compiler knows no tiles. */
+static bool is_bf16(unsigned table)
+{
+    struct cr_attention_ops f32, ops;
+    cr_attention_ops_init(&f32, CR_TIER_AVX512);
+    cr_attention_ops_init(&ops, CR_TIER_AMX);
+    return table == MODEL || table == CR_TIER_AVX512_BF16 || (table == CR_TIER_AMX && ops.fwd != f32.fwd);
+}
+
+static struct cr_attention_ops ops_of(unsigned table)
 {
     struct cr_attention_ops ops;
-    cr_attention_ops_init(&ops, tier);
+    if (table == MODEL) {
+        cr_attention_fill_model(&ops);
+    } else {
+        cr_attention_ops_init(&ops, (enum cr_tier)table);
+    }
     return ops;
 }
 
 /* ---- the definition in double, for one head of one sequence, with first-order error bounds ---- */
 
 struct matrix {
-    size_t len, dim, n_rows;                    /* n_rows keys of the prefix stand before the others */
-    bool bf16, f32_scores;                      /* products of bf16 operands, which are in q, k, v, d_o already */
-    double *exact_q, *exact_k;                  /* q and k before rounding, for f32_scores */
-    double *q, *k, *v, *d_o;                    /* [len][dim]; k, v, their gradients and bounds [n_rows + len][dim] */
-    double *o, *o_bound, *lse, *lse_bound;      /* forward */
+    size_t len, dim, n_rows;               /* n_rows keys of the prefix stand before the others */
+    bool bf16, f32_scores;                 /* products of bf16 operands, which are in q, k, v, d_o already */
+    double *exact_q, *exact_k;             /* q and k before rounding, for f32_scores */
+    double *q, *k, *v, *d_o;               /* [len][dim]; k, v, their gradients and bounds [n_rows + len][dim] */
+    double *o, *o_bound, *lse, *lse_bound; /* forward */
     double *dq, *dk, *dv, *dq_bound, *dk_bound, *dv_bound;
-    double *delta, *delta_bound;                /* [len] */
+    double *delta, *delta_bound; /* [len] */
 };
 
 static struct matrix matrix_alloc(size_t len, size_t dim, size_t n_rows)
 {
     struct matrix m = {.len = len, .dim = dim, .n_rows = n_rows};
-    double **full[] = {&m.q, &m.k, &m.v, &m.d_o, &m.o, &m.o_bound, &m.dq, &m.dk, &m.dv, &m.dq_bound, &m.dk_bound,
-                       &m.dv_bound};
+    double **full[] = {&m.q,  &m.k,  &m.v,  &m.d_o,      &m.o,        &m.o_bound,
+                       &m.dq, &m.dk, &m.dv, &m.dq_bound, &m.dk_bound, &m.dv_bound};
     double **rows[] = {&m.lse, &m.lse_bound, &m.delta, &m.delta_bound};
     for (size_t i = 0; i < sizeof full / sizeof *full; i++) {
         *full[i] = allocate((n_rows + len) * dim, sizeof(double));
@@ -240,8 +296,8 @@ static double score(const struct matrix *m, double scale, size_t j, size_t t, do
 
 /* Relative error of p_j: that of S, the subtraction's rounding, exp at 2 ulp. A common factor cancels. The sums over n
  * keys add n units to numerator and denominator each; division takes up to two.
- * bf16: the exponent is in base 2 with a rounded factor (2 units of s - max, the same again for factors between chunks),
- * exp has its own error, once a chunk of keys; p is rounded, in numerator and denominator alike. */
+ * bf16: the exponent is in base 2 with a rounded factor (2 units of s - max, the same again for factors between
+ * chunks), exp has its own error, once a chunk of keys; p is rounded, in numerator and denominator alike. */
 static void forward(struct matrix *m, double scale)
 {
     size_t most = m->n_rows + m->len;
@@ -280,8 +336,8 @@ static void forward(struct matrix *m, double scale)
     free(relative);
 }
 
-/* lse and delta are taken as they are in *m. Sums over n tokens add n + 1 units of their absolute terms. bf16: exponents
- * as above, from numbers as large as s and lse; P and dS are rounded before the products. */
+/* lse and delta are taken as they are in *m. Sums over n tokens add n + 1 units of their absolute terms. bf16:
+ * exponents as above, from numbers as large as s and lse; P and dS are rounded before the products. */
 static void backward(struct matrix *m, double scale)
 {
     size_t dim = m->dim;
@@ -433,10 +489,10 @@ static void check_item(const struct problem *p, size_t index, bool bf16)
 /* Shape i / 2; odd i for the tiers that can round the scores' operands. */
 START_TEST(against_double)
 {
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    unsigned tiers[N_TABLES];
+    size_t n_tiers = tables(tiers);
     for (size_t i = 0; i < n_tiers; i++) {
-        bool bf16 = tiers[i] == CR_TIER_AVX512_BF16;
+        bool bf16 = is_bf16(tiers[i]);
         if (_i % 2 != 0 && !bf16) {
             continue;
         }
@@ -464,8 +520,8 @@ END_TEST
 /* Gradients of the prefixes: added to what is there, sequences in order and heads in order, exactly. */
 START_TEST(sums_of_prefixes)
 {
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    unsigned tiers[N_TABLES];
+    size_t n_tiers = tables(tiers);
     if (shapes[_i].n_prefixes == 0) {
         return;
     }
@@ -510,8 +566,8 @@ static float *copy_of(const float *in, size_t n)
 
 START_TEST(splits_give_the_same_bits)
 {
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    unsigned tiers[N_TABLES];
+    size_t n_tiers = tables(tiers);
     for (size_t i = 0; i < n_tiers; i++) {
         struct cr_attention_ops ops = ops_of(tiers[i]);
         float *kept[2][7] = {{NULL}};
@@ -526,8 +582,8 @@ START_TEST(splits_give_the_same_bits)
                 run_all(ops.sum_prefix, &p, p.shape.n_prefixes * p.shape.n_kv, pieces);
             }
             float *out[] = {p.o, p.lse, p.dqkv, p.dk, p.dv, p.prefix_part, p.prefix_dkv};
-            size_t n[] = {p.o_floats, p.lse_floats, p.qkv_floats, p.o_floats, p.o_floats, p.part_floats,
-                          p.prefix_floats};
+            size_t n[] = {p.o_floats, p.lse_floats,  p.qkv_floats,   p.o_floats,
+                          p.o_floats, p.part_floats, p.prefix_floats};
             for (size_t o = 0; o < n_out; o++) {
                 kept[pieces][o] = copy_of(out[o], n[o]);
             }
@@ -588,8 +644,8 @@ START_TEST(packing_does_not_matter)
 {
     static const uint32_t lengths[] = {1, 2, 15, 16, 17, 48, 49, 130};
     static const uint32_t starts[] = {5, 15, 0, 33};
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    unsigned tiers[N_TABLES];
+    size_t n_tiers = tables(tiers);
     uint32_t len = lengths[_i / 4], start = starts[_i % 4];
     size_t n_blocks = cr_tl16_blocks(start + len);
     uint32_t packed_lengths[] = {start, len, (uint32_t)(n_blocks * 16 + 16 - start - len), 0};
@@ -626,11 +682,42 @@ START_TEST(packing_does_not_matter)
 }
 END_TEST
 
+/* The objects of the amx tier, on the processor or with their tile instructions emulated one by one, give the bits of
+ * the model, and tiles are released after every call. */
+START_TEST(amx_forms_agree)
+{
+    unsigned all[N_TABLES];
+    size_t n = tables(all);
+    if (n < 2 || all[n - 1] != MODEL || !is_bf16(CR_TIER_AMX)) {
+        return;
+    }
+    if (all[n - 2] != CR_TIER_AMX && !cr_amx_trap_install()) {
+        return;
+    }
+    struct shape shape = PLAIN(2, 1, 40, 0.15811388f, 1, mixed);
+    struct problem p[2];
+    for (int i = 0; i < 2; i++) {
+        struct cr_attention_ops ops = ops_of(i == 0 ? MODEL : (unsigned)CR_TIER_AMX);
+        p[i] = make(shape, 51, CR_AT_END);
+        run(ops.fwd, &p[i], 0, p[i].n_items);
+        ck_assert(cr_amx_trap_released());
+        run(ops.bwd, &p[i], 0, p[i].n_items);
+        ck_assert(cr_amx_trap_released());
+    }
+    cr_expect_bytes("o", p[1].o, p[0].o, p[0].o_floats * 4);
+    cr_expect_bytes("lse", p[1].lse, p[0].lse, p[0].lse_floats * 4);
+    cr_expect_bytes("dq", p[1].dqkv, p[0].dqkv, p[0].qkv_floats * 4);
+    cr_expect_bytes("dk", p[1].dk, p[0].dk, p[0].o_floats * 4);
+    cr_expect_bytes("dv", p[1].dv, p[0].dv, p[0].o_floats * 4);
+    cr_guard_free_all();
+}
+END_TEST
+
 /* The sums of each group in head order, exactly; lines of other operands in the same buffer stay. */
 START_TEST(sums_of_groups)
 {
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    unsigned tiers[N_TABLES];
+    size_t n_tiers = tables(tiers);
     for (size_t i = 0; i < n_tiers; i++) {
         struct cr_attention_ops ops = ops_of(tiers[i]);
         struct problem p = make(shapes[_i], 21, CR_AT_END);
@@ -715,6 +802,7 @@ int main(void)
     tcase_add_loop_test(tcase, splits_give_the_same_bits, 0, N_SHAPES);
     tcase_add_loop_test(tcase, packing_does_not_matter, 0, 8 * 4);
     tcase_add_loop_test(tcase, sums_of_groups, 0, N_SHAPES);
+    tcase_add_test(tcase, amx_forms_agree);
     tcase_add_test(tcase, finite_differences);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

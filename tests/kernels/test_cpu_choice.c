@@ -120,13 +120,15 @@ START_TEST(tables)
         ck_assert_int_eq(cr_##op##_ops_init(&tiles, CR_TIER_AMX), CR_OK);                                              \
         ck_assert_msg(memcmp(&f32, &tiles, sizeof f32) == 0, #op " on amx is not the avx512 table");                   \
     } while (0)
-    EXPECT_F32(attention);
     EXPECT_F32(lowrank);
     EXPECT_F32(xent);
-    struct cr_attention_ops f32, bf16; /* the comparison can fail */
-    cr_attention_ops_init(&f32, CR_TIER_AVX512);
-    cr_attention_ops_init(&bf16, CR_TIER_AVX512_BF16);
+    struct cr_attention_ops f32, bf16, tiles;
+    ck_assert_int_eq(cr_attention_ops_init(&f32, describe(refused, 1).tier), CR_OK);
+    ck_assert_int_eq(cr_attention_ops_init(&bf16, CR_TIER_AVX512_BF16), CR_OK);
+    ck_assert_int_eq(cr_attention_ops_init(&tiles, CR_TIER_AMX), CR_OK);
     ck_assert(f32.fwd != bf16.fwd && f32.bwd != bf16.bwd);
+    ck_assert(tiles.fwd != bf16.fwd && tiles.bwd != bf16.bwd);
+    ck_assert_int_eq(tiles.fwd != f32.fwd, tier_with_tiles() == CR_TIER_AMX);
 #endif
 }
 END_TEST

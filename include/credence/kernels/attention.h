@@ -20,15 +20,15 @@
  * each in order.
  *
  * Items of fwd and bwd: seg index * n_heads + head. Each item copies its head to sequence-aligned scratch, so results
- * do not depend on where a sequence was packed; the bf16 tier packs K and V once for a run of items of one call that
+ * do not depend on where a sequence was packed; the bf16 tiers pack K and V once for a run of items of one call that
  * share them. Items write disjoint lanes of shared lines with plain lane stores.
  * Items of sum_kv: token blocks. Items of sum_prefix: prefix * n_kv + kv head. All outputs are written, none is added
  * to, except by sum_prefix, which adds.
  *
- * Tolerance against double: (T + head_dim + 8) * 2^-24 * sum |terms| with exp at 2 ulp. On the avx512_bf16 tier q, k, v
- * and d_o are rounded to bf16 for the products (q and k not in S with f32_scores), and so are P and dS (2^-8 each,
- * relative); sums are f32, the row sum is that of the rounded P, exp is within 2^-18, and delta is formed of d_o and o
- * as they are.
+ * Tolerance against double: (T + head_dim + 8) * 2^-24 * sum |terms| with exp at 2 ulp. On the avx512_bf16 and amx tiers
+ * q, k, v and d_o are rounded to bf16 for the products (q and k not in S with f32_scores), and so are P and dS (2^-8
+ * each, relative); sums are f32, the row sum is that of the rounded P, exp is within 2^-18, and delta is formed of d_o
+ * and o as they are.
  */
 #ifndef CREDENCE_KERNELS_ATTENTION_H
 #define CREDENCE_KERNELS_ATTENTION_H
@@ -70,7 +70,7 @@ struct cr_attention_args {
     size_t n_seg;
     size_t n_heads, n_kv, head_dim;
     float scale;                  /* 1/sqrt(head_dim) */
-    bool f32_scores;              /* bf16 tier: q and k keep f32 in S, in both directions alike; others always do */
+    bool f32_scores;              /* bf16 tiers: q and k keep f32 in S, in both directions alike; others always do */
     const struct cr_attention_prefix *prefix; /* NULL: none */
 };
 
