@@ -225,6 +225,7 @@ int main(void)
 {
     Suite *suite = suite_create("bora");
     TCase *all = tcase_create("all");
+    tcase_set_timeout(all, 60);
     tcase_add_loop_test(all, stored_penalties, 0, 2);
     tcase_add_test(all, single_precision);
     tcase_add_test(all, differences);

@@ -342,6 +342,7 @@ int main(void)
 {
     Suite *suite = suite_create("laplace");
     TCase *all = tcase_create("all");
+    tcase_set_timeout(all, 60);
     tcase_add_test(all, stored_variance);
     tcase_add_test(all, layouts);
     tcase_add_test(all, weight_draws);

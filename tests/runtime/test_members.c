@@ -303,6 +303,7 @@ int main(void)
 {
     Suite *suite = suite_create("members");
     TCase *all = tcase_create("all");
+    tcase_set_timeout(all, 60);
     tcase_add_test(all, stored_network);
     tcase_add_test(all, stored_predictions);
     tcase_add_test(all, equal_members);

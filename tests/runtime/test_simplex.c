@@ -298,6 +298,7 @@ int main(void)
 {
     Suite *suite = suite_create("simplex");
     TCase *all = tcase_create("all");
+    tcase_set_timeout(all, 60);
     tcase_add_test(all, stored_mixtures);
     tcase_add_test(all, stored_gradients);
     tcase_add_test(all, stored_cosine);

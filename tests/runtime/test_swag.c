@@ -296,6 +296,7 @@ int main(void)
 {
     Suite *suite = suite_create("swag");
     TCase *all = tcase_create("all");
+    tcase_set_timeout(all, 60);
     tcase_add_loop_test(all, stored_rates, 0, 2);
     tcase_add_test(all, plans);
     tcase_add_test(all, stored_draws);
