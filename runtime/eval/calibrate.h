@@ -1,0 +1,69 @@
+/* calibrate: how far predictions can be trusted, and whether a difference between two methods is one. Double, no heap
+ * unless said, sums in a fixed order; random numbers by Philox from the seed given.
+ *
+ *   temperature   T > 0 minimising mean -log softmax(z / T)[y] on a validation part        (Guo et al. 2017)
+ *   risk(k)       errors among the k most confident / k;  area = mean over k = 1 ... n     (Geifman, El-Yaniv 2017)
+ *   ECE floor     ECE of a predictor whose confidences are right, at the same n and confidences
+ *   bootstrap     percentile intervals of a mean over seeds x examples, both drawn again    (Efron 1979; Owen 2007)
+ *   equivalence   two one-sided tests: the 90 % interval within the margins                 (Schuirmann 1987)
+ */
+#ifndef CR_EVAL_CALIBRATE_H
+#define CR_EVAL_CALIBRATE_H
+
+#include "runtime/core/error.h"
+#include "runtime/eval/metrics.h"
+
+/* Logits of n examples, row i at logits + i stride with n_classes[i] <= stride of them (NULL: stride). Of a mixture,
+ * the logarithms of its probabilities: cr_log_probs. */
+struct cr_logits {
+    const double *logits;
+    size_t n, stride;
+    const uint32_t *n_classes, *labels;
+};
+
+/* logits [n] = ln(probs [n] + 1e-12); in place is fine. */
+void cr_log_probs(const double *probs, size_t n, double *logits);
+
+/* Mean NLL at a temperature; NaN without examples. */
+double cr_temperature_nll(const struct cr_logits *set, double temperature);
+
+/* The best temperature, by bisection on its logarithm (NLL is convex in 1/T), cut to [0.01, 100]: there it stays when
+ * every answer is right, or when the logits say nothing. 1 without examples. */
+double cr_temperature_fit(const struct cr_logits *set);
+
+/* Fills risk [n] (risk[k - 1] of the k most confident; may be NULL) and returns its area. `positive` of an item means a
+ * right answer. Among equal confidences errors count as spread evenly, so order does not matter. Sorts items. NaN for
+ * n = 0. */
+double cr_risk_coverage(struct cr_scored *items, size_t n, double *risk);
+
+/* The smallest area that n answers with so many errors can have: the errors come last. */
+double cr_risk_coverage_best(size_t n, size_t n_errors);
+
+/* Mean and 2.5, 97.5 % points of an estimate. */
+struct cr_estimate {
+    double mean, low, high;
+};
+
+/* ECE with answers drawn right with probability confidence[i], over n_draws draws (2 to 100000). Errors: CR_E_MEMORY.
+ */
+cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum cr_bin_rule rule, uint64_t seed,
+                       size_t n_draws, struct cr_estimate *out, struct cr_error *err);
+
+/* Differences of two methods on the same examples, [n_seeds][n_examples], run by run. */
+struct cr_paired {
+    const double *difference;
+    size_t n_seeds, n_examples;
+};
+
+/* Mean difference, its interval of `level` (0.95), and of 1 - 2 alpha for a test of equivalence at alpha, over n_draws
+ * (2 to 100000) of seeds and of examples with replacement. One seed: examples only. NaN for no difference at all.
+ * Errors: CR_E_MEMORY. */
+cr_status cr_paired_bootstrap(const struct cr_paired *pairs, double level, uint64_t seed, size_t n_draws,
+                              struct cr_estimate *out, struct cr_error *err);
+
+/* Equivalent within +-margin at 5 %: interval of level 0.9 inside. Not worse than -margin (higher is better): its lower
+ * end above. False for NaN. */
+bool cr_equivalent(const struct cr_estimate *of_level_90, double margin);
+bool cr_not_worse(const struct cr_estimate *of_level_90, double margin);
+
+#endif
