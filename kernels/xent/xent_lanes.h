@@ -105,9 +105,152 @@ static void grad(const struct cr_xent_args *args, size_t begin, size_t end)
     }
 }
 
+/* Sums of the even and of the odd rows, exact terms and terms as they are stored. */
+struct sums {
+    lanes s[2], mass[2];
+};
+
+/* exp(z - m) of one row; masked: 0 in the lanes without a label and in those whose label it is. */
+CR_INLINE lanes exp_at(lanes z, lanes m, lanes_i target, size_t row, int masked)
+{
+    lanes p = lanes_exp(z - m);
+    if (!masked) {
+        return p;
+    }
+    lanes_i drop = lanes_equal_i(target, lanes_splat_i((int32_t)row)) | lanes_greater_i(lanes_splat_i(0), target);
+    return (lanes)((lanes_i)p & ~drop);
+}
+
+CR_INLINE void put_exp(void *p, enum cr_xtype type, size_t v, size_t col, lanes even, lanes odd, struct sums *sum)
+{
+    operand_store(p, type, v, col, even, odd);
+    sum->s[0] += even;
+    sum->s[1] += odd;
+    if (type == CR_X_BF16) {
+        sum->mass[0] += lanes_from_bits(lanes_to_bf16(even) << 16);
+        sum->mass[1] += lanes_from_bits(lanes_to_bf16(odd) << 16);
+    }
+}
+
+CR_INLINE void exp_block(const struct cr_xent_args *args, size_t block, enum cr_xtype type, int masked)
+{
+    char *p = (char *)args->dz + block * args->dz_stride;
+    size_t n = args->n_rows, first = args->first_row;
+    for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+        const float *z = args->z + block * args->z_stride + col;
+        size_t at = block * CR_LANES + col, v = 0;
+        lanes m = lanes_loadu(args->m + at);
+        lanes_i target = lanes_loadu_i(args->target + at);
+        struct sums sum = {{lanes_zero(), lanes_zero()}, {lanes_zero(), lanes_zero()}};
+        for (; v + 2 <= n; v += 2) {
+            lanes even = exp_at(lanes_load(z + v * CR_LANES), m, target, first + v, masked);
+            lanes odd = exp_at(lanes_load(z + (v + 1) * CR_LANES), m, target, first + v + 1, masked);
+            put_exp(p, type, v, col, even, odd, &sum);
+        }
+        if (v < n) {
+            lanes last = exp_at(lanes_load(z + v * CR_LANES), m, target, first + v, masked);
+            if (type == CR_X_BF16) {
+                put_exp(p, type, v, col, last, lanes_zero(), &sum);
+            } else {
+                lanes_store((float *)(void *)p + v * CR_LANES + col, last);
+                sum.s[0] += last;
+            }
+        }
+        lanes s = sum.s[0] + sum.s[1], mass = s;
+        if (type == CR_X_BF16) {
+            mass = sum.mass[0] + sum.mass[1];
+        }
+        lanes_storeu(args->s + at, lanes_loadu(args->s + at) + s);
+        lanes_storeu(args->mass + at, lanes_loadu(args->mass + at) + mass);
+    }
+}
+
+/* Some token of the block has no label, or has it among these rows. */
+static int needs_mask(const struct cr_xent_args *args, size_t block)
+{
+    for (size_t t = block * CR_LANES; t < (block + 1) * CR_LANES; t++) {
+        int64_t row = (int64_t)args->target[t] - (int64_t)args->first_row;
+        if (args->target[t] < 0 || (row >= 0 && row < (int64_t)args->n_rows)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void expsum(const struct cr_xent_args *args, size_t begin, size_t end)
+{
+    for (size_t block = begin; block < end; block++) {
+        int masked = needs_mask(args, block);
+        if (args->dz_type == CR_X_BF16) {
+            if (masked) {
+                exp_block(args, block, CR_X_BF16, 1);
+            } else {
+                exp_block(args, block, CR_X_BF16, 0);
+            }
+        } else {
+            exp_block(args, block, CR_X_F32, masked);
+        }
+    }
+}
+
+/* Feature f mod 2 goes to its own chain. */
+CR_INLINE void label_block(const struct cr_xent_row_args *args, size_t block, enum cr_xtype type)
+{
+    const char *h = (const char *)args->h + block * args->h_stride;
+    for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+        float *w = args->w + block * args->w_stride + col;
+        lanes even = lanes_zero(), odd = even;
+        size_t f = 0;
+        for (; f + 2 <= args->n_features; f += 2) {
+            lanes h0, h1, w0 = lanes_load(w + f * CR_LANES), w1 = lanes_load(w + (f + 1) * CR_LANES);
+            operand_load(h, type, f, col, &h0, &h1);
+            if (type == CR_X_BF16) {
+                w0 = lanes_from_bits(lanes_to_bf16(w0) << 16);
+                w1 = lanes_from_bits(lanes_to_bf16(w1) << 16);
+                lanes_store(w + f * CR_LANES, w0);
+                lanes_store(w + (f + 1) * CR_LANES, w1);
+            }
+            even = w0 * h0 + even;
+            odd = w1 * h1 + odd;
+        }
+        if (f < args->n_features) { /* f32 only */
+            even =
+                lanes_load(w + f * CR_LANES) * lanes_load((const float *)(const void *)h + f * CR_LANES + col) + even;
+        }
+        lanes_storeu(args->m + block * CR_LANES + col, even + odd);
+    }
+}
+
+static void label(const struct cr_xent_row_args *args, size_t begin, size_t end)
+{
+    for (size_t block = begin; block < end; block++) {
+        if (args->h_type == CR_X_BF16) {
+            label_block(args, block, CR_X_BF16);
+        } else {
+            label_block(args, block, CR_X_F32);
+        }
+    }
+}
+
+static void finish(const struct cr_xent_row_args *args, size_t begin, size_t end)
+{
+    for (size_t block = begin; block < end; block++) {
+        for (size_t col = 0; col < CR_LANES; col += LANES_N) {
+            const float *w = args->w + block * args->w_stride + col;
+            float *dh = args->dh + block * args->dh_stride + col;
+            lanes mass = lanes_loadu(args->mass + block * CR_LANES + col);
+            lanes scale = lanes_loadu(args->scale + block * CR_LANES + col);
+            for (size_t f = 0; f < args->n_features; f++) {
+                lanes x = lanes_load(dh + f * CR_LANES) - mass * lanes_load(w + f * CR_LANES);
+                lanes_store(dh + f * CR_LANES, x * scale);
+            }
+        }
+    }
+}
+
 static void fill(struct cr_xent_ops *ops)
 {
-    *ops = (struct cr_xent_ops){.stats = stats, .grad = grad};
+    *ops = (struct cr_xent_ops){.stats = stats, .grad = grad, .expsum = expsum, .label = label, .finish = finish};
 }
 
 #endif

@@ -15,7 +15,7 @@
 #include "credence/kernels/xent.h"
 #include "runtime/model/engine.h"
 
-/* Vocabulary rows whose logits exist at one time, and rows of one job among them. */
+/* Vocabulary rows of one step of the walk, and rows of one job among them. */
 enum { CR_HEAD_CHUNK = 2048, CR_HEAD_ROWS = 128, CR_BLOCK_STEP = 2 };
 
 /* What the backward pass of one layer needs. One set a layer, or one for all when layers are recomputed. */
@@ -70,14 +70,14 @@ struct cr_engine {
     float *label_rows; /* [n_labels][E] dequantised rows of the head */
 
     /* work buffers, all max_blocks long */
-    void *xn;                 /* operand [E] */
-    float *qkv32;             /* [Q + 2 KV] */
-    float *o32;               /* [Q] */
-    float *g32, *u32;         /* [F] */
-    void *h;                  /* operand [F] */
-    float *x_rows;            /* [E] residual stream of the last layer after attention, loss rows only */
-    float *o_rows;            /* [Q] */
-    void *head_x;             /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
+    void *xn;         /* operand [E] */
+    float *qkv32;     /* [Q + 2 KV] */
+    float *o32;       /* [Q] */
+    float *g32, *u32; /* [F] */
+    void *h;          /* operand [F] */
+    float *x_rows;    /* [E] residual stream of the last layer after attention, loss rows only */
+    float *o_rows;    /* [Q] */
+    void *head_x;     /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
     float *rstd_out;
     uint32_t *row_pos, *row_example;
     int32_t *row_target; /* [16] a block, -1 in pad lanes */
@@ -85,6 +85,9 @@ struct cr_engine {
     float *head_z;                       /* [CR_HEAD_CHUNK] logits, or [n_labels] */
     void *head_dz;                       /* operand [CR_HEAD_CHUNK] or f32 [n_labels] */
     float *head_m, *head_s, *head_label; /* [CR_HEAD_CHUNK / CR_HEAD_ROWS] partials a token */
+    float *head_mass;                    /* the same, training on texts only, as are the next two */
+    double *row_sum, *row_mass;          /* [16] a block: sums of exp(z - row_m) but for the label, and as rounded */
+    float *row_scale;
 
     /* backward only */
     float *dx;                /* [E] gradient of the residual stream */
@@ -163,11 +166,16 @@ void cr_forward_again(struct cr_engine *e, uint32_t layer);
 bool cr_backward(struct cr_engine *e);
 
 /* head.c */
-void cr_head_norm(struct cr_engine *e);         /* x_rows -> head_x */
-void cr_head_label_logits(struct cr_engine *e); /* head_x -> head_z [n_labels] */
-double cr_head_label_loss(struct cr_engine *e); /* logits and dx_rows */
+size_t cr_head_stride_bytes(const struct cr_engine *e); /* of head_x */
+void cr_head_norm_bwd(struct cr_engine *e);             /* gradient of the final norm: dn -> dx_rows */
+void cr_head_norm(struct cr_engine *e);                 /* x_rows -> head_x */
+void cr_head_label_logits(struct cr_engine *e);         /* head_x -> head_z [n_labels] */
+double cr_head_label_loss(struct cr_engine *e);         /* logits and dx_rows */
+
+/* head_text.c */
 void cr_head_token_stats(struct cr_engine *e);  /* head_x -> row_lse, row_label */
-double cr_head_token_loss(struct cr_engine *e); /* stats and dx_rows */
+double cr_head_token_loss(struct cr_engine *e); /* head_x -> loss and dx_rows */
 void cr_head_logits(struct cr_engine *e, float *logits);
+size_t cr_head_scratch_bytes(const struct cr_engine *e, size_t gemm_bytes); /* of a worker in cr_head_token_loss */
 
 #endif

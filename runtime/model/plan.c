@@ -120,6 +120,11 @@ static void plan_head(struct cursor *c, struct cr_engine *e)
     e->head_m = labels ? NULL : take_f32(c, e, items);
     e->head_s = labels ? NULL : take_f32(c, e, items);
     e->head_label = labels ? NULL : take_f32(c, e, items);
+    bool texts = !labels && e->options.train;
+    e->head_mass = texts ? take_f32(c, e, items) : NULL;
+    e->row_sum = texts ? take(c, e->max_blocks * CR_LANES * sizeof(double)) : NULL;
+    e->row_mass = texts ? take(c, e->max_blocks * CR_LANES * sizeof(double)) : NULL;
+    e->row_scale = texts ? take_f32(c, e, 1) : NULL;
     e->label_rows = labels ? take(c, rows * e->embd * sizeof(float)) : NULL;
 }
 
@@ -159,6 +164,7 @@ static size_t worker_scratch(const struct cr_engine *e)
 {
     size_t widest = max_size(max_size(e->ff, e->q + 2 * e->kv), max_size(e->embd, CR_HEAD_CHUNK));
     size_t bytes = cr_qgemm_scratch_bytes(&e->qgemm, widest, CR_RANK_MAX);
+    bytes = max_size(bytes, cr_head_scratch_bytes(e, cr_qgemm_scratch_bytes(&e->qgemm, e->embd, 0)));
     bytes = max_size(bytes, cr_lowrank_scratch_bytes(widest, CR_RANK_MAX));
     bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim, 0));
     bytes = max_size(bytes, e->embd * sizeof(float));

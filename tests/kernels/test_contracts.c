@@ -248,16 +248,23 @@ START_TEST(embed)
 END_TEST
 
 SPY(xent)
+static void spy_xent_row(const struct cr_xent_row_args *args, size_t begin, size_t end)
+{
+    (void)args, (void)begin, (void)end;
+    n_runs++;
+}
 START_TEST(xent)
 {
-    struct cr_xent_ops ops = {spy_xent, spy_xent};
+    struct cr_xent_ops ops = {spy_xent, spy_xent, spy_xent, spy_xent_row, spy_xent_row};
     struct cr_xent_args good = {.n_rows = 6, .z_stride = 96, .dz_stride = 192, .dz_type = CR_X_BF16};
     good.z = good.lse = good.weight = (const float *)memory;
     good.m = good.s = good.label = (float *)memory;
     good.target = (const int32_t *)memory;
     good.dz = memory;
+    good.mass = (float *)memory;
 #define STATS cr_xent_stats_checked
 #define GRAD cr_xent_grad_checked
+#define EXPSUM cr_xent_expsum_checked
     ACCEPTED(STATS, , 1, 0, BLOCKS);
     ACCEPTED(GRAD, , 1, 0, BLOCKS);
     ACCEPTED(STATS, a.n_rows = 5, 1, 0, BLOCKS);
@@ -276,8 +283,49 @@ START_TEST(xent)
     REFUSED(STATS, a.n_rows = 0, "n_rows", 0, BLOCKS);
     REFUSED(STATS, a.first_row = INT32_MAX - 3, "n_rows", 0, BLOCKS);
     REFUSED(STATS, a.first_row = SIZE_MAX - 2, "first_row", 0, BLOCKS);
+    ACCEPTED(EXPSUM, , 1, 0, BLOCKS);
+    ACCEPTED(EXPSUM, a.n_rows = 5, 1, 0, BLOCKS);
+    REFUSED_ALWAYS(EXPSUM, expsum, 0, BLOCKS);
+    REFUSED_BLOCKS(EXPSUM, z, z_stride, 16, 0, BLOCKS);
+    REFUSED_BLOCKS(EXPSUM, dz, dz_stride, 64, 0, BLOCKS);
+    REFUSED(EXPSUM, (a.n_rows = 5, a.dz_stride = 128), "dz", 0, BLOCKS); /* the missing half needs its place */
+    REFUSED(EXPSUM, a.m = NULL, "m", 0, BLOCKS);
+    REFUSED(EXPSUM, a.s = NULL, "s", 0, BLOCKS);
+    REFUSED(EXPSUM, a.mass = NULL, "mass", 0, BLOCKS);
+    REFUSED(EXPSUM, a.target = NULL, "target", 0, BLOCKS);
+    REFUSED(EXPSUM, a.dz_type = (enum cr_xtype)3, "dz_type", 0, BLOCKS);
 #undef STATS
 #undef GRAD
+#undef EXPSUM
+}
+END_TEST
+
+START_TEST(xent_rows)
+{
+    struct cr_xent_ops ops = {spy_xent, spy_xent, spy_xent, spy_xent_row, spy_xent_row};
+    struct cr_xent_row_args good = {
+        .w_stride = 96, .h_stride = 192, .h_type = CR_X_BF16, .dh_stride = 96, .n_features = 6};
+    good.w = good.m = good.dh = (float *)memory;
+    good.mass = good.scale = (const float *)memory;
+    good.h = memory;
+#define LABEL cr_xent_label_checked
+#define FINISH cr_xent_finish_checked
+    ACCEPTED(LABEL, , 1, 0, BLOCKS);
+    ACCEPTED(FINISH, , 1, 0, BLOCKS);
+    REFUSED_ALWAYS(LABEL, label, 0, BLOCKS);
+    REFUSED_ALWAYS(FINISH, finish, 0, BLOCKS);
+    REFUSED_BLOCKS(LABEL, w, w_stride, 16, 0, BLOCKS);
+    REFUSED_BLOCKS(LABEL, h, h_stride, 64, 0, BLOCKS);
+    REFUSED_BLOCKS(FINISH, w, w_stride, 16, 0, BLOCKS);
+    REFUSED_BLOCKS(FINISH, dh, dh_stride, 16, 0, BLOCKS);
+    REFUSED(LABEL, a.n_features = 0, "n_features", 0, BLOCKS);
+    REFUSED(LABEL, a.n_features = 5, "h_type", 0, BLOCKS);
+    REFUSED(LABEL, a.m = NULL, "m", 0, BLOCKS);
+    REFUSED(FINISH, a.n_features = 0, "n_features", 0, BLOCKS);
+    REFUSED(FINISH, a.mass = NULL, "mass", 0, BLOCKS);
+    REFUSED(FINISH, a.scale = NULL, "scale", 0, BLOCKS);
+#undef LABEL
+#undef FINISH
 }
 END_TEST
 
@@ -721,6 +769,7 @@ int main(void)
     tcase_add_test(tcase, cast);
     tcase_add_test(tcase, embed);
     tcase_add_test(tcase, xent);
+    tcase_add_test(tcase, xent_rows);
     tcase_add_test(tcase, adamw);
     tcase_add_test(tcase, dplr);
     tcase_add_test(tcase, dplr_collect);
