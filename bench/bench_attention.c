@@ -163,7 +163,7 @@ static void entry(enum cr_tier tier, bool bwd, enum cr_xtype scores, size_t len,
     double n = (double)(cr_tl16_blocks(len) * CR_LANES), pairs = n * (n + 1) / 2 * (double)heads;
     bool bf16 = tier == CR_TIER_AVX512_BF16;
     double products = bwd ? 5 : 2;
-    e.unit = bf16 ? CR_UNIT_BF16 : cr_bench_fma(tier);
+    e.unit = bf16 ? cr_bench_bf16(tier) : cr_bench_fma(tier);
     e.flops = products * 2 * (double)dim * pairs;
     e.work = (products + (bf16 && scores == CR_X_F32)) * 2 * (double)dim * pairs; /* f32 is half the rate of bf16 */
     e.bytes = (bwd ? 7 : 2) * n * (double)(heads * dim) * 4 + 2 * n * (double)(kv * dim) * 4;

@@ -168,7 +168,7 @@ static void entry(enum cr_tier tier, int type, bool dx, size_t m, size_t n, size
                                .flag = dx,
                                .tour = tour,
                                .shape = {m, n, k, rank, n_members}};
-    e.unit = ops.x_type == CR_X_BF16 ? CR_UNIT_BF16 : cr_bench_fma(tier);
+    e.unit = ops.x_type == CR_X_BF16 ? cr_bench_bf16(ops.tier) : cr_bench_fma(tier);
     size_t n_out = dx ? k : n, n_reduce = dx ? n : k, n_blocks = cr_tl16_blocks(m);
     e.flops = 2.0 * (double)(n_blocks * CR_LANES) * ((double)n * (double)k + (double)rank * (double)n_out);
     e.bytes =

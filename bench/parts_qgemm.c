@@ -158,6 +158,6 @@ int main(int argc, char **argv)
     struct cr_cpu cpu;
     cr_cpu_detect(&cpu);
     cr_bench_units_init(&cpu);
-    report(&s, s.ops.x_type == CR_X_BF16 ? CR_UNIT_BF16 : cr_bench_fma(s.ops.tier));
+    report(&s, s.ops.x_type == CR_X_BF16 ? cr_bench_bf16(s.ops.tier) : cr_bench_fma(s.ops.tier));
     return 0;
 }

@@ -12,7 +12,7 @@
 
 static const char *unit_of(enum cr_bench_unit unit)
 {
-    return unit <= CR_UNIT_BF16 ? "FLOP/s" : unit >= CR_UNIT_L1 && unit <= CR_UNIT_DRAM ? "B/s" : "/s";
+    return unit <= CR_UNIT_TILE ? "FLOP/s" : unit >= CR_UNIT_L1 && unit <= CR_UNIT_DRAM ? "B/s" : "/s";
 }
 
 static void put_facts(struct cr_buf *out, const struct cr_bench_report *r)

@@ -132,7 +132,7 @@ static void scale(struct chart *c)
             y_high = fmax(y_high, y);
         }
     }
-    for (int unit = CR_UNIT_FMA_SCALAR; unit <= CR_UNIT_BF16; unit++) {
+    for (int unit = CR_UNIT_FMA_SCALAR; unit <= CR_UNIT_TILE; unit++) {
         y_high = fmax(y_high, 1.3 * cr_bench_typical((enum cr_bench_unit)unit));
     }
     y_low = fmin(y_low, y_high / 1000);
@@ -178,7 +178,7 @@ static void put_axes(struct cr_buf *out, const struct chart *c)
 static double highest_roof(void)
 {
     double top = 0;
-    for (int unit = CR_UNIT_FMA_SCALAR; unit <= CR_UNIT_BF16; unit++) {
+    for (int unit = CR_UNIT_FMA_SCALAR; unit <= CR_UNIT_TILE; unit++) {
         top = fmax(top, cr_bench_typical((enum cr_bench_unit)unit));
     }
     return top;
@@ -301,7 +301,7 @@ void cr_bench_roofline(struct cr_buf *out, const struct cr_bench_result *results
     for (int unit = CR_UNIT_L1; unit <= CR_UNIT_DRAM; unit++) {
         put_slope(out, &c, (enum cr_bench_unit)unit);
     }
-    for (int unit = CR_UNIT_FMA_SCALAR; unit <= CR_UNIT_BF16; unit++) {
+    for (int unit = CR_UNIT_FMA_SCALAR; unit <= CR_UNIT_TILE; unit++) {
         put_roof(out, &c, (enum cr_bench_unit)unit);
     }
     for (size_t i = 0; i < n_results; i++) {

@@ -7,8 +7,8 @@
 
 #include "bench/cr_bench.h"
 #include "bench/memory.h"
-#include "bench/units_loops.h"
 #include "credence/kernels/rng.h"
+#include "credence/kernels/peak.h"
 
 enum { MAX_BURSTS = 8192, MAX_WORKERS = 256 };
 
@@ -19,6 +19,7 @@ struct arrays {
 };
 
 static struct cr_cpu cpu;
+static struct cr_peak_ops widest; /* of this CPU */
 static struct arrays arrays[4][MAX_WORKERS]; /* L1, L2, L3, DRAM */
 static double *bursts[CR_UNITS];
 static size_t n_bursts[CR_UNITS];
@@ -36,6 +37,7 @@ static const struct level {
 void cr_bench_units_init(const struct cr_cpu *detected)
 {
     cpu = *detected;
+    cr_peak_ops_init(&widest, cpu.tier);
 }
 
 static double level_bytes(int level)
@@ -49,24 +51,15 @@ static bool has(enum cr_tier tier)
     return tier == CR_TIER_SCALAR || (cpu.features >> tier & 1u);
 }
 
-/* Widest vectors of this CPU. */
-static const struct cr_bench_loops *widest(void)
-{
-#if CR_HAVE_X86
-    if (has(CR_TIER_AVX512)) {
-        return cr_bench_loops_avx512();
-    }
-    if (has(CR_TIER_AVX2)) {
-        return cr_bench_loops_avx2();
-    }
-#endif
-    return cr_bench_loops_scalar();
-}
-
 /* 0 scalar, 1 avx2, 2 avx512: the lanes that a tier computes with. */
 static int width_of(enum cr_tier tier)
 {
     return tier >= CR_TIER_AVX512 && tier <= CR_TIER_AMX ? 2 : tier == CR_TIER_AVX2 ? 1 : 0;
+}
+
+enum cr_bench_unit cr_bench_bf16(enum cr_tier tier)
+{
+    return tier == CR_TIER_AMX ? CR_UNIT_TILE : CR_UNIT_BF16;
 }
 
 enum cr_bench_unit cr_bench_fma(enum cr_tier tier)
@@ -106,6 +99,7 @@ static const char *const names[CR_UNITS] = {
     [CR_UNIT_FMA_AVX2] = "f32 FMA, AVX2",
     [CR_UNIT_FMA_AVX512] = "f32 FMA, AVX-512",
     [CR_UNIT_BF16] = "bf16 dot product, AVX-512",
+    [CR_UNIT_TILE] = "bf16 tile product, AMX",
     [CR_UNIT_EXP_SCALAR] = "exp, portable",
     [CR_UNIT_EXP_AVX2] = "exp, AVX2",
     [CR_UNIT_EXP_AVX512] = "exp, AVX-512",
@@ -168,34 +162,31 @@ static double normals_loop(enum cr_tier tier)
 }
 
 /* Sizes such that a burst lasts 0.1 to 0.4 ms at 2 to 4 GHz. */
-static double lanes_burst(int kind, enum cr_tier tier, const struct cr_bench_loops *loops)
+static double lanes_burst(int kind, enum cr_tier tier)
 {
-    return kind == 0   ? loops->fma(28000)
-           : kind == 1 ? loops->exp(6000)
-           : kind == 2 ? loops->mul(40000)
+    struct cr_peak_ops loops;
+    cr_peak_ops_init(&loops, tier);
+    return kind == 0   ? loops.fma(28000)
+           : kind == 1 ? loops.exp(6000)
+           : kind == 2 ? loops.mul(40000)
                        : normals_loop(tier);
 }
 
 static double compute(enum cr_bench_unit unit)
 {
-    int place = (int)unit - CR_UNIT_FMA_SCALAR - (unit > CR_UNIT_BF16), kind = place / 3, width = place % 3;
+    static const enum cr_tier tiers[] = {CR_TIER_SCALAR, CR_TIER_AVX2, CR_TIER_AVX512};
+    int place = (int)unit - CR_UNIT_FMA_SCALAR - (unit > CR_UNIT_TILE ? 2 : 0);
     if (unit == CR_UNIT_CLOCK) {
         return clock_loop(40000);
     }
-    if (unit != CR_UNIT_BF16 && width == 0) {
-        return lanes_burst(kind, CR_TIER_SCALAR, cr_bench_loops_scalar());
+    if (unit == CR_UNIT_BF16 || unit == CR_UNIT_TILE) {
+        enum cr_tier tier = unit == CR_UNIT_TILE ? CR_TIER_AMX : CR_TIER_AVX512_BF16;
+        struct cr_peak_ops loops;
+        cr_peak_ops_init(&loops, tier);
+        cr_peak_fn *loop = unit == CR_UNIT_TILE ? loops.tile : loops.dot;
+        return has(tier) && loop != NULL ? loop(unit == CR_UNIT_TILE ? 10000 : 28000) : 0;
     }
-#if CR_HAVE_X86
-    if (unit == CR_UNIT_BF16) {
-        return has(CR_TIER_AVX512_BF16) ? cr_bench_loop_bf16(28000) : 0;
-    }
-    if (width == 1) {
-        return has(CR_TIER_AVX2) ? lanes_burst(kind, CR_TIER_AVX2, cr_bench_loops_avx2()) : 0;
-    }
-    return has(CR_TIER_AVX512) ? lanes_burst(kind, CR_TIER_AVX512, cr_bench_loops_avx512()) : 0;
-#else
-    return 0;
-#endif
+    return has(tiers[place % 3]) ? lanes_burst(place / 3, tiers[place % 3]) : 0;
 }
 
 /* A level's arrays of a worker, made when first asked for. */
@@ -220,12 +211,11 @@ static struct arrays *arrays_of(int level, int worker)
 static double stream(int level, int worker, bool warm)
 {
     struct arrays *a = arrays_of(level, worker);
-    const struct cr_bench_loops *loops = widest();
     if (level == 3) {
         /* Four places at once, since prefetchers stop at the end of a page, and not a power of two apart. */
         size_t n = (size_t)(levels[level].burst_bytes / 48) / 64 * 64, quarter = a->n_floats / 4 - 1040;
         a->at = a->at + n > quarter ? 0 : a->at;
-        loops->triad4(a->y + a->at, a->x + a->at, n, quarter);
+        widest.triad4(a->y + a->at, a->x + a->at, n, quarter);
         a->at += n;
         n *= 4;
         return 12.0 * (double)n;
@@ -234,7 +224,7 @@ static double stream(int level, int worker, bool warm)
     int n_passes = warm ? 1 : (int)(levels[level].burst_bytes / pass);
     n_passes = n_passes > 0 ? n_passes : 1;
     for (int i = 0; i < n_passes; i++) {
-        loops->triad(a->y, a->x, a->n_floats);
+        widest.triad(a->y, a->x, a->n_floats);
     }
     return pass * n_passes;
 }

@@ -3,6 +3,7 @@
  *
  *   FMA   f32 multiply-adds, two operations each; on CPUs without the instruction a product and a sum
  *   BF16  VDPBF16PS on 512 bits: 64 operations each
+ *   TILE  TDPBF16PS: 16,384 operations each
  *   EXP   kernels/common/lanes_math.h: one operation an exponential
  *   NORMAL  normals of credence/kernels/rng.h: one operation each
  *   MUL   products of two 32-bit integers with all 64 bits: one operation each
@@ -28,6 +29,7 @@ enum cr_bench_unit {
     CR_UNIT_FMA_AVX2,
     CR_UNIT_FMA_AVX512,
     CR_UNIT_BF16,
+    CR_UNIT_TILE,
     CR_UNIT_EXP_SCALAR,
     CR_UNIT_EXP_AVX2,
     CR_UNIT_EXP_AVX512,
@@ -44,6 +46,9 @@ enum cr_bench_unit {
     CR_UNIT_CLOCK,
     CR_UNITS
 };
+
+/* What multiplies bf16 on a tier. */
+enum cr_bench_unit cr_bench_bf16(enum cr_tier tier);
 
 /* The unit of a tier's lanes. */
 enum cr_bench_unit cr_bench_fma(enum cr_tier tier);

@@ -36,6 +36,7 @@
 #include "credence/kernels/lowrank.h"
 #include "credence/kernels/math.h"
 #include "credence/kernels/norm.h"
+#include "credence/kernels/peak.h"
 #include "credence/kernels/qgemm.h"
 #include "credence/kernels/rng.h"
 #include "credence/kernels/rope.h"

@@ -8,16 +8,20 @@
 #include "credence/kernels/attention.h"
 #include "credence/kernels/cast.h"
 #include "credence/kernels/dequant.h"
+#include "credence/kernels/dplr.h"
 #include "credence/kernels/embed.h"
+#include "credence/kernels/ivon.h"
 #include "credence/kernels/lowrank.h"
 #include "credence/kernels/norm.h"
 #include "credence/kernels/qgemm.h"
+#include "credence/kernels/rng.h"
 #include "credence/kernels/rope.h"
 #include "credence/kernels/xent.h"
 #include "runtime/core/buf.h"
 #include "runtime/core/error.h"
 #include "runtime/thread/machine.h"
 #include "runtime/thread/parallel.h"
+#include "runtime/thread/workers.h"
 
 static const enum cr_tier x86_tiers[] = {CR_TIER_AVX2, CR_TIER_AVX512, CR_TIER_AVX512_BF16, CR_TIER_AMX};
 static const enum cr_tier arm_tiers[] = {CR_TIER_NEON, CR_TIER_NEON_DOTPROD, CR_TIER_NEON_I8MM, CR_TIER_NEON_BF16};
@@ -56,6 +60,9 @@ union ops {
     struct cr_embed_ops embed;
     struct cr_xent_ops xent;
     struct cr_adamw_ops adamw;
+    struct cr_ivon_ops ivon;
+    struct cr_dplr_ops dplr;
+    struct cr_rng_ops rng;
     struct dequant_ops dequant;
 };
 
@@ -70,6 +77,9 @@ union ops {
     X(embed, cr_embed_ops_init)                                                                                        \
     X(xent, cr_xent_ops_init)                                                                                          \
     X(adamw, cr_adamw_ops_init)                                                                                        \
+    X(ivon, cr_ivon_ops_init)                                                                                          \
+    X(dplr, cr_dplr_ops_init)                                                                                          \
+    X(rng, cr_rng_ops_init)                                                                                            \
     X(dequant, dequant_ops_init)
 
 enum family {
@@ -192,6 +202,22 @@ static void put_tiers(struct report *report, const char *cap)
     cr_buf_putc(text, '\n');
 }
 
+static void put_calibration(struct cr_buf *text, const struct cr_calibration *measured)
+{
+    cr_buf_printf(text,
+                  "\nmeasured now, all threads together; nothing is chosen by it\n  f32 multiply-add %7.0f GFLOP/s\n",
+                  measured->f32 / 1e9);
+    if (measured->dot > 0) {
+        cr_buf_printf(text, "  bf16 dot product %7.0f GFLOP/s\n", measured->dot / 1e9);
+    }
+    if (measured->tile > 0) {
+        cr_buf_printf(text, "  bf16 tile product%7.0f GFLOP/s\n", measured->tile / 1e9);
+    }
+    if (measured->memory > 0) {
+        cr_buf_printf(text, "  memory           %7.1f GB/s\n", measured->memory / 1e9);
+    }
+}
+
 /* "avx512, avx512_bf16: capped; amx: not on this processor" */
 static void put_reasons(struct report *report, enum cr_tier variant)
 {
@@ -223,8 +249,8 @@ static void put_families(struct report *report)
     }
 }
 
-cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_host *host, cr_emit_fn *emit, void *ctx,
-                           struct cr_error *err)
+cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_calibration *measured, const struct cr_host *host,
+                           cr_emit_fn *emit, void *ctx, struct cr_error *err)
 {
     const char *cap = host != NULL ? host->cpu_cap : NULL;
     struct report report = {.cpu = *cpu, .tiers = x86_tiers};
@@ -234,6 +260,9 @@ cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_host *host,
     }
     put_machine(&report, host);
     put_tiers(&report, cap);
+    if (measured != NULL) {
+        put_calibration(&report.text, measured);
+    }
     put_families(&report);
     cr_status status = CR_OK;
     if (report.text.failed) {
@@ -247,7 +276,12 @@ cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_host *host,
 
 cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx, struct cr_error *err)
 {
+    static const struct cr_host nobody = {0};
     struct cr_cpu cpu;
+    struct cr_workers workers;
+    struct cr_calibration measured;
     cr_cpu_detect(&cpu);
-    return cr_cpu_report_of(&cpu, host, emit, ctx, err);
+    CR_TRY(cr_workers_choose(&workers, host != NULL ? host : &nobody, err));
+    cr_calibration_measure(&cpu, workers.tier, workers.parallel, &measured);
+    return cr_cpu_report_of(&cpu, &measured, host, emit, ctx, err);
 }

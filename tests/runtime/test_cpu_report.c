@@ -34,7 +34,7 @@ static void report(struct cr_fake_cpu fake, const char *cap, struct text *text)
     struct cr_error err;
     cr_fake_cpu_describe(&cpu, &fake);
     *text = (struct text){.n = 0};
-    ck_assert_int_eq(cr_cpu_report_of(&cpu, &host, keep, text, &err), CR_OK);
+    ck_assert_int_eq(cr_cpu_report_of(&cpu, NULL, &host, keep, text, &err), CR_OK);
 }
 
 /* What follows `name` at the start of an indented line. */
@@ -113,7 +113,7 @@ START_TEST(bad_cap)
     struct cr_error err;
     struct text text = {.n = 0};
     cr_fake_cpu_describe(&cpu, &fake);
-    ck_assert_int_eq(cr_cpu_report_of(&cpu, &host, keep, &text, &err), CR_E_USAGE);
+    ck_assert_int_eq(cr_cpu_report_of(&cpu, NULL, &host, keep, &text, &err), CR_E_USAGE);
     ck_assert_uint_eq(text.n, 0);
 }
 END_TEST

@@ -1,11 +1,13 @@
-/* units_lanes: the loops of units.h for the lanes of the tier that includes it. Enough independent chains to hide every
- * latency, all in registers; the empty asm keeps the compiler from merging, moving or dropping them.
+/* peak over lanes; included once by each tier. Enough independent chains to hide every latency, all in registers;
+ * the empty asm keeps the compiler from merging, moving or dropping them.
  */
-#ifndef CR_BENCH_UNITS_LANES_H
-#define CR_BENCH_UNITS_LANES_H
+#ifndef CR_PEAK_LANES_H
+#define CR_PEAK_LANES_H
 
-#include "bench/units_loops.h"
+#include "credence/kernels/peak.h"
+#include "kernels/peak/chains.h"
 #include "kernels/common/lanes_math.h"
+#include "kernels/common/tiers.h"
 
 #if defined(__aarch64__)
 #define KEEP(x) __asm__ volatile("" : "+w"(x))
@@ -128,6 +130,9 @@ static void triad4(float *y, const float *x, size_t n, size_t apart)
     __asm__ volatile("" : : "r"(y) : "memory");
 }
 
-static const struct cr_bench_loops loops = {fma_loop, exp_loop, mul_loop, triad, triad4};
+static void fill(struct cr_peak_ops *ops)
+{
+    *ops = (struct cr_peak_ops){.fma = fma_loop, .exp = exp_loop, .mul = mul_loop, .triad = triad, .triad4 = triad4};
+}
 
 #endif

@@ -1,9 +1,10 @@
-/* units for VDPBF16PS: sixteen independent chains. */
+/* peak for VDPBF16PS: sixteen independent chains. */
 #include <immintrin.h>
 
-#include "bench/units_loops.h"
+#include "kernels/peak/chains.h"
+#include "kernels/peak/variants.h"
 
-double cr_bench_loop_bf16(size_t n)
+double cr_peak_dot_avx512_bf16(size_t n)
 {
     __m512bh a = (__m512bh)_mm512_set1_epi32(0x3f003f00), b = (__m512bh)_mm512_set1_epi32((int)0xbf003f00u);
 #define DECLARE(i) __m512 c##i = _mm512_set1_ps((float)i);
