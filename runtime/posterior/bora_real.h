@@ -4,7 +4,14 @@
 static double OF(distance2)(const REAL *theta, const REAL *center, size_t n)
 {
     double chain[8] = {0};
-    for (size_t i = 0; i < n; i++) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (size_t c = 0; c < 8; c++) {
+            double d = (double)theta[i + c] - (center != NULL ? (double)center[i + c] : 0);
+            chain[c] += d * d;
+        }
+    }
+    for (; i < n; i++) {
         double d = (double)theta[i] - (center != NULL ? (double)center[i] : 0);
         chain[i % 8] += d * d;
     }

@@ -238,7 +238,7 @@ static double product(size_t i, size_t j)
     return sum;
 }
 
-/* As many dimensions as columns: nothing is lost, over three blocks and several calls. */
+/* As many dimensions as columns: nothing is lost, over several blocks and calls. */
 START_TEST(incremental_exact)
 {
     ck_assert_uint_le(cr_laplace_scratch(LARGE, COLUMNS), sizeof scratch / sizeof *scratch);
