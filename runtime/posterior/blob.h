@@ -3,10 +3,12 @@
  *   BLoB  A ~ N(mu, sigma^2) element by element, sigma = rho^2, B a point;  minimise NLL + pi KL
  *         y += s B (mu x + sign_out * (noise (sign_in * x))),  noise = E * sigma, E ~ N(0, 1) once a forward pass
  *         KL = sum ln(sp + 1e-6) - ln(sigma + 1e-6) + (sigma^2 + mu^2) / (2 sp^2 + 1e-6) - 1/2
- *   TFB   B = U diag(d) V^T;  B' = U diag(d), A' = V^T A,  A'_ij ~ N(., (sigma_q / (d_i + 1e-6))^2), the largest
- * sigma_q that leaves the loss within a tolerance Sources: Wang et al. 2024 (arXiv 2406.11675), section 3 and the
- * authors' program (its guards of 1e-6; Wen et al. 2018 for flipout); Shi et al. 2024 (arXiv 2412.05723), sections 3
- * and 4. The search keeps the largest value that passed.
+ *   TFB   B = U diag(d) V^T;  B' = U diag(d), A' = V^T A;  A'_ij has standard deviation sigma_q / (d_i + 1e-6)
+ *         the largest sigma_q that leaves the loss within a tolerance
+ *
+ * Sources: Wang et al. 2024 (arXiv 2406.11675) with the guards of 1e-6 of its program; Wen et al. 2018 (arXiv
+ * 1803.04386), flipout; Shi et al. 2024 (arXiv 2412.05723). The search keeps the largest value that passed, which the
+ * program does not.
  *
  * A [r][n] row-major, r the rank. Arithmetic in double, results rounded once. Memory is the caller's; no aliasing
  * unless said; nothing fails unless said.

@@ -1,8 +1,9 @@
 /* bora: one low-rank adapter per task under a common Gaussian prior with a learned mean, as plain arrays.
  *
  *   objective   sum_d data_d + weight * sum_d penalty(theta_d - Theta)
- *   SQ          penalty = 1/2 ||theta_d - Theta||^2              (Brunk et al. 2024, arXiv 2407.15857, the MAP
- * objective) NORM        penalty = sum over tensors ||theta_d,j - Theta_j||   (what the authors' program minimises)
+ *   SQ          penalty = 1/2 ||theta_d - Theta||^2                     the MAP objective of the paper
+ *   NORM        penalty = sum over tensors ||theta_d,j - Theta_j||      what the authors' program minimises
+ * Source: Eide and Frigessi 2024 (arXiv 2407.15857).
  *
  * weight is the prior precision tau where data_d is the sum of log-likelihoods; where it is the mean over the N
  * training documents, tau / N. A flat prior on Theta: for SQ its optimum given all theta_d is their mean.

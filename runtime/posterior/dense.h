@@ -2,7 +2,7 @@
  *
  * Row-major, contiguous. Memory is the caller's, nothing is kept, operations in a fixed order (same bits always). No
  * aliasing unless said. Sources: Golub and Van Loan, Matrix Computations (4th edition), sections 4.2 (Cholesky), 8.5
- * (cyclic Jacobi for symmetric matrices) and 8.6.3 (one-sided Jacobi).
+ * (cyclic Jacobi for symmetric matrices) and 8.6 (one-sided Jacobi).
  */
 #ifndef CR_POSTERIOR_DENSE_H
 #define CR_POSTERIOR_DENSE_H

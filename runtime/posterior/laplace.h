@@ -1,13 +1,20 @@
 /* laplace: a Gaussian around trained adapters with a Kronecker curvature, and what it predicts.
  *
  * Per adapted matrix, with the large side n (in of A, out of B) and the small side r (the rank):
- *   precision  P = Large kron Small + I / s2,  Large = L L^T (n x n, L of k columns), Small r x r, s2 the prior
- * variance A: Large = mean over examples of sum_t a a^T (inputs),      Small = sum over examples of E_y sum_t g g^T B:
- * Large = sum over examples of E_y sum_t g g^T (outputs),  Small = mean over examples of sum_t h h^T, h = A x g:
- * gradient of log p(y|x) with y ~ p(y|x) (Fisher): weight every class's vectors by its probability f(x) ~ N(z_MAP(x), J
- * P^-1 J^T);   evidence = log lik - 1/2 (log det P - log det prior + |theta|^2 / s2) Sources: Yang et al. 2024 (arXiv
- * 2308.13111), sections 3 and 4 and appendix E; Daxberger et al. 2021 (evidence); MacKay 1992 (the fixed point of its
- * precision).
+ *
+ *   P = Large kron Small + I / s2        Large = L L^T, L n x k; Small r x r; s2 the prior variance
+ *   A:  Large = mean over examples of sum_t a a^T             a inputs
+ *       Small = sum over examples of E_y sum_t g g^T
+ *   B:  Large = sum over examples of E_y sum_t g g^T
+ *       Small = mean over examples of sum_t h h^T             h = A x
+ *   g:  gradient of log p(y|x), y ~ p(y|x), at the output of that matrix, alpha / r of the pair included: give the
+ *       vectors of every class with its probability as weight
+ *
+ *   f(x) ~ N(z_MAP(x), J P^-1 J^T)
+ *   evidence = log lik - 1/2 (log det P - log det prior + |theta|^2 / s2)
+ *
+ * Sources: Yang et al. 2024 (arXiv 2308.13111); Daxberger et al. 2021 (arXiv 2106.14806), the evidence; MacKay 1992,
+ * the fixed point of its precision.
  *
  * With eigenpairs (d_i, u_i) of Large (k of them) and (e_j, w_j) of Small, P has eigenvectors u_i kron w_j with values
  * d_i e_j + 1/s2 and 1/s2 on the rest: Woodbury's identity, solved once for every s2.

@@ -1,8 +1,8 @@
 /* members: M low-rank adapters trained side by side on the same batches, as plain arrays.
  *
  *   h_m = W x + B_m (A_m x), no alpha / r;   loss = mean over members and examples of CE(z_m, y)
- * Source: Muehlematter et al. 2024 (arXiv 2405.14438), section 3, and the settings of its experiments: members differ
- * by A_m, B_m = 0.
+ * Source: Muehlematter et al. 2024 (arXiv 2405.14438) and the settings of its experiments: members differ by A_m,
+ * B_m = 0.
  *
  * No memory of our own, nothing fails. Probabilities and logits in double, adapters in f32.
  */

@@ -3,8 +3,8 @@
  *   lambda_j = e_j / sum e,  e_j ~ Exponential(1)             Dirichlet(1, ..., 1)
  *   w = sum_j lambda_j w_j;   gradient of w_j = lambda_j * gradient of w
  *   cos2(u, v) = (u.v)^2 / (|u|^2 |v|^2),  dot and norms over all tensors of a vertex
- * Sources: Wortsman et al. 2021 (arXiv 2102.10472), sections 3 and 4, subspace training; Falk et al. 2023
- * (arXiv 2310.15793), its use on prefixes with weights for every example and layer.
+ * Sources: Wortsman et al. 2021 (arXiv 2102.10472), subspace training; Falissard et al. 2023 (arXiv
+ * 2310.15793), its use on prefixes with weights for every example and layer.
  *
  * Arrays: n contiguous numbers of one tensor, one pointer a vertex. Arithmetic in double, results rounded once; sums
  * over vertices run in their order. No aliasing, no memory of our own, nothing fails; m >= 1.

@@ -65,6 +65,11 @@ START_TEST(temperature)
     ck_assert_double_eq_tol(1 / t, 0.5, 5 / sqrt(information));
     ck_assert(cr_temperature_nll(&set, t) <= cr_temperature_nll(&set, t * 1.01));
     ck_assert(cr_temperature_nll(&set, t) <= cr_temperature_nll(&set, t / 1.01));
+    const double certain[2] = {0, 1};
+    double finite[2];
+    cr_log_probs(certain, 2, finite);
+    ck_assert_double_eq_tol(finite[0], log(1e-12), 1e-13);
+    ck_assert_double_eq_tol(finite[1], 1e-12, 1e-15);
     const double right[2] = {1, -1};
     const uint32_t first = 0, second = 1;
     set = (struct cr_logits){right, 1, 2, NULL, &first};

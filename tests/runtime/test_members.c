@@ -234,6 +234,12 @@ START_TEST(first_member_is_the_plain_adapter)
         ck_assert(cr_members_seed(87, m) != 87 && cr_members_seed(87, m) >> 32 == 0);
     }
     ck_assert_uint_eq(cr_members_seed(UINT64_C(7) << 32, 3) >> 32, 7);
+    for (uint32_t seed = 0; seed < 50; seed++) { /* runs with seeds beside one another share no member */
+        for (uint32_t m = 1; m < 64; m++) {
+            uint64_t other = cr_members_seed(seed, m);
+            ck_assert(other > 1000 && other < UINT32_MAX - 1000);
+        }
+    }
 }
 END_TEST
 

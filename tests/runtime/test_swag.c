@@ -258,6 +258,10 @@ START_TEST(moments)
         }
     }
     ck_assert(cov[P - 1][P - 1] == 0 && out[P - 1] == 0.25f); /* without a clamp it stays */
+    const float z1[P] = {0, 0, 0, 0, 0, 2};
+    struct cr_swag_draws clamped = {.scale = scale, .clamp = 0.02, .diagonal = true, .n_samples = 1, .z1 = z1};
+    cr_swag_sample(&swag, &ops, NULL, &clamped, coef, out, P);
+    ck_assert_double_eq_tol((double)out[P - 1], 0.25 + 2 * 0.1, 4 * U32);
 }
 END_TEST
 
