@@ -323,7 +323,7 @@ int main(void)
 {
     Suite *suite = suite_create("qgemm");
     TCase *tc = tcase_create("qgemm");
-    tcase_set_timeout(tc, 120);
+    tcase_set_timeout(tc, 500);
     tcase_add_test(tc, tables);
     tcase_add_loop_test(tc, all_types, 0, N_SERVED);
     tcase_add_loop_test(tc, weights_exact, 0, N_SERVED);
