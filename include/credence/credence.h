@@ -130,7 +130,7 @@ struct cr_eval_options {
     const char *adapter;         /* directory (PEFT), .gguf, checkpoint, or NULL = base model alone */
     uint32_t batch_size;         /* 0 = by tokens */
     uint32_t max_seq_length;     /* 0 = min(context, 2048) */
-    uint32_t samples;            /* 0 = the method's own */
+    uint32_t samples;            /* of each adapter; 0 = the method's own: 10 of a posterior, 1 of a point */
     const char *chat_template, *system, *normalize;
     bool train_on_prompt;
     bool on_long_skip;
@@ -141,12 +141,30 @@ struct cr_eval_options {
     uint64_t limit;              /* 0 = all; else the first n examples of each task */
     uint64_t seed;
     uint32_t n_bins;             /* 0 = 15 */
+    const char *const *adapters; /* [n_adapters] several as a mixture, equal weights; n_adapters 0: `adapter` alone */
+    size_t n_adapters;
+    bool mean;                   /* the point that stands for a posterior, no draws */
+    bool mc_dropout;             /* draws by dropout, of an adapter that was trained with it */
+    double posterior_temperature; /* of the variance; 0 = 1 */
+    double prune;                /* share of weights least sure to differ from 0 that are left out; 0, [0, 1) */
+    const char *ood;             /* examples from elsewhere: how well the entropy tells them apart; eval only, or NULL */
 };
 
 struct cr_group_metrics {
     char task[64];               /* "" for the whole */
     uint64_t n;                  /* examples, or target tokens of text data */
     double accuracy, nll, ece, brier, auroc_error, perplexity; /* NaN = not applicable */
+    /* means over examples of choices, nats: entropy of the mean probabilities, mean entropy of the members, their
+     * difference; share of members whose answer is not that of the mean logits */
+    double entropy, expected_entropy, mutual_information, disagreement;
+};
+
+/* How well a score tells examples from elsewhere (positive) from those of the file. */
+struct cr_ood_metrics {
+    uint64_t n_in, n_out;
+    double auroc, average_precision;                       /* of the entropy over the log of the number of choices */
+    double mean_in, mean_out;                              /* of that entropy */
+    double information_auroc, information_average_precision; /* of the mutual information; NaN for one member */
 };
 
 struct cr_eval_result {
@@ -157,6 +175,12 @@ struct cr_eval_result {
     uint64_t tokens;
     double seconds, tok_s;
     char method[16];
+    uint32_t samples;            /* of each adapter */
+    size_t n_members;            /* sets of weights that answered together */
+    struct cr_group_metrics *running; /* owned: [(1 + n_groups) * n_members]: all, then each group, after the first k
+                                         members; NULL for one member */
+    bool has_ood;
+    struct cr_ood_metrics ood;
 };
 
 CR_API void cr_eval_options_init(struct cr_eval_options *options);
@@ -203,6 +227,13 @@ struct cr_export_options {
     const char *format;  /* "peft" or "gguf" */
     const char *output;
     bool force;
+    bool mean;           /* the point that stands for a posterior: also what is written when nothing is said */
+    bool sample_set;     /* draw number `sample` (from 0), as an evaluation with this seed makes it */
+    uint32_t sample;
+    uint64_t seed;
+    double posterior_temperature; /* 0 = 1 */
+    double prune;        /* as in cr_eval_options */
+    bool allow_inexact;
 };
 CR_API cr_status cr_export(const struct cr_export_options *options, const struct cr_host *host, struct cr_error *err);
 

@@ -146,13 +146,32 @@ static int id_of_letter(int letter, unsigned commands)
     return CR_CLI_N_OPTIONS;
 }
 
+/* One more value of a flag that has some. */
+static cr_status add_text(struct cr_cli_value *value, const char *text, struct cr_error *err)
+{
+    size_t n = value->n_texts > 0 ? value->n_texts : 1;
+    const char **texts = realloc(value->texts, (n + 1) * sizeof *texts);
+    if (texts == NULL) {
+        return cr_cli_fail(err, CR_E_MEMORY, "no memory for %zu values of a flag", n + 1);
+    }
+    texts[0] = value->text;
+    texts[n] = text;
+    value->texts = texts;
+    value->n_texts = n + 1;
+    return CR_OK;
+}
+
 static cr_status take_flag(struct cr_cli_args *args, enum cr_cli_option_id id, const char *text, struct cr_error *err)
 {
-    if (args->values[id].given) {
+    bool again = args->values[id].given;
+    if (again && (cr_cli_options[id].repeats & args->commands) == 0) {
         return cr_cli_fail(err, CR_E_USAGE, "%s: --%s is given twice", args->command, cr_cli_options[id].name);
     }
     struct cr_cli_value value = {.text = text};
     cr_status status = read_value(args, id, &value, err);
+    if (status == CR_OK && again) {
+        return add_text(&args->values[id], text, err);
+    }
     if (status == CR_OK) {
         args->values[id] = value;
     }
@@ -264,6 +283,8 @@ void cr_cli_args_deinit(struct cr_cli_args *args)
 {
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
         free(args->values[id].owned);
+        free(args->values[id].texts);
         args->values[id].owned = NULL;
+        args->values[id].texts = NULL;
     }
 }

@@ -11,6 +11,8 @@ struct cr_cli_value {
     char *owned;      /* behind text when it came from a file */
     uint64_t integer; /* UINT and SIZE; place among the words for WORD */
     double real;
+    const char **texts; /* owned: all values of a flag that repeats; NULL while there is one */
+    size_t n_texts;
 };
 
 struct cr_cli_args {
@@ -42,6 +44,14 @@ static inline bool cr_cli_given(const struct cr_cli_args *args, enum cr_cli_opti
 static inline const char *cr_cli_text(const struct cr_cli_args *args, enum cr_cli_option_id id)
 {
     return args->values[id].given ? args->values[id].text : NULL;
+}
+
+/* All values of a flag that may repeat; *n = 0 when it was not given. */
+static inline const char *const *cr_cli_texts(const struct cr_cli_args *args, enum cr_cli_option_id id, size_t *n)
+{
+    const struct cr_cli_value *value = &args->values[id];
+    *n = !value->given ? 0 : value->n_texts > 0 ? value->n_texts : 1;
+    return value->n_texts > 0 ? value->texts : &value->text;
 }
 
 static inline uint64_t cr_cli_uint(const struct cr_cli_args *args, enum cr_cli_option_id id, uint64_t otherwise)

@@ -13,7 +13,8 @@ static void fill_options(const struct cr_cli_args *args, struct cr_eval_options 
     cr_eval_options_init(o);
     o->model = cr_cli_text(args, CR_CLI_MODEL);
     o->data = cr_cli_text(args, CR_CLI_DATA);
-    o->adapter = cr_cli_text(args, CR_CLI_ADAPTER);
+    o->adapters = cr_cli_texts(args, CR_CLI_ADAPTER, &o->n_adapters);
+    o->ood = cr_cli_text(args, CR_CLI_OOD);
     o->json = cr_cli_text(args, CR_CLI_JSON);
     o->report = cr_cli_text(args, CR_CLI_REPORT);
     o->chat_template = cr_cli_text(args, CR_CLI_CHAT_TEMPLATE);
@@ -22,6 +23,11 @@ static void fill_options(const struct cr_cli_args *args, struct cr_eval_options 
     o->batch_size = (uint32_t)cr_cli_uint(args, CR_CLI_BATCH_SIZE, o->batch_size);
     o->max_seq_length = (uint32_t)cr_cli_uint(args, CR_CLI_MAX_SEQ_LENGTH, o->max_seq_length);
     o->seed = cr_cli_uint(args, CR_CLI_SEED, o->seed);
+    o->samples = (uint32_t)cr_cli_uint(args, CR_CLI_SAMPLES, 0);
+    o->mean = cr_cli_given(args, CR_CLI_MEAN);
+    o->mc_dropout = cr_cli_given(args, CR_CLI_MC_DROPOUT);
+    o->posterior_temperature = cr_cli_real(args, CR_CLI_POSTERIOR_TEMPERATURE, 0);
+    o->prune = cr_cli_real(args, CR_CLI_PRUNE, 0);
     o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;        /* cut|skip */
     o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */
     o->allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT);
@@ -67,6 +73,18 @@ static void print_result(const struct cr_eval_result *r)
         print_row(cr_cli_quote(r->groups[i].task), &r->groups[i], r->classification, width);
     }
     print_row("all", &r->all, r->classification, width);
+    if (r->n_members > 1 && r->classification) {
+        cr_cli_print("%zu sets of weights: entropy %.4f, of which %.4f by their disagreement (mutual information); "
+                     "%.2f %% answer otherwise than their mean\n",
+                     r->n_members, r->all.entropy, r->all.mutual_information, 100 * r->all.disagreement);
+    } else if (r->n_members > 1) {
+        cr_cli_print("%zu sets of weights\n", r->n_members);
+    }
+    if (r->has_ood) {
+        cr_cli_print("elsewhere: %llu examples, AUROC %.4f, average precision %.4f, entropy %.4f against %.4f\n",
+                     (unsigned long long)r->ood.n_out, r->ood.auroc, r->ood.average_precision, r->ood.mean_out,
+                     r->ood.mean_in);
+    }
     cr_cli_print("method %s, %llu tokens in %.1f s (%.0f tokens/s)\n", r->method, (unsigned long long)r->tokens,
                  r->seconds, r->tok_s);
 }

@@ -1,7 +1,7 @@
 /* options: the one table of flags, from which parsing, help, the man page and completion are made.
  *
- * A flag belongs to some commands, has a kind that says how its text is checked, and is given at most once. Texts of
- * values are borrowed from argv or owned by the arguments (those of a configuration file).
+ * A flag belongs to some commands, has a kind that says how its text is checked, and is given at most once unless it
+ * repeats. Texts of values are borrowed from argv or owned by the arguments (those of a configuration file).
  */
 #ifndef CR_CLI_OPTIONS_H
 #define CR_CLI_OPTIONS_H
@@ -66,6 +66,8 @@ enum cr_cli_option_id {
     CR_CLI_SAMPLES,
     CR_CLI_MEAN,
     CR_CLI_POSTERIOR_TEMPERATURE,
+    CR_CLI_MC_DROPOUT,
+    CR_CLI_PRUNE,
     CR_CLI_OOD,
     CR_CLI_JSON,
     CR_CLI_REPORT,
@@ -125,6 +127,7 @@ struct cr_cli_option {
     enum cr_cli_kind kind;
     unsigned commands;
     unsigned required;   /* commands that cannot do without */
+    unsigned repeats;    /* commands that take it more than once (texts) */
     const char *value;   /* name of the value in help; words joined by | for the kinds of words */
     double min, max;     /* numbers; max 0 = none */
     const char *initial; /* default, as help says it; NULL = none */

@@ -19,6 +19,19 @@ static bool same_file(const char *a, const char *b)
     return strcmp(a, b) == 0;
 }
 
+/* True when the path is any value of the flag. */
+static bool among(const struct cr_cli_args *args, int id, const char *path)
+{
+    size_t n;
+    const char *const *texts = cr_cli_texts(args, (enum cr_cli_option_id)id, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (same_file(path, texts[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 cr_status cr_cli_args_check(const struct cr_cli_args *args, struct cr_error *err)
 {
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
@@ -32,7 +45,7 @@ cr_status cr_cli_args_check(const struct cr_cli_args *args, struct cr_error *err
         for (int other = 0; other < CR_CLI_N_OPTIONS; other++) {
             bool input = is_path(args, other, CR_CLI_INPUT);
             bool earlier_output = other < id && is_path(args, other, CR_CLI_OUTPUT_PATH);
-            if ((input || earlier_output) && same_file(args->values[id].text, args->values[other].text)) {
+            if ((input || earlier_output) && among(args, other, args->values[id].text)) {
                 return cr_cli_fail(err, CR_E_USAGE, "%s: --%s and --%s are the same: \"%s\"", args->command,
                                    option->name, cr_cli_options[other].name, cr_cli_quote(args->values[id].text));
             }

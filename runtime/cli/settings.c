@@ -46,6 +46,15 @@ static void put_string(FILE *out, const char *text)
     fputc('"', out);
 }
 
+static void put_strings(FILE *out, const char *const *texts, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        fputc(i == 0 ? '[' : ',', out);
+        put_string(out, texts[i]);
+    }
+    fputc(']', out);
+}
+
 static void put_value(FILE *out, const struct cr_cli_option *option, const struct cr_cli_value *value)
 {
     char number[40];
@@ -66,6 +75,10 @@ static void put_value(FILE *out, const struct cr_cli_option *option, const struc
     case CR_CLI_OUTPUT_PATH:
     case CR_CLI_WORD:
     case CR_CLI_WORDS:
+        if (value->n_texts > 0) {
+            put_strings(out, value->texts, value->n_texts);
+            break;
+        }
         put_string(out, value->text);
         break;
     }

@@ -39,21 +39,33 @@ static void put_value(struct cr_buf *out, const json_t *value)
     free(text);
 }
 
+static void put_flag(struct cr_buf *out, const char *key, const json_t *value)
+{
+    cr_buf_puts(out, " \\\n    --"); /* one flag a line: nothing breaks inside a word on a narrow page */
+    cr_buf_puts(out, key);
+    if (!json_is_true(value)) {
+        cr_buf_putc(out, ' ');
+        put_value(out, value);
+    }
+}
+
 void cr_command_line(struct cr_buf *out, const char *command, const json_t *flags)
 {
     const char *key;
-    json_t *value;
+    json_t *value, *one;
+    size_t i;
     cr_buf_printf(out, "credence %s", command);
     json_object_foreach((json_t *)(uintptr_t)flags, key, value)
     {
         if (json_is_false(value) || json_is_null(value)) {
             continue;
         }
-        cr_buf_puts(out, " \\\n    --"); /* one flag a line: nothing breaks inside a word on a narrow page */
-        cr_buf_puts(out, key);
-        if (!json_is_true(value)) {
-            cr_buf_putc(out, ' ');
-            put_value(out, value);
+        if (!json_is_array(value)) {
+            put_flag(out, key, value);
+        }
+        json_array_foreach(value, i, one) /* a flag given several times */
+        {
+            put_flag(out, key, one);
         }
     }
 }

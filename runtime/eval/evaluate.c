@@ -5,68 +5,148 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/eval/metrics.h"
+#include "runtime/eval/ood.h"
 #include "runtime/eval/outcome.h"
 #include "runtime/eval/result.h"
 #include "runtime/eval/review.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/thread/float_env.h"
 
+/* Outcomes after the first 1, 2, ... members: the last are those of the evaluation. */
+struct keeper {
+    struct cr_outcomes *running; /* [n_members] */
+    size_t n_members;
+};
+
+/* What the first k members together say of an example of choices. */
+static void set_choice(struct cr_outcome *o, const struct cr_score *score, size_t k)
+{
+    double mean[CR_LABELS_MAX];
+    uint32_t n = score->example->n_choices;
+    cr_mean_probs(score->member_probs, k, n, mean);
+    o->prediction = (uint32_t)cr_argmax(mean, n);
+    o->confidence = mean[o->prediction];
+    o->correct = o->prediction == score->example->answer;
+    o->brier = cr_brier(mean, n, score->example->answer);
+    o->entropy = score->entropy; /* these of all members */
+    o->expected_entropy = score->expected_entropy;
+    o->mutual_information = score->mutual_information;
+    o->disagreement = score->disagreement;
+}
+
 static cr_status keep(void *ctx, const struct cr_score *score, struct cr_error *err)
 {
-    struct cr_outcomes *outcomes = ctx;
-    struct cr_outcome *o = &outcomes->items[outcomes->n++];
+    struct keeper *keeper = ctx;
     (void)err;
-    *o = (struct cr_outcome){.index = score->index,
-                             .n_targets = (uint32_t)score->n_targets,
-                             .task = score->example->task,
-                             .nll = score->nll};
-    if (score->probs != NULL) {
-        uint32_t n = score->example->n_choices;
-        o->prediction = (uint32_t)cr_argmax(score->probs, n);
-        o->confidence = score->probs[o->prediction];
-        o->correct = o->prediction == score->example->answer;
-        o->brier = cr_brier(score->probs, n, score->example->answer);
+    for (size_t m = 0; m < keeper->n_members; m++) {
+        struct cr_outcomes *outcomes = &keeper->running[m];
+        struct cr_outcome *o = &outcomes->items[outcomes->n++];
+        *o = (struct cr_outcome){.index = score->index,
+                                 .n_targets = (uint32_t)score->n_targets,
+                                 .task = score->example->task,
+                                 .nll = score->running_nll[m]};
+        if (score->probs != NULL) {
+            set_choice(o, score, m + 1);
+        }
     }
     return CR_OK;
+}
+
+static cr_status make_keeper(const struct cr_scoring *s, struct keeper *keeper, struct cr_error *err)
+{
+    keeper->running = cr_zalloc(s->sets.n, sizeof *keeper->running);
+    if (keeper->running == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu results", s->sets.n);
+    }
+    keeper->n_members = s->sets.n;
+    for (size_t m = 0; m < s->sets.n; m++) {
+        struct cr_outcomes *o = &keeper->running[m];
+        o->classification = s->main.data.classification;
+        o->n_bins = s->options.n_bins;
+        o->items = cr_alloc(s->main.n, sizeof *o->items);
+        if (o->items == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for %zu results of %zu members", s->main.n, s->sets.n);
+        }
+    }
+    return CR_OK;
+}
+
+static void free_keeper(struct keeper *keeper)
+{
+    for (size_t m = 0; m < keeper->n_members; m++) {
+        cr_free(keeper->running[m].items);
+    }
+    cr_free(keeper->running);
+}
+
+static cr_status measure_task(const struct cr_outcomes *all, int32_t task, const char *name,
+                              struct cr_group_metrics *group, size_t *n, struct cr_error *err)
+{
+    struct cr_outcomes part;
+    CR_TRY(cr_outcomes_of_task(all, task, &part, err));
+    cr_status status = cr_outcomes_measure(&part, group, err);
+    cr_free(part.items);
+    snprintf(group->task, sizeof group->task, "%s", name);
+    *n = part.n;
+    return status;
 }
 
 /* One group a task that has examples, in the order in which the file names them. */
-static cr_status measure_tasks(const struct cr_scoring *s, const struct cr_outcomes *all, struct cr_eval_result *r,
+static cr_status measure_tasks(const struct cr_scoring *s, const struct keeper *keeper, struct cr_eval_result *r,
                                struct cr_error *err)
 {
-    r->groups = cr_zalloc(s->data.n_tasks, sizeof *r->groups);
+    const struct cr_dataset *data = &s->main.data;
+    size_t n_members = keeper->n_members, n;
+    r->groups = cr_zalloc(data->n_tasks, sizeof *r->groups);
     if (r->groups == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for %zu tasks", s->data.n_tasks);
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu tasks", data->n_tasks);
     }
-    for (size_t t = 0; t < s->data.n_tasks; t++) {
-        struct cr_outcomes part;
+    for (size_t t = 0; t < data->n_tasks; t++) {
         struct cr_group_metrics *group = &r->groups[r->n_groups];
-        CR_TRY(cr_outcomes_of_task(all, (int32_t)t, &part, err));
-        cr_status status = cr_outcomes_measure(&part, group, err);
-        cr_free(part.items);
-        CR_TRY(status);
-        snprintf(group->task, sizeof group->task, "%s", s->data.task_names[t]);
-        r->n_groups += part.n > 0;
+        CR_TRY(measure_task(&keeper->running[n_members - 1], (int32_t)t, data->task_names[t], group, &n, err));
+        for (size_t m = 0; m < n_members && r->running != NULL && n > 0; m++) {
+            CR_TRY(measure_task(&keeper->running[m], (int32_t)t, data->task_names[t],
+                                &r->running[(1 + r->n_groups) * n_members + m], &n, err));
+        }
+        r->n_groups += n > 0;
     }
     return CR_OK;
 }
 
-static cr_status evaluate(struct cr_scoring *s, struct cr_outcomes *all, struct cr_eval_result *r, struct cr_error *err)
+static cr_status measure(const struct cr_scoring *s, const struct keeper *keeper, struct cr_eval_result *r,
+                         struct cr_error *err)
 {
-    all->classification = s->data.classification;
-    all->n_bins = s->options.n_bins;
-    all->items = cr_alloc(s->n, sizeof *all->items);
-    if (all->items == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for %zu results", s->n);
+    size_t n_members = keeper->n_members;
+    if (n_members > 1) {
+        r->running = cr_zalloc((1 + s->main.data.n_tasks) * n_members, sizeof *r->running);
+        if (r->running == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for the figures of %zu members", n_members);
+        }
+        for (size_t m = 0; m < n_members; m++) {
+            CR_TRY(cr_outcomes_measure(&keeper->running[m], &r->running[m], err));
+        }
     }
-    CR_TRY(cr_scoring_run(s, keep, all, err));
-    CR_TRY(cr_outcomes_measure(all, &r->all, err));
-    CR_TRY(measure_tasks(s, all, r, err));
+    CR_TRY(cr_outcomes_measure(&keeper->running[n_members - 1], &r->all, err));
+    return measure_tasks(s, keeper, r, err);
+}
+
+static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr_eval_result *r, struct cr_error *err)
+{
+    CR_TRY(make_keeper(s, keeper, err));
+    CR_TRY(cr_scoring_run(s, &s->main, keep, keeper, err));
+    const struct cr_outcomes *all = &keeper->running[keeper->n_members - 1];
+    CR_TRY(measure(s, keeper, r, err));
+    if (s->options.ood != NULL) {
+        CR_TRY(cr_ood_measure(s, all, &r->ood, err));
+        r->has_ood = true;
+    }
     r->classification = all->classification;
+    r->samples = s->sets.samples;
+    r->n_members = keeper->n_members;
     r->tokens = s->tokens;
     r->seconds = s->seconds;
     r->tok_s = s->seconds > 0 ? (double)s->tokens / s->seconds : 0;
-    memcpy(r->method, s->method, sizeof r->method);
+    memcpy(r->method, s->sets.method, sizeof r->method);
     if (s->options.json != NULL) {
         CR_TRY(cr_result_write(r, s->options.model, s->options.json, err));
     }
@@ -77,15 +157,15 @@ cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *h
                   struct cr_error *err)
 {
     struct cr_scoring scoring = {0};
-    struct cr_outcomes outcomes = {0};
+    struct keeper keeper = {0};
     struct cr_eval_result made = {0};
     uint64_t saved = cr_float_env_enter();
     cr_status status = cr_scoring_open(options, host, &scoring, err);
     if (status == CR_OK) {
-        status = evaluate(&scoring, &outcomes, &made, err);
+        status = evaluate(&scoring, &keeper, &made, err);
     }
     cr_float_env_leave(saved);
-    cr_free(outcomes.items);
+    free_keeper(&keeper);
     cr_scoring_close(&scoring);
     if (status == CR_OK && result != NULL) {
         *result = made;
@@ -99,7 +179,9 @@ void cr_eval_result_deinit(struct cr_eval_result *result)
 {
     if (result != NULL) {
         cr_free(result->groups);
+        cr_free(result->running);
         result->groups = NULL;
+        result->running = NULL;
         result->n_groups = 0;
     }
 }

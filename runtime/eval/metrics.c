@@ -78,13 +78,18 @@ double cr_entropy(const double *probs, size_t n)
     return sum > 0 ? sum : 0; /* never -0 */
 }
 
-double cr_mutual_information(const double *probs, size_t n_members, size_t n_classes, const double *mean)
+double cr_expected_entropy(const double *probs, size_t n_members, size_t n_classes)
 {
     double sum = 0;
     for (size_t s = 0; s < n_members; s++) {
         sum += cr_entropy(probs + s * n_classes, n_classes);
     }
-    double information = cr_entropy(mean, n_classes) - sum / (double)n_members;
+    return sum / (double)n_members;
+}
+
+double cr_mutual_information(const double *probs, size_t n_members, size_t n_classes, const double *mean)
+{
+    double information = cr_entropy(mean, n_classes) - cr_expected_entropy(probs, n_members, n_classes);
     return information > 0 ? information : 0;
 }
 

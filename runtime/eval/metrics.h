@@ -34,6 +34,9 @@ double cr_probability(double nll);
 
 double cr_entropy(const double *probs, size_t n);
 
+/* Mean of the members' entropies. */
+double cr_expected_entropy(const double *probs, size_t n_members, size_t n_classes);
+
 /* Of probs [n_members][n_classes]; mean [n_classes] as from cr_mean_probs. Not below 0; exactly 0 for one member. */
 double cr_mutual_information(const double *probs, size_t n_members, size_t n_classes, const double *mean);
 

@@ -1,5 +1,6 @@
 /* Options of an evaluation: defaults, and what can be refused before any file is read. */
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -52,12 +53,13 @@ static cr_status check_paths(const struct cr_eval_options *o, struct cr_error *e
     if (o->model == NULL || o->data == NULL) {
         return cr_fail(err, CR_E_USAGE, "%s is required", o->model == NULL ? "--model" : "--data");
     }
-    const char *inputs[] = {o->model, o->data, o->adapter};
-    const char *names[] = {"--model", "--data", "--adapter"};
-    for (int i = 0; i < 3; i++) {
-        if (same_file(o->json, inputs[i]) || same_file(o->report, inputs[i])) {
+    const char *inputs[] = {o->model, o->data, o->ood};
+    const char *names[] = {"--model", "--data", "--ood"};
+    for (size_t i = 0; i < 3 + o->n_adapters; i++) {
+        const char *input = i < 3 ? inputs[i] : o->adapters[i - 3];
+        if (same_file(o->json, input) || same_file(o->report, input)) {
             return cr_fail(err, CR_E_USAGE, "%s is the same file as %s",
-                           same_file(o->json, inputs[i]) ? "--json" : "--report", names[i]);
+                           same_file(o->json, input) ? "--json" : "--report", i < 3 ? names[i] : "--adapter");
         }
     }
     if (o->json != NULL && o->report != NULL && (strcmp(o->json, o->report) == 0 || same_file(o->json, o->report))) {
@@ -65,6 +67,38 @@ static cr_status check_paths(const struct cr_eval_options *o, struct cr_error *e
     }
     CR_TRY(check_output("--json", o->json, err));
     return check_output("--report", o->report, err);
+}
+
+static cr_status check_draws(const struct cr_eval_options *o, struct cr_error *err)
+{
+    if (o->n_adapters == 0 && o->samples > 1) {
+        return cr_fail(err, CR_E_USAGE, "--samples %u: the base model is one set of weights, with 1 sample",
+                       o->samples);
+    }
+    if (o->samples > CR_SAMPLES_MAX) {
+        return cr_fail(err, CR_E_USAGE, "--samples %u, expected at most %d", o->samples, CR_SAMPLES_MAX);
+    }
+    if (o->mean && (o->samples > 1 || o->mc_dropout)) {
+        return cr_fail(err, CR_E_USAGE, "--mean is one set of weights: --%s has no meaning with it",
+                       o->mc_dropout ? "mc-dropout" : "samples");
+    }
+    if (!(o->posterior_temperature >= 0) || !isfinite(o->posterior_temperature)) {
+        return cr_fail(err, CR_E_USAGE, "--posterior-temperature %g, expected a number above 0",
+                       o->posterior_temperature);
+    }
+    if (o->mean && o->posterior_temperature > 0) {
+        return cr_fail(err, CR_E_USAGE, "--mean draws nothing: --posterior-temperature has no meaning with it");
+    }
+    if (!(o->prune >= 0 && o->prune < 1)) {
+        return cr_fail(err, CR_E_USAGE, "--prune %g, expected a number from 0 to below 1", o->prune);
+    }
+    if (o->n_adapters == 0 && (o->mc_dropout || o->posterior_temperature > 0 || o->prune > 0)) {
+        return cr_fail(err, CR_E_USAGE, "--%s needs an --adapter",
+                       o->mc_dropout  ? "mc-dropout"
+                       : o->prune > 0 ? "prune"
+                                      : "posterior-temperature");
+    }
+    return CR_OK;
 }
 
 cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_eval_options *out, struct cr_error *err)
@@ -77,10 +111,13 @@ cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_e
     cr_eval_options_init(&o);
     memcpy(&o, given, given->size); /* fields that an older caller does not know keep their defaults */
     o.size = sizeof o;
-    CR_TRY(check_paths(&o, err));
-    if (o.samples > 1) {
-        return cr_fail(err, CR_E_USAGE, "--samples %u: one set of weights has no more than 1 sample", o.samples);
+    if (o.n_adapters == 0 && o.adapter != NULL) {
+        o.adapters = &given->adapter; /* lives as long as the call */
+        o.n_adapters = 1;
     }
+    o.adapter = o.n_adapters > 0 ? o.adapters[0] : NULL;
+    CR_TRY(check_paths(&o, err));
+    CR_TRY(check_draws(&o, err));
     if (o.max_seq_length == 1 || o.max_seq_length >= (uint32_t)1 << 31) {
         return cr_fail(err, CR_E_USAGE, "--max-seq-length %u, expected 2 to the context of the model",
                        o.max_seq_length);

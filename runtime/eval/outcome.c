@@ -49,7 +49,7 @@ static void measure_texts(const struct cr_outcomes *outcomes, struct cr_group_me
 static void measure_choices(const struct cr_outcomes *outcomes, struct cr_bin *bins, struct cr_scored *scored,
                             struct cr_group_metrics *m)
 {
-    double right = 0, nll = 0, brier = 0;
+    double right = 0, nll = 0, brier = 0, entropy = 0, expected = 0, information = 0, disagreement = 0;
     memset(bins, 0, (outcomes->n_bins + 1) * sizeof *bins);
     for (size_t i = 0; i < outcomes->n; i++) {
         const struct cr_outcome *o = &outcomes->items[i];
@@ -60,12 +60,20 @@ static void measure_choices(const struct cr_outcomes *outcomes, struct cr_bin *b
         right += o->correct;
         nll += o->nll;
         brier += o->brier;
+        entropy += o->entropy;
+        expected += o->expected_entropy;
+        information += o->mutual_information;
+        disagreement += o->disagreement;
         scored[i] = (struct cr_scored){.score = 1 - o->confidence, .positive = !o->correct};
     }
     m->n = outcomes->n;
     m->accuracy = mean(right, outcomes->n);
     m->nll = mean(nll, outcomes->n);
     m->brier = mean(brier, outcomes->n);
+    m->entropy = mean(entropy, outcomes->n);
+    m->expected_entropy = mean(expected, outcomes->n);
+    m->mutual_information = mean(information, outcomes->n);
+    m->disagreement = mean(disagreement, outcomes->n);
     m->ece = cr_bins_ece(bins, outcomes->n_bins);
     m->auroc_error = cr_auroc(scored, outcomes->n);
 }
@@ -73,6 +81,7 @@ static void measure_choices(const struct cr_outcomes *outcomes, struct cr_bin *b
 cr_status cr_outcomes_measure(const struct cr_outcomes *outcomes, struct cr_group_metrics *out, struct cr_error *err)
 {
     out->accuracy = out->nll = out->ece = out->brier = out->auroc_error = out->perplexity = (double)NAN;
+    out->entropy = out->expected_entropy = out->mutual_information = out->disagreement = (double)NAN;
     if (!outcomes->classification) {
         measure_texts(outcomes, out);
         return CR_OK;

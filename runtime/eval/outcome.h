@@ -17,6 +17,7 @@ struct cr_outcome {
     bool correct;             /* choices */
     double nll;               /* choices: of the answer; texts: sum over the targets */
     double confidence, brier; /* choices */
+    double entropy, expected_entropy, mutual_information, disagreement; /* choices */
 };
 
 struct cr_outcomes {

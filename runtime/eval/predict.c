@@ -18,10 +18,12 @@ static void set_choices(json_t *line, const struct cr_score *score)
 {
     uint32_t n = score->example->n_choices;
     json_t *probs = json_array();
-    json_t *logits = json_array();
+    json_t *logits = score->logits != NULL ? json_array() : json_null(); /* those of several members are not one */
     for (uint32_t c = 0; c < n; c++) {
         json_array_append_new(probs, json_real(score->probs[c]));
-        json_array_append_new(logits, json_real((double)score->logits[c]));
+        if (score->logits != NULL) {
+            json_array_append_new(logits, json_real((double)score->logits[c]));
+        }
     }
     json_object_set_new(line, "answer", json_integer(score->example->answer));
     json_object_set_new(line, "prediction", json_integer((json_int_t)cr_argmax(score->probs, n)));
@@ -46,7 +48,8 @@ static cr_status give(void *ctx, const struct cr_score *score, struct cr_error *
     json_t *line = json_object();
     /* The line of the file, so that lines still pair up when long examples were skipped. */
     json_object_set_new(line, "index", json_integer((json_int_t)score->example->line - 1));
-    json_object_set_new(line, "task", task >= 0 ? json_string(receiver->scoring->data.task_names[task]) : json_null());
+    json_object_set_new(line, "task",
+                        task >= 0 ? json_string(receiver->scoring->main.data.task_names[task]) : json_null());
     if (score->probs != NULL) {
         set_choices(line, score);
     } else {
@@ -54,6 +57,11 @@ static cr_status give(void *ctx, const struct cr_score *score, struct cr_error *
     }
     json_object_set_new(line, "entropy", cr_json_finite(score->entropy));
     json_object_set_new(line, "mutual_information", cr_json_finite(score->mutual_information));
+    if (score->n_members > 1) {
+        json_object_set_new(line, "expected_entropy", cr_json_finite(score->expected_entropy));
+        json_object_set_new(line, "disagreement", cr_json_finite(score->disagreement));
+        json_object_set_new(line, "members", json_integer((json_int_t)score->n_members));
+    }
     char *text = json_dumps(line, JSON_COMPACT);
     json_decref(line);
     if (text == NULL) {
@@ -72,7 +80,7 @@ cr_status cr_predict(const struct cr_eval_options *options, const struct cr_host
     uint64_t saved = cr_float_env_enter();
     cr_status status = cr_scoring_open(options, host, &scoring, err);
     if (status == CR_OK) {
-        status = cr_scoring_run(&scoring, give, &receiver, err);
+        status = cr_scoring_run(&scoring, &scoring.main, give, &receiver, err);
     }
     cr_float_env_leave(saved);
     cr_scoring_close(&scoring);

@@ -18,8 +18,31 @@ json_t *cr_json_text(const char *text)
     return value != NULL ? value : json_string(cr_escape(shown, sizeof shown, text, strlen(text)));
 }
 
-static json_t *group(const struct cr_group_metrics *m, bool classification)
+/* Figures after the first 1, 2, ... members. */
+static json_t *running_list(const struct cr_group_metrics *running, size_t n_members, bool classification)
 {
+    json_t *list = json_array();
+    for (size_t k = 0; k < n_members; k++) {
+        const struct cr_group_metrics *m = &running[k];
+        json_t *object = json_object();
+        json_object_set_new(object, "members", json_integer((json_int_t)k + 1));
+        json_object_set_new(object, "accuracy", cr_json_finite(m->accuracy));
+        json_object_set_new(object, "nll", cr_json_finite(m->nll));
+        json_object_set_new(object, "ece", cr_json_finite(m->ece));
+        json_object_set_new(object, "brier", cr_json_finite(m->brier));
+        if (!classification) {
+            json_object_set_new(object, "perplexity", cr_json_finite(m->perplexity));
+        }
+        json_array_append_new(list, object);
+    }
+    return list;
+}
+
+/* group 0 is all of it. */
+static json_t *group(const struct cr_eval_result *result, size_t number)
+{
+    const struct cr_group_metrics *m = number == 0 ? &result->all : &result->groups[number - 1];
+    bool classification = result->classification;
     json_t *object = json_object();
     json_object_set_new(object, "task", m->task[0] != '\0' ? json_string(m->task) : json_null());
     json_object_set_new(object, "n", json_integer((json_int_t)m->n));
@@ -31,6 +54,33 @@ static json_t *group(const struct cr_group_metrics *m, bool classification)
     if (!classification) {
         json_object_set_new(object, "perplexity", cr_json_finite(m->perplexity));
     }
+    if (classification && result->n_members > 1) {
+        json_object_set_new(object, "entropy", cr_json_finite(m->entropy));
+        json_object_set_new(object, "expected_entropy", cr_json_finite(m->expected_entropy));
+        json_object_set_new(object, "mutual_information", cr_json_finite(m->mutual_information));
+        json_object_set_new(object, "disagreement", cr_json_finite(m->disagreement));
+    }
+    if (result->running != NULL) {
+        json_object_set_new(
+            object, "running",
+            running_list(result->running + number * result->n_members, result->n_members, classification));
+    }
+    return object;
+}
+
+static json_t *ood_object(const struct cr_ood_metrics *o)
+{
+    json_t *object = json_object();
+    json_t *information = json_object();
+    json_object_set_new(object, "n_in", json_integer((json_int_t)o->n_in));
+    json_object_set_new(object, "n_out", json_integer((json_int_t)o->n_out));
+    json_object_set_new(object, "auroc", cr_json_finite(o->auroc));
+    json_object_set_new(object, "average_precision", cr_json_finite(o->average_precision));
+    json_object_set_new(object, "entropy_in", cr_json_finite(o->mean_in));
+    json_object_set_new(object, "entropy_out", cr_json_finite(o->mean_out));
+    json_object_set_new(information, "auroc", cr_json_finite(o->information_auroc));
+    json_object_set_new(information, "average_precision", cr_json_finite(o->information_average_precision));
+    json_object_set_new(object, "mutual_information", information);
     return object;
 }
 
@@ -41,15 +91,21 @@ cr_status cr_result_write(const struct cr_eval_result *result, const char *model
     json_t *groups = json_array();
     json_object_set_new(object, "model", cr_json_text(model));
     json_object_set_new(object, "method", json_string(result->method));
-    json_object_set_new(object, "samples", json_integer(1));
+    json_object_set_new(object, "samples", json_integer(result->samples));
+    if (result->n_members > 1) {
+        json_object_set_new(object, "members", json_integer((json_int_t)result->n_members));
+    }
     json_object_set_new(object, "tokens", json_integer((json_int_t)result->tokens));
     json_object_set_new(object, "seconds", cr_json_finite(result->seconds));
     json_object_set_new(object, "tok_s", cr_json_finite(result->tok_s));
     for (size_t i = 0; i < result->n_groups; i++) {
-        json_array_append_new(groups, group(&result->groups[i], result->classification));
+        json_array_append_new(groups, group(result, i + 1));
     }
     json_object_set_new(object, "groups", groups);
-    json_object_set_new(object, "all", group(&result->all, result->classification));
+    json_object_set_new(object, "all", group(result, 0));
+    if (result->has_ood) {
+        json_object_set_new(object, "ood", ood_object(&result->ood));
+    }
     cr_status status = cr_json_write(object, path, err);
     json_decref(object);
     return status;

@@ -113,9 +113,9 @@ static cr_status set_groups(struct page *page, const struct cr_outcomes *all, st
     CR_TRY(set_group(page, all, &r->all, 0, &groups[0], err));
     page->report.groups = groups;
     page->report.n_groups = 1;
-    for (size_t t = 0, g = 0; t < page->s->data.n_tasks && g < r->n_groups; t++) {
+    for (size_t t = 0, g = 0; t < page->s->main.data.n_tasks && g < r->n_groups; t++) {
         struct cr_outcomes part;
-        if (strcmp(page->s->data.task_names[t], r->groups[g].task) != 0) {
+        if (strcmp(page->s->main.data.task_names[t], r->groups[g].task) != 0) {
             continue; /* no example of this task was looked at */
         }
         CR_TRY(cr_outcomes_of_task(all, (int32_t)t, &part, err));
@@ -151,17 +151,24 @@ static cr_status add_fact(struct page *page, const char *key, struct cr_buf *val
 
 static cr_status add_adapter_fact(struct page *page, struct cr_error *err)
 {
-    const struct cr_adapter *a = page->s->adapter;
+    const struct cr_sets *sets = &page->s->sets;
     struct cr_buf text = {0};
-    if (a == NULL) {
+    if (sets->n_posteriors == 0) {
         cr_buf_puts(&text, "none: the base model alone");
     } else {
-        cr_buf_printf(&text, "%s, method %s, rank %" PRIu32 ",", page->s->options.adapter, page->s->method, a->rank);
+        const struct cr_adapter *a = sets->posteriors[0]->adapter;
+        cr_buf_printf(&text, "%s, method %s, rank %" PRIu32 ",", page->s->options.adapter, sets->method, a->rank);
         for (int p = 0, n = 0; p < CR_N_PROJ; p++) {
             if ((a->targets >> p & 1) != 0) {
                 cr_buf_printf(&text, "%s %s", n++ > 0 ? "," : "", cr_proj_hf_name((enum cr_proj)p));
             }
         }
+    }
+    if (sets->n_posteriors > 1) {
+        cr_buf_printf(&text, ", and %zu more", sets->n_posteriors - 1);
+    }
+    if (sets->n > 1) {
+        cr_buf_printf(&text, "; mean of %zu sets of weights", sets->n);
     }
     return add_fact(page, "Adapter", &text, err);
 }
@@ -172,20 +179,21 @@ static cr_status set_facts(struct page *page, struct cr_error *err)
     struct cr_buf text = {0};
     char hex[33];
     cr_buf_printf(&text, "Evaluation of %s on %s",
-                  base_name(s->adapter != NULL ? s->options.adapter : s->options.model), base_name(s->options.data));
+                  base_name(s->sets.n_posteriors > 0 ? s->options.adapter : s->options.model),
+                  base_name(s->options.data));
     CR_TRY(cr_kept_text(&page->kept, &text, &page->report.title, err));
     cr_buf_printf(&text, "%s, %s, %" PRIu32 " layers, width %" PRIu32 ", weights %s", s->options.model,
                   s->model->config.architecture, s->model->config.n_layers, s->model->config.n_embd,
                   cr_hex_64(hex, s->model->base_hash));
     CR_TRY(add_fact(page, "Model", &text, err));
     CR_TRY(add_adapter_fact(page, err));
-    struct cr_hash128 digest = {.high = s->data.digest[0], .low = s->data.digest[1]};
-    cr_buf_printf(&text, "%s, %zu of %zu examples, contents %s", s->options.data, s->n, s->data.n,
+    struct cr_hash128 digest = {.high = s->main.data.digest[0], .low = s->main.data.digest[1]};
+    cr_buf_printf(&text, "%s, %zu of %zu examples, contents %s", s->options.data, s->main.n, s->main.data.n,
                   cr_hex_128(hex, digest));
     CR_TRY(add_fact(page, "Data", &text, err));
-    if (s->data.n_truncated + s->data.n_skipped > 0) {
-        cr_buf_printf(&text, "%" PRIu64 " cut to %" PRIu32 " tokens, %" PRIu64 " left out", s->data.n_truncated,
-                      s->options.max_seq_length, s->data.n_skipped);
+    if (s->main.data.n_truncated + s->main.data.n_skipped > 0) {
+        cr_buf_printf(&text, "%" PRIu64 " cut to %" PRIu32 " tokens, %" PRIu64 " left out", s->main.data.n_truncated,
+                      s->options.max_seq_length, s->main.data.n_skipped);
         CR_TRY(add_fact(page, "Long examples", &text, err));
     }
     cr_buf_printf(&text, "%" PRIu64 " tokens in %.0f s (%.0f tokens/s), %s, %d thread%s, credence %s", s->tokens,

@@ -126,7 +126,8 @@ static cr_status read_words(const struct cr_scoring *s, const struct cr_outcome 
             if (out[i].line != lines->number || cr_line_parse(text, n_bytes, &line, NULL) != CR_OK) {
                 continue;
             }
-            cr_status status = set_words(kept, &line, &s->data.examples[chosen[i]->index], chosen[i], &out[i], err);
+            cr_status status =
+                set_words(kept, &line, &s->main.data.examples[chosen[i]->index], chosen[i], &out[i], err);
             cr_line_deinit(&line);
             CR_TRY(status);
         }
@@ -145,8 +146,8 @@ cr_status cr_review_examples(const struct cr_scoring *s, const struct cr_outcome
     CR_TRY(cr_kept_add(kept, examples, err));
     for (size_t i = 0; i < n; i++) {
         const struct cr_outcome *o = chosen[i];
-        examples[i] = (struct cr_report_example){.task = o->task >= 0 ? s->data.task_names[o->task] : NULL,
-                                                 .line = s->data.examples[o->index].line,
+        examples[i] = (struct cr_report_example){.task = o->task >= 0 ? s->main.data.task_names[o->task] : NULL,
+                                                 .line = s->main.data.examples[o->index].line,
                                                  .text = "",
                                                  .p_given = o->confidence,
                                                  .p_right = cr_probability(o->nll),
@@ -157,7 +158,7 @@ cr_status cr_review_examples(const struct cr_scoring *s, const struct cr_outcome
     cr_status status = cr_lines_open(s->options.data, &lines, &why);
     if (status == CR_OK) {
         struct cr_hash128 digest = cr_xxh3_128(lines.data, lines.n_bytes);
-        if (digest.high == s->data.digest[0] && digest.low == s->data.digest[1]) {
+        if (digest.high == s->main.data.digest[0] && digest.low == s->main.data.digest[1]) {
             status = read_words(s, chosen, n, &lines, kept, examples, err);
             cr_lines_close(&lines);
             return status;

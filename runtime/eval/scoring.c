@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
@@ -52,18 +51,7 @@ static cr_status load_model(struct cr_scoring *s, struct cr_error *err)
     return CR_OK;
 }
 
-static cr_status load_adapter(struct cr_scoring *s, struct cr_error *err)
-{
-    if (s->options.adapter == NULL) {
-        snprintf(s->method, sizeof s->method, "base");
-        return CR_OK;
-    }
-    CR_TRY(cr_adapter_load(s->options.adapter, s->model, false, s->options.allow_inexact, s->host, &s->adapter, err));
-    snprintf(s->method, sizeof s->method, "%s", s->adapter->method[0] != '\0' ? s->adapter->method : "lora");
-    return CR_OK;
-}
-
-static cr_status load_data(struct cr_scoring *s, struct cr_error *err)
+static cr_status load_data(struct cr_scoring *s, const char *path, struct cr_scoring_set *set, struct cr_error *err)
 {
     const struct cr_eval_options *o = &s->options;
     struct cr_dataset_options options = {.max_seq_length = o->max_seq_length,
@@ -72,67 +60,102 @@ static cr_status load_data(struct cr_scoring *s, struct cr_error *err)
                                          .chat_template = o->chat_template,
                                          .system = o->system,
                                          .normalize = o->normalize};
-    return cr_dataset_open(o->data, s->tokenizer, &options, s->host, &s->data, err);
+    set->path = path;
+    return cr_dataset_open(path, s->tokenizer, &options, s->host, &set->data, err);
 }
 
 /* The first `limit` examples of each task (those without a task count as one). */
-static cr_status choose_examples(struct cr_scoring *s, struct cr_error *err)
+static cr_status choose_examples(const struct cr_scoring *s, struct cr_scoring_set *set, struct cr_error *err)
 {
-    s->order = cr_alloc(s->data.n, sizeof *s->order);
-    uint64_t *taken = cr_zalloc(s->data.n_tasks + 1, sizeof *taken);
-    if (s->order == NULL || taken == NULL) {
+    set->order = cr_alloc(set->data.n, sizeof *set->order);
+    uint64_t *taken = cr_zalloc(set->data.n_tasks + 1, sizeof *taken);
+    if (set->order == NULL || taken == NULL) {
         cr_free(taken);
-        return cr_fail(err, CR_E_MEMORY, "no memory for the order of %zu examples", s->data.n);
+        return cr_fail(err, CR_E_MEMORY, "no memory for the order of %zu examples", set->data.n);
     }
-    for (size_t i = 0; i < s->data.n; i++) {
-        uint64_t *of_task = &taken[s->data.examples[i].task + 1];
+    for (size_t i = 0; i < set->data.n; i++) {
+        uint64_t *of_task = &taken[set->data.examples[i].task + 1];
         if (s->options.limit == 0 || *of_task < s->options.limit) {
             ++*of_task;
-            s->order[s->n++] = (uint32_t)i;
+            set->order[set->n++] = (uint32_t)i;
         }
     }
     cr_free(taken);
     return CR_OK;
 }
 
-static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes, struct cr_error *err)
+static cr_status load_sets(struct cr_scoring *s, struct cr_error *err)
 {
+    CR_TRY(load_data(s, s->options.data, &s->main, err));
+    CR_TRY(choose_examples(s, &s->main, err));
+    s->n_labels = s->main.data.n_labels;
+    if (s->options.ood == NULL) {
+        return CR_OK;
+    }
+    if (!s->main.data.classification) {
+        return cr_fail(err, CR_E_USAGE, "--ood needs questions with choices, the data file holds texts");
+    }
+    CR_TRY(load_data(s, s->options.ood, &s->ood, err));
+    if (!s->ood.data.classification) {
+        return cr_fail(err, CR_E_INPUT, "the --ood file holds texts, the data file choices");
+    }
+    s->n_labels = s->ood.data.n_labels > s->n_labels ? s->ood.data.n_labels : s->n_labels;
+    return choose_examples(s, &s->ood, err);
+}
+
+static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes, uint64_t scratch_bytes,
+                              struct cr_error *err)
+{
+    uint64_t draws = cr_sets_bytes(&s->sets) + scratch_bytes;
     uint64_t budget = s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
     uint64_t model = cr_gguf_file_bytes(s->model->gguf);
     uint64_t file = cr_machine_rss_file();
     uint64_t held = cr_machine_rss_anon() + (file > model ? file - model : 0);
     uint64_t overhead = OVERHEAD_BYTES + (uint64_t)s->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
-    uint64_t total = model + held + engine_bytes + overhead;
+    uint64_t total = model + held + engine_bytes + draws + overhead;
     uint64_t peak = cr_machine_peak_rss();
     total = total > peak ? total : peak;
     if (total > budget) {
-        return cr_fail(
-            err, CR_E_MEMORY,
-            "memory: %.0f MiB predicted (model %.0f, passes %.0f, program, tokenizer, adapter and data %.0f), "
-            "%.0f MiB allowed: a smaller --max-seq-length needs less",
-            (double)total / MIB, (double)model / MIB, (double)engine_bytes / MIB, (double)(held + overhead) / MIB,
-            (double)budget / MIB);
+        return cr_fail(err, CR_E_MEMORY,
+                       "memory: %.0f MiB predicted (model %.0f, passes %.0f, %zu sets of weights %.0f, program, "
+                       "tokenizer, adapter "
+                       "and data %.0f), %.0f MiB allowed: a smaller --max-seq-length%s needs less",
+                       (double)total / MIB, (double)model / MIB, (double)engine_bytes / MIB, s->sets.n,
+                       (double)draws / MIB, (double)(held + overhead) / MIB, (double)budget / MIB,
+                       s->sets.n > 1 ? " or fewer --samples" : "");
     }
     return CR_OK;
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
 {
-    struct cr_engine_options options = {.model = s->model,
-                                        .lora = s->adapter != NULL ? s->adapter->slots : NULL,
-                                        .parallel = s->workers.parallel,
-                                        .host = s->host,
-                                        .tier = s->workers.tier,
-                                        .max_tokens = cr_batch_capacity(&s->data),
-                                        .max_seq = s->data.max_ids,
-                                        .label_ids = s->data.classification ? s->data.label_ids : NULL,
-                                        .n_labels = s->data.n_labels};
-    CR_TRY(check_memory(s, cr_engine_bytes(&options), err));
+    const struct cr_dataset *main = &s->main.data, *ood = &s->ood.data;
+    struct cr_engine_options options = {
+        .model = s->model,
+        .lora = s->sets.slots,
+        .parallel = s->workers.parallel,
+        .host = s->host,
+        .tier = s->workers.tier,
+        .max_tokens = larger(cr_batch_capacity(main), s->options.ood != NULL ? cr_batch_capacity(ood) : 0),
+        .max_seq = larger(main->max_ids, ood->max_ids),
+        .label_ids = !main->classification            ? NULL
+                     : ood->n_labels > main->n_labels ? ood->label_ids
+                                                      : main->label_ids,
+        .n_labels = s->n_labels};
     CR_TRY(cr_batch_init(&s->batch, options.max_tokens, err));
-    s->scratch = cr_alloc(cr_nll_scratch_floats(s->batch.max_rows, s->data.n_labels), sizeof *s->scratch);
-    if (s->scratch == NULL) {
+    s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
+    CR_TRY(check_memory(s, cr_engine_bytes(&options), s->sets.n * s->scratch_floats * sizeof(float), err));
+    s->scratch = cr_alloc(s->sets.n, s->scratch_floats * sizeof *s->scratch);
+    s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 2) * sizeof *s->work);
+    if (s->scratch == NULL || s->work == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the results of a pass");
     }
+    CR_TRY(cr_sets_draw(&s->options, &s->sets, err));
     return cr_engine_create(&options, &s->engine, err);
 }
 
@@ -145,127 +168,206 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
     CR_TRY(cr_workers_choose(&scoring->workers, scoring->host, err));
     CR_TRY(enter_phase(scoring, "load", err));
     CR_TRY(load_model(scoring, err));
-    CR_TRY(load_adapter(scoring, err));
+    CR_TRY(cr_sets_open(&scoring->options, scoring->model, scoring->workers.tier, scoring->host, &scoring->sets, err));
     CR_TRY(enter_phase(scoring, "data", err));
-    CR_TRY(load_data(scoring, err));
-    CR_TRY(choose_examples(scoring, err));
+    CR_TRY(load_sets(scoring, err));
     CR_TRY(make_engine(scoring, err));
-    cr_host_log(scoring->host, CR_LOG_INFO, "%zu examples, %s, method %s", scoring->n,
-                scoring->data.classification ? "choices" : "texts", scoring->method);
+    cr_host_log(scoring->host, CR_LOG_INFO, "%zu examples, %s, method %s, %zu set%s of weights", scoring->main.n,
+                scoring->main.data.classification ? "choices" : "texts", scoring->sets.method, scoring->sets.n,
+                scoring->sets.n == 1 ? "" : "s");
     return enter_phase(scoring, "eval", err);
+}
+
+static void close_set(struct cr_scoring_set *set)
+{
+    cr_free(set->order);
+    cr_dataset_close(&set->data);
 }
 
 void cr_scoring_close(struct cr_scoring *s)
 {
     cr_engine_destroy(s->engine);
     cr_batch_deinit(&s->batch);
-    cr_adapter_destroy(s->adapter);
+    cr_sets_close(&s->sets);
     cr_free(s->scratch);
-    cr_free(s->order);
-    cr_dataset_close(&s->data);
+    cr_free(s->work);
+    close_set(&s->main);
+    close_set(&s->ood);
     cr_tokenizer_close(s->tokenizer);
     cr_model_close(s->model);
     memset(s, 0, sizeof *s);
 }
 
-static cr_status not_finite(const struct cr_scoring *s, const struct cr_example *example, struct cr_error *err)
+static cr_status not_finite(const struct cr_scoring_set *set, const struct cr_example *example, struct cr_error *err)
 {
     char shown[CR_ESCAPE_BYTES];
     return cr_fail(err, CR_E_DIVERGED, "%s:%" PRIu64 ": the model's output is not a finite number",
-                   cr_escape(shown, sizeof shown, s->options.data, strlen(s->options.data)), example->line);
+                   cr_escape(shown, sizeof shown, set->path, strlen(set->path)), example->line);
 }
 
-/* One row an example: the model is a single member. */
-static cr_status give_choices(const struct cr_scoring *s, cr_score_fn *fn, void *ctx, struct cr_error *err)
+/* Share of the members whose answer is not that of the mean of their logits. */
+static double disagreement(const struct cr_scoring *s, const float *logits, uint32_t n_choices)
+{
+    double mean[CR_LABELS_MAX];
+    size_t differ = 0;
+    for (uint32_t c = 0; c < n_choices; c++) {
+        mean[c] = 0;
+        for (size_t m = 0; m < s->sets.n; m++) {
+            mean[c] += (double)logits[m * s->scratch_floats + c];
+        }
+    }
+    size_t answer = cr_argmax(mean, n_choices);
+    for (size_t m = 0; m < s->sets.n; m++) {
+        const float *own = logits + m * s->scratch_floats;
+        size_t best = 0;
+        for (uint32_t c = 1; c < n_choices; c++) {
+            best = own[c] > own[best] ? c : best;
+        }
+        differ += best != answer;
+    }
+    return (double)differ / (double)s->sets.n;
+}
+
+/* One row an example. logits: of the first member; the others follow at scratch_floats. */
+static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring_set *set, uint32_t index,
+                             const float *logits, cr_score_fn *fn, void *ctx, struct cr_error *err)
+{
+    const struct cr_example *example = &set->data.examples[index];
+    uint32_t n = example->n_choices;
+    size_t n_members = s->sets.n;
+    double wide[CR_LABELS_MAX], mean[CR_LABELS_MAX];
+    double *probs = s->work, *nll = probs + n_members * CR_LABELS_MAX, *running = nll + n_members;
+    for (size_t m = 0; m < n_members; m++) {
+        for (uint32_t c = 0; c < n; c++) {
+            wide[c] = (double)logits[m * s->scratch_floats + c];
+            if (!isfinite(wide[c])) {
+                return not_finite(set, example, err);
+            }
+        }
+        cr_softmax(wide, n, probs + m * n);
+        nll[m] = cr_softmax_nll(wide, n, example->answer);
+        running[m] = cr_mixture_nll(nll, m + 1);
+    }
+    cr_mean_probs(probs, n_members, n, mean);
+    double entropy = cr_entropy(mean, n);
+    double information = cr_mutual_information(probs, n_members, n, mean);
+    struct cr_score score = {.index = index,
+                             .example = example,
+                             .probs = mean,
+                             .logits = n_members == 1 ? logits : NULL,
+                             .nll = running[n_members - 1],
+                             .n_targets = 1,
+                             .n_members = n_members,
+                             .member_probs = probs,
+                             .running_nll = running,
+                             .entropy = entropy,
+                             .expected_entropy = cr_expected_entropy(probs, n_members, n),
+                             .mutual_information = information,
+                             .disagreement = disagreement(s, logits, n)};
+    return fn(ctx, &score, err);
+}
+
+static cr_status give_choices(const struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
+                              struct cr_error *err)
 {
     for (size_t row = 0; row < s->batch.n_rows; row++) {
         uint32_t index = s->batch.example[s->batch.row_token[row]];
-        const struct cr_example *example = &s->data.examples[index];
-        const float *logits = s->scratch + row * s->data.n_labels;
-        double wide[CR_LABELS_MAX];
-        double probs[CR_LABELS_MAX];
-        for (uint32_t c = 0; c < example->n_choices; c++) {
-            if (!isfinite(logits[c])) {
-                return not_finite(s, example, err);
-            }
-            wide[c] = (double)logits[c];
-        }
-        cr_softmax(wide, example->n_choices, probs);
-        struct cr_score score = {.index = index,
-                                 .example = example,
-                                 .probs = probs,
-                                 .logits = logits,
-                                 .nll = cr_softmax_nll(wide, example->n_choices, example->answer),
-                                 .n_targets = 1,
-                                 .entropy = cr_entropy(probs, example->n_choices),
-                                 .mutual_information = 0};
-        CR_TRY(fn(ctx, &score, err));
+        CR_TRY(give_choice(s, set, index, s->scratch + row * s->n_labels, fn, ctx, err));
     }
     return CR_OK;
 }
 
-/* The rows of an example follow each other; its sum is taken in the order of its tokens. */
-static cr_status give_texts(const struct cr_scoring *s, cr_score_fn *fn, void *ctx, struct cr_error *err)
+/* The rows of an example follow each other; its sum is taken in the order of its tokens. A token's probability is the
+ * mean over the members. */
+static cr_status give_texts(const struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
+                            struct cr_error *err)
 {
+    size_t n_members = s->sets.n;
+    double *nll = s->work, *running = nll + n_members;
     for (size_t row = 0; row < s->batch.n_rows;) {
         uint32_t index = s->batch.example[s->batch.row_token[row]];
         struct cr_score score = {.index = index,
-                                 .example = &s->data.examples[index],
+                                 .example = &set->data.examples[index],
+                                 .n_members = n_members,
+                                 .running_nll = running,
                                  .entropy = (double)NAN,
-                                 .mutual_information = (double)NAN};
+                                 .expected_entropy = (double)NAN,
+                                 .mutual_information = (double)NAN,
+                                 .disagreement = (double)NAN};
+        memset(running, 0, n_members * sizeof *running);
         while (row < s->batch.n_rows && s->batch.example[s->batch.row_token[row]] == index) {
-            score.nll += (double)s->scratch[row++];
+            for (size_t m = 0; m < n_members; m++) {
+                nll[m] = (double)s->scratch[m * s->scratch_floats + row];
+                running[m] += cr_mixture_nll(nll, m + 1);
+            }
+            row++;
             score.n_targets++;
         }
-        if (!isfinite(score.nll)) {
-            return not_finite(s, score.example, err);
+        for (size_t m = 0; m < n_members; m++) {
+            if (!isfinite(running[m])) {
+                return not_finite(set, score.example, err);
+            }
         }
+        score.nll = running[n_members - 1];
         CR_TRY(fn(ctx, &score, err));
     }
     return CR_OK;
 }
 
 /* How many of the examples from `done` on go into one pass. */
-static size_t take(const struct cr_scoring *s, size_t done)
+static size_t take(const struct cr_scoring *s, const struct cr_scoring_set *set, size_t done)
 {
-    size_t n = cr_batch_take(&s->data, s->order + done, s->n - done);
+    size_t n = cr_batch_take(&set->data, set->order + done, set->n - done);
     return s->options.batch_size > 0 && n > s->options.batch_size ? s->options.batch_size : n;
 }
 
-static void report(const struct cr_scoring *s, size_t done, size_t before)
+static void report(const struct cr_scoring *s, size_t total, size_t done, size_t before)
 {
     struct cr_progress progress = progress_of("eval");
     progress.step = done;
-    progress.n_steps = s->n;
+    progress.n_steps = total;
     progress.tokens = s->tokens;
     progress.tok_s = s->seconds > 0 ? (double)s->tokens / s->seconds : (double)NAN;
-    progress.eta_s = s->seconds / (double)done * (double)(s->n - done);
-    progress.report = done * 10 / s->n != before * 10 / s->n; /* ten lines, whatever the length */
+    progress.eta_s = s->seconds / (double)done * (double)(total - done);
+    progress.report = done * 10 / total != before * 10 / total; /* ten lines, whatever the length */
     if (progress.report) {
         progress.rss_mb = (double)cr_machine_rss() / MIB;
     }
     cr_host_progress(s->host, &progress);
 }
 
-cr_status cr_scoring_run(struct cr_scoring *s, cr_score_fn *fn, void *ctx, struct cr_error *err)
+/* The batch through every set of weights in turn. */
+static cr_status pass(struct cr_scoring *s, bool classification, struct cr_error *err)
 {
-    for (size_t done = 0; done < s->n;) {
+    for (size_t m = 0; m < s->sets.n; m++) {
+        float *out = s->scratch + m * s->scratch_floats;
+        cr_sets_show(&s->sets, m, s->engine);
+        CR_TRY(classification ? cr_engine_label_logits(s->engine, &s->batch, out, err)
+                              : cr_engine_token_nll(s->engine, &s->batch, out, err));
+    }
+    return CR_OK;
+}
+
+cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
+                         struct cr_error *err)
+{
+    bool classification = set->data.classification;
+    for (size_t done = 0; done < set->n;) {
         if (cr_host_stopped(s->host)) {
-            return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples", done, s->n);
+            return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples", done, set->n);
         }
         uint64_t start = cr_clock_ns();
-        size_t n = take(s, done);
-        cr_batch_fill(&s->batch, &s->data, s->order + done, n, 1.0f);
-        CR_TRY(s->data.classification ? cr_engine_label_logits(s->engine, &s->batch, s->scratch, err)
-                                      : cr_engine_token_nll(s->engine, &s->batch, s->scratch, err));
+        size_t n = take(s, set, done);
+        cr_batch_fill(&s->batch, &set->data, set->order + done, n, 1.0f);
+        CR_TRY(pass(s, classification, err));
         s->seconds += cr_clock_since(start);
         s->tokens += s->batch.n_tokens;
         if (cr_gguf_changed(s->model->gguf)) {
             return cr_fail(err, CR_E_IO, "%s: the model file changed while in use", s->model->path);
         }
-        CR_TRY(s->data.classification ? give_choices(s, fn, ctx, err) : give_texts(s, fn, ctx, err));
+        CR_TRY(classification ? give_choices(s, set, fn, ctx, err) : give_texts(s, set, fn, ctx, err));
         done += n;
-        report(s, done, done - n);
+        report(s, set->n, done, done - n);
     }
     return CR_OK;
 }

@@ -1,18 +1,31 @@
-/* scoring: a model, with or without an adapter, looks at the examples of a file and says what it expects.
+/* scoring: a model, with one or several sets of adapter weights, looks at the examples of a file and says what it
+ * expects.
  *
  * An example's numbers are the same bits for any batch, order, thread count and backend. The probabilities of choices
  * are the restricted softmax over the example's own label tokens, in double, from f32 logits; texts get the NLL of
- * their target tokens. Call with the floating-point state of runtime/thread/float_env.h. Private to runtime/eval.
+ * their target tokens. Several sets: the mean of their probabilities, token by token for texts. Call with the
+ * floating-point state of runtime/thread/float_env.h. Private to runtime/eval.
  */
 #ifndef CR_EVAL_SCORING_H
 #define CR_EVAL_SCORING_H
 
 #include "credence/credence.h"
-#include "runtime/adapter/adapter.h"
 #include "runtime/data/batch.h"
+#include "runtime/eval/sets.h"
 #include "runtime/model/engine.h"
 #include "runtime/thread/workers.h"
 #include "runtime/tokenizer/tokenizer.h"
+
+/* More sets than anyone needs; keeps sizes far from overflow. */
+enum { CR_SAMPLES_MAX = 10000 };
+
+/* Examples to look at. */
+struct cr_scoring_set {
+    struct cr_dataset data;
+    uint32_t *order; /* owned: [n] examples that count, in file order */
+    size_t n;
+    const char *path; /* borrowed */
+};
 
 struct cr_scoring {
     struct cr_eval_options options; /* checked, defaults resolved; strings borrowed from the caller */
@@ -21,14 +34,14 @@ struct cr_scoring {
 
     struct cr_model *model;
     struct cr_tokenizer *tokenizer;
-    struct cr_dataset data;
-    struct cr_adapter *adapter; /* NULL = the base alone */
+    struct cr_scoring_set main, ood; /* ood: of options.ood, else empty */
+    struct cr_sets sets;
     struct cr_engine *engine;
+    uint32_t n_labels; /* that the engine was made with */
     struct cr_token_batch batch;
-    float *scratch;
-    uint32_t *order; /* [n] examples that count, in file order */
-    size_t n;
-    char method[16]; /* "base", the recorded method, or "lora" where none is recorded */
+    float *scratch; /* owned: results of a pass, one stretch of scratch_floats a set */
+    size_t scratch_floats;
+    double *work; /* owned: probabilities and NLL of the members of one example */
 
     uint64_t tokens; /* non-padding tokens that entered passes */
     double seconds;  /* in passes */
@@ -39,10 +52,13 @@ struct cr_score {
     uint32_t index; /* in the dataset */
     const struct cr_example *example;
     const double *probs; /* [n_choices]; NULL for texts */
-    const float *logits; /* [n_choices]; NULL for texts */
+    const float *logits; /* [n_choices]; NULL for texts and for several members */
     double nll;          /* choices: of the answer; texts: sum over the targets */
     uint64_t n_targets;
-    double entropy, mutual_information; /* NaN for texts */
+    size_t n_members;
+    const double *member_probs; /* [n_members][n_choices]; NULL for texts */
+    const double *running_nll;  /* [n_members]: nll of the first 1, 2, ... members; the last is nll */
+    double entropy, expected_entropy, mutual_information, disagreement; /* NaN for texts */
 };
 
 /* A failure ends the run and is passed on. */
@@ -57,9 +73,11 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
                           struct cr_error *err);
 void cr_scoring_close(struct cr_scoring *scoring);
 
-/* Calls fn once an example in file order. Errors: CR_E_STOPPED between two batches, CR_E_DIVERGED for a logit or loss
- * that is not finite (naming the line), CR_E_IO when the model file changed meanwhile, those of the engine and of fn.
+/* Calls fn once an example of s->main or s->ood in file order. Errors: CR_E_STOPPED between two batches, CR_E_DIVERGED
+ * for a logit or loss that is not finite (naming the line), CR_E_IO when the model file changed meanwhile, those of the
+ * engine and of fn.
  */
-cr_status cr_scoring_run(struct cr_scoring *s, cr_score_fn *fn, void *ctx, struct cr_error *err);
+cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
+                         struct cr_error *err);
 
 #endif

@@ -152,12 +152,17 @@ cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch 
     return cr_backward(engine) ? CR_OK : stopped(err);
 }
 
-/* Forward pass without dropout up to the head's input. */
+void cr_engine_dropout(struct cr_engine *engine, const struct cr_engine_noise *noise)
+{
+    engine->forward_noise = *noise;
+}
+
+/* Forward pass up to the head's input. */
 static cr_status forward_only(struct cr_engine *e, const struct cr_token_batch *batch, bool labels,
                               struct cr_error *err)
 {
     CR_TRY(begin(e, batch, labels, err));
-    e->noise = (struct cr_engine_noise){0};
+    e->noise = e->forward_noise;
     e->train = false;
     if (!cr_forward(e)) {
         return stopped(err);

@@ -49,6 +49,9 @@ struct cr_engine_noise {
 cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch,
                           const struct cr_engine_noise *noise, double *loss, struct cr_error *err);
 
+/* Dropout of the forward-only passes that follow: off until set. */
+void cr_engine_dropout(struct cr_engine *engine, const struct cr_engine_noise *noise);
+
 /* Forward only. logits [n_rows][n_labels] of every loss row. */
 cr_status cr_engine_label_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits,
                                  struct cr_error *err);

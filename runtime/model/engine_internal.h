@@ -104,6 +104,7 @@ struct cr_engine {
     /* the pass under way */
     const struct cr_token_batch *batch;
     struct cr_engine_noise noise;
+    struct cr_engine_noise forward_noise; /* of forward-only passes */
     struct token_set all, rows;
     bool train;
     bool keep; /* the layer under way saves what its backward pass needs */

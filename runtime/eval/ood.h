@@ -1,0 +1,16 @@
+/* ood: how well uncertainty tells examples from elsewhere from those of the file. Private to runtime/eval.
+ *
+ * Score: entropy of the mean probabilities over the log of the example's number of choices; beside it the mutual
+ * information. Elsewhere is positive. Source of the comparison: Onal et al. 2024 (arXiv 2405.03425).
+ */
+#ifndef CR_EVAL_OOD_H
+#define CR_EVAL_OOD_H
+
+#include "runtime/eval/outcome.h"
+#include "runtime/eval/scoring.h"
+
+/* Looks at s->ood with the sets of weights that gave `in`. Errors: those of cr_scoring_run, CR_E_MEMORY. */
+cr_status cr_ood_measure(struct cr_scoring *s, const struct cr_outcomes *in, struct cr_ood_metrics *out,
+                         struct cr_error *err);
+
+#endif

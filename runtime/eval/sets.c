@@ -1,0 +1,176 @@
+#include "runtime/eval/sets.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+
+static cr_status refuse_samples(const struct cr_eval_options *o, const char *label, struct cr_error *err)
+{
+    return cr_fail(err, CR_E_USAGE, "--samples %u: %s is one set of weights, which has no more than 1 sample",
+                   o->samples, label);
+}
+
+/* Sets that an adapter gives. */
+static cr_status samples_of(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
+                            struct cr_error *err)
+{
+    bool point = cr_posterior_is_point(p);
+    bool dropout = o->mc_dropout && !o->mean;
+    if (point && (o->posterior_temperature > 0 || o->prune > 0)) {
+        return cr_fail(err, CR_E_USAGE, "%s: %s is one set of weights, not a posterior",
+                       o->prune > 0 ? "--prune" : "--posterior-temperature", p->label);
+    }
+    if (dropout && !(p->adapter->dropout > 0)) {
+        return cr_fail(err, CR_E_USAGE, "--mc-dropout: %s was trained without dropout", p->label);
+    }
+    if (dropout && !point) {
+        return cr_fail(err, CR_E_USAGE, "--mc-dropout: %s is a posterior, which is drawn from", p->label);
+    }
+    if (point && !dropout && o->samples > 1) {
+        return refuse_samples(o, p->label, err);
+    }
+    bool one = o->mean || (point && !dropout);
+    *samples = one ? 1 : o->samples > 0 ? o->samples : CR_POSTERIOR_SAMPLES;
+    return CR_OK;
+}
+
+static void set_method(struct cr_sets *sets, const struct cr_posterior *p, bool dropout)
+{
+    const char *method = dropout ? "mc-dropout" : p->adapter->method[0] != '\0' ? p->adapter->method : "lora";
+    bool other = sets->method[0] != '\0' && strcmp(sets->method, method) != 0;
+    snprintf(sets->method, sizeof sets->method, "%s", other ? "mixture" : method);
+}
+
+/* The largest rank of each place, so that the engine has room for every set. */
+static cr_status make_hull(struct cr_sets *sets, struct cr_error *err)
+{
+    sets->n_slots = (size_t)sets->posteriors[0]->adapter->n_layers * CR_N_PROJ;
+    sets->slots = cr_zalloc(sets->n_slots, sizeof *sets->slots);
+    if (sets->slots == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the shapes of an adapter");
+    }
+    for (size_t a = 0; a < sets->n_posteriors; a++) {
+        for (size_t i = 0; i < sets->n_slots; i++) {
+            const struct cr_lora *slot = &sets->posteriors[a]->adapter->slots[i];
+            if (slot->rank > sets->slots[i].rank) {
+                sets->slots[i] = *slot;
+            }
+        }
+    }
+    return CR_OK;
+}
+
+cr_status cr_sets_open(const struct cr_eval_options *o, const struct cr_model *model, enum cr_tier tier,
+                       const struct cr_host *host, struct cr_sets *sets, struct cr_error *err)
+{
+    sets->samples = 1;
+    sets->n = 1;
+    sets->temperature = o->posterior_temperature > 0 ? o->posterior_temperature : 1;
+    if (o->n_adapters == 0) {
+        snprintf(sets->method, sizeof sets->method, "base");
+        return o->samples > 1 ? refuse_samples(o, "the base model", err) : CR_OK;
+    }
+    sets->posteriors = cr_zalloc(o->n_adapters, sizeof(struct cr_posterior *));
+    if (sets->posteriors == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu adapters", o->n_adapters);
+    }
+    for (size_t a = 0; a < o->n_adapters; a++) {
+        uint32_t samples = 0;
+        CR_TRY(cr_posterior_open(o->adapters[a], model, o->allow_inexact, host, tier, &sets->posteriors[a], err));
+        sets->n_posteriors++;
+        CR_TRY(samples_of(o, sets->posteriors[a], &samples, err));
+        if (a > 0 && samples != sets->samples) {
+            return cr_fail(err, CR_E_USAGE,
+                           "-a %s gives %u sets of weights, %s gives %u: a mixture needs as many of each (--mean: 1)",
+                           sets->posteriors[a]->label, samples, sets->posteriors[0]->label, sets->samples);
+        }
+        sets->samples = samples;
+        set_method(sets, sets->posteriors[a], o->mc_dropout && !o->mean);
+        if (o->prune > 0) {
+            CR_TRY(cr_posterior_prune(sets->posteriors[a], o->prune, err));
+        }
+    }
+    sets->n = (size_t)sets->samples * sets->n_posteriors;
+    return make_hull(sets, err);
+}
+
+uint64_t cr_sets_bytes(const struct cr_sets *sets)
+{
+    uint64_t bytes = 0;
+    for (size_t a = 0; a < sets->n_posteriors; a++) {
+        bytes += sets->samples *
+                 (sets->posteriors[a]->adapter->n_params * sizeof(float) + sets->n_slots * sizeof(struct cr_lora));
+    }
+    return bytes;
+}
+
+/* A copy of the slots that points into params. */
+static void point_into(struct cr_lora *slots, size_t n, const struct cr_adapter *adapter, float *params)
+{
+    for (size_t i = 0; i < n; i++) {
+        slots[i] = adapter->slots[i];
+        if (slots[i].rank > 0) {
+            slots[i].a = params + (adapter->slots[i].a - adapter->params);
+            slots[i].b = params + (adapter->slots[i].b - adapter->params);
+        }
+    }
+}
+
+cr_status cr_sets_draw(const struct cr_eval_options *o, struct cr_sets *sets, struct cr_error *err)
+{
+    sets->items = cr_zalloc(sets->n, sizeof *sets->items);
+    if (sets->items == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu sets of weights", sets->n);
+    }
+    for (size_t i = 0; i < sets->n && sets->n_posteriors > 0; i++) {
+        uint32_t from = (uint32_t)(i % sets->n_posteriors);
+        uint32_t sample = (uint32_t)(i / sets->n_posteriors);
+        const struct cr_posterior *p = sets->posteriors[from];
+        struct cr_set *set = &sets->items[i];
+        set->params = cr_alloc(p->adapter->n_params, sizeof *set->params);
+        set->slots = cr_alloc(sets->n_slots, sizeof *set->slots);
+        if (set->params == NULL || set->slots == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for %zu sets of %zu weights: fewer --samples need less",
+                           sets->n, p->adapter->n_params);
+        }
+        if (o->mean || cr_posterior_is_point(p)) {
+            memcpy(set->params, p->adapter->params, p->adapter->n_params * sizeof *set->params);
+        } else {
+            struct cr_posterior_draw draw = {
+                .seed = o->seed, .stream = from, .sample = sample, .temperature = sets->temperature};
+            cr_posterior_draw(p, &draw, set->params);
+        }
+        if (o->mc_dropout && !o->mean) {
+            set->noise = (struct cr_engine_noise){
+                .dropout = p->adapter->dropout, .seed = o->seed ^ CR_NOISE_DRAW, .step = (uint32_t)i};
+        }
+        point_into(set->slots, sets->n_slots, p->adapter, set->params);
+    }
+    return CR_OK;
+}
+
+void cr_sets_close(struct cr_sets *sets)
+{
+    for (size_t i = 0; sets->items != NULL && i < sets->n; i++) {
+        cr_free(sets->items[i].params);
+        cr_free(sets->items[i].slots);
+    }
+    for (size_t a = 0; a < sets->n_posteriors; a++) {
+        cr_posterior_close(sets->posteriors[a]);
+    }
+    cr_free(sets->items);
+    cr_free(sets->posteriors);
+    cr_free(sets->slots);
+    memset(sets, 0, sizeof *sets);
+}
+
+void cr_sets_show(struct cr_sets *sets, size_t i, struct cr_engine *engine)
+{
+    if (sets->n_posteriors > 0) {
+        memcpy(sets->slots, sets->items[i].slots, sets->n_slots * sizeof *sets->slots);
+        cr_engine_dropout(engine, &sets->items[i].noise);
+    }
+}

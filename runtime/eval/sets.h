@@ -1,0 +1,44 @@
+/* sets: the parameter sets that answer together: draws of a posterior, points, or several adapters as a mixture.
+ *
+ * All sets are drawn once, when they are made, keyed by (seed, adapter, sample, tensor): an answer never depends on its
+ * neighbours. Order: the first sample of every adapter, then the second of every adapter, so that the first k times the
+ * number of adapters are what k samples would have been. All weigh the same. With MC dropout a set is a point with a
+ * mask stream of its own. Private to runtime/eval.
+ */
+#ifndef CR_EVAL_SETS_H
+#define CR_EVAL_SETS_H
+
+#include "credence/credence.h"
+#include "runtime/model/engine.h"
+#include "runtime/posterior/posterior.h"
+
+struct cr_set {
+    struct cr_lora *slots; /* owned: [n_layers * CR_N_PROJ], into params */
+    float *params;         /* owned */
+    struct cr_engine_noise noise;
+};
+
+struct cr_sets {
+    struct cr_posterior **posteriors; /* owned, each owned */
+    size_t n_posteriors;              /* 0: the base alone, as one set */
+    struct cr_set *items;             /* owned */
+    size_t n;
+    size_t n_slots;
+    struct cr_lora *slots; /* owned: what the engine reads; the largest rank of each place. NULL: the base alone */
+    uint32_t samples;      /* of each adapter */
+    double temperature;
+    char method[16]; /* "base", the recorded method, "lora" where none is recorded, or "mixture" */
+};
+
+/* Opens the adapters and decides how many sets there will be. Errors: CR_E_USAGE for samples, temperatures or pruning
+ * that these adapters do not have; those of cr_posterior_open. *sets must be zeroed; close it whatever is returned. */
+cr_status cr_sets_open(const struct cr_eval_options *options, const struct cr_model *model, enum cr_tier tier,
+                       const struct cr_host *host, struct cr_sets *sets, struct cr_error *err);
+uint64_t cr_sets_bytes(const struct cr_sets *sets); /* that cr_sets_draw allocates */
+cr_status cr_sets_draw(const struct cr_eval_options *options, struct cr_sets *sets, struct cr_error *err);
+void cr_sets_close(struct cr_sets *sets);
+
+/* The engine's next passes use set i. */
+void cr_sets_show(struct cr_sets *sets, size_t i, struct cr_engine *engine);
+
+#endif

@@ -1,0 +1,120 @@
+/* export: an adapter, or one set of weights of a posterior, in the file form of another program. */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "credence/credence.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+#include "runtime/io/file.h"
+#include "runtime/posterior/posterior.h"
+
+static cr_status check_options(const struct cr_export_options *options, bool *gguf, struct cr_error *err)
+{
+    char shown[CR_ESCAPE_BYTES];
+    if (options->adapter == NULL || options->output == NULL) {
+        return cr_fail(err, CR_E_USAGE, "export: %s expected", options->adapter == NULL ? "adapter" : "output");
+    }
+    const char *format = options->format != NULL ? options->format : "peft";
+    if (strcmp(format, "peft") != 0 && strcmp(format, "gguf") != 0) {
+        return cr_fail(err, CR_E_USAGE, "export: format is \"%s\", peft or gguf expected",
+                       cr_escape(shown, sizeof shown, format, strlen(format)));
+    }
+    if (options->mean && options->sample_set) {
+        return cr_fail(err, CR_E_USAGE, "export: --mean and --sample exclude each other");
+    }
+    if (!(options->posterior_temperature >= 0) || !isfinite(options->posterior_temperature)) {
+        return cr_fail(err, CR_E_USAGE, "export: --posterior-temperature %g, expected a number above 0",
+                       options->posterior_temperature);
+    }
+    if (options->posterior_temperature > 0 && !options->sample_set) {
+        return cr_fail(err, CR_E_USAGE, "export: --posterior-temperature belongs to --sample");
+    }
+    if (!(options->prune >= 0 && options->prune < 1)) {
+        return cr_fail(err, CR_E_USAGE, "export: --prune %g, expected a number from 0 to below 1", options->prune);
+    }
+    *gguf = strcmp(format, "gguf") == 0;
+    return CR_OK;
+}
+
+/* What will be written stands in the parameters of the adapter afterwards. */
+static cr_status choose(struct cr_posterior *posterior, const struct cr_export_options *options, struct cr_error *err)
+{
+    struct cr_adapter *adapter = posterior->adapter;
+    if (options->prune > 0) {
+        CR_TRY(cr_posterior_prune(posterior, options->prune, err));
+    }
+    if (!options->sample_set) {
+        return CR_OK;
+    }
+    if (cr_posterior_is_point(posterior)) {
+        return cr_fail(err, CR_E_USAGE, "--sample: %s is one set of weights, not a posterior", posterior->label);
+    }
+    float *drawn = cr_alloc(adapter->n_params, sizeof *drawn);
+    if (drawn == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a draw of %zu weights", adapter->n_params);
+    }
+    double temperature = options->posterior_temperature;
+    struct cr_posterior_draw draw = {
+        .seed = options->seed, .sample = options->sample, .temperature = temperature > 0 ? temperature : 1};
+    cr_posterior_draw(posterior, &draw, drawn);
+    memcpy(adapter->params, drawn, adapter->n_params * sizeof *drawn);
+    cr_free(drawn);
+    return CR_OK;
+}
+
+/* An existing file is replaced only when asked to. */
+static cr_status check_file(const char *path, bool force, struct cr_error *err)
+{
+    struct stat info;
+    char shown[CR_ESCAPE_BYTES];
+    if (lstat(path, &info) != 0) {
+        return CR_OK; /* absent, or the writer says why not */
+    }
+    cr_escape(shown, sizeof shown, path, strlen(path));
+    if (S_ISDIR(info.st_mode)) {
+        return cr_fail(err, CR_E_IO, "%s: %s", shown, strerror(EISDIR));
+    }
+    return force ? CR_OK : cr_fail(err, CR_E_USAGE, "%s exists already (force replaces it)", shown);
+}
+
+/* What is written is one set of weights, and says so. */
+static const char *method_of(const struct cr_posterior *posterior, const struct cr_export_options *options)
+{
+    if (!cr_posterior_is_point(posterior)) {
+        return options->sample_set ? "ivon-sample" : "ivon-mean";
+    }
+    return posterior->adapter->method[0] != '\0' ? posterior->adapter->method : NULL;
+}
+
+cr_status cr_export(const struct cr_export_options *given, const struct cr_host *host, struct cr_error *err)
+{
+    cr_status status = CR_OK;
+    struct cr_export_options copy = {0}; /* fields that an older caller does not know are 0 */
+    const struct cr_export_options *options = &copy;
+    memcpy(&copy, given, given->size != 0 && given->size < sizeof copy ? given->size : sizeof copy);
+    bool gguf = false;
+    struct cr_model *model = NULL;
+    struct cr_posterior *posterior = NULL;
+    CR_TRY(check_options(options, &gguf, err));
+    if (options->model != NULL) {
+        CR_TRY(cr_model_open(options->model, &model, err));
+    }
+    /* The scalar tier draws the same bits as any other. */
+    CR_TRY_OUT(status, cr_posterior_open(options->adapter, model, options->allow_inexact, host, CR_TIER_SCALAR,
+                                         &posterior, err));
+    CR_TRY_OUT(status, choose(posterior, options, err));
+    const struct cr_adapter *adapter = posterior->adapter;
+    if (gguf) {
+        CR_TRY_OUT(status, check_file(options->output, options->force, err));
+        status = cr_adapter_write_gguf(adapter, &posterior->base, options->output, err);
+    } else {
+        CR_TRY_OUT(status, cr_dir_prepare_output(options->output, options->force, false, err));
+        status = cr_adapter_write_peft(adapter, &posterior->base, options->output, method_of(posterior, options), err);
+    }
+out:
+    cr_posterior_close(posterior);
+    cr_model_close(model);
+    return status;
+}

@@ -1,0 +1,70 @@
+#!/bin/sh
+# A posterior from outside: training, draws, means, exports, mixtures, refusals.
+. "$(dirname "$0")/lib.sh"
+"$make_model" model m.gguf || exit 1
+i=0
+while [ $i -lt 20 ]; do
+    echo "{\"question\": \"Is $i even or is it odd?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))}"
+    i=$((i + 1))
+done >d.jsonl
+i=0
+while [ $i -lt 12 ]; do
+    echo "{\"question\": \"$i?\", \"choices\": [\"a\", \"b\", \"c\"], \"answer\": $((i % 3))}"
+    i=$((i + 1))
+done >o.jsonl
+
+tune() {
+    "$credence" finetune -m m.gguf -d d.jsonl --steps 4 -t 2 "$@"
+}
+score() {
+    command=$1
+    shift
+    "$credence" "$command" -m m.gguf -d d.jsonl -t 1 "$@"
+}
+
+expect train 0 'sigma0' tune -o ivon --method ivon
+for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior.safetensors summary.json; do
+    check train [ -s "ivon/$file" ]
+done
+check facts grep -q '"sigma0_over_std_a"' ivon/summary.json
+expect train 0 'train 4/4' tune -o point
+check train [ ! -e point/posterior.safetensors ]
+expect resume 0 'nothing to do' tune -o ivon --method ivon --resume
+expect preset 0 'ess 1e+06' tune -o paper --method ivon --preset paper
+
+expect samples 0 '4 sets of weights' score eval -a ivon --samples 4 --ood o.jsonl --json j.json
+check samples grep -q '^4 sets of weights: entropy ' out
+check samples grep -q '^elsewhere: 12 examples, AUROC ' out
+check samples grep -q '^  "samples": 4,' j.json
+expect own 0 '10 sets of weights' score eval -a ivon
+expect mean 0 '1 set of weights' score eval -a ivon --mean
+expect mixture 0 '2 sets of weights' score eval -a ivon -a point --mean --report r.html
+check mixture grep -q -- '--adapter ivon' r.html
+check mixture grep -q -- '--adapter point' r.html
+expect predict 0 '3 sets' score predict -a ivon --samples 3 --posterior-temperature 2 --seed 4
+check predict [ "$(grep -c '"members":3' out)" -eq 20 ]
+mv out first
+expect predict 0 '3 sets' score predict -a ivon --samples 3 --posterior-temperature 2 --seed 4 --batch-size 3
+check predict cmp -s first out
+
+expect export 0 '' "$credence" export -a ivon --mean --format gguf -o mean.gguf
+check export cmp -s mean.gguf ivon/adapter.gguf
+expect export 0 '' "$credence" export -a ivon --sample 2 -o draw
+check export [ -s draw/adapter_model.safetensors ]
+expect draw 0 '1 set of weights' score eval -a draw
+check draw grep -q '^method ivon-sample, ' out
+
+for value in 0 -1 x; do expect S 2 '--samples: expected a whole number from 1' score eval -a ivon --samples $value; done
+for value in 0 -1 nan; do
+    expect T 2 '--posterior-temperature: expected a number above 0' score eval -a ivon --posterior-temperature $value
+done
+expect point 2 '--samples 2: point is one set of weights' score eval -a point --samples 2
+expect mean 2 '--mean is one set of weights' score eval -a ivon --mean --samples 2
+expect uneven 2 'a mixture needs as many of each' score eval -a ivon -a point
+expect export 2 '--sample: point is one set' "$credence" export -a point --sample 0 -o none
+expect export 2 'exclude each other' "$credence" export -a ivon --sample 0 --mean -o none
+expect twice 2 '--adapter is given twice' "$credence" export -a ivon -a point -o none
+check export [ ! -e none ]
+cp paper/posterior.safetensors ivon/
+expect foreign 3 'its means are not the adapter beside it' score eval -a ivon
+finish
