@@ -4,9 +4,9 @@
  */
 #include <string.h>
 
-#include "runtime/model/projection.h"
+#include "runtime/model/ffn.h"
 
-/* A gradient that fills a buffer of its own: `features` wide in f32 and as operand. */
+/* A gradient that fills a buffer of its own: `features` wide in f32 and as operand, or (dy NULL) as operand only. */
 static struct grad_in dense_gradient(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, const float *dy,
                                      const void *op, size_t features, const void *x, const struct token_set *set)
 {
@@ -14,7 +14,7 @@ static struct grad_in dense_gradient(const struct cr_engine *e, uint32_t layer, 
                             .proj = proj,
                             .dy = dy,
                             .dy_stride = features * CR_LANES,
-                            .dy_op = cr_projection_operand(e, dy, op),
+                            .dy_op = dy != NULL ? cr_projection_operand(e, dy, op) : op,
                             .dy_op_stride = cr_engine_operand_bytes(e, features),
                             .x = x,
                             .state = &e->states[layer],
@@ -51,45 +51,20 @@ static void normalise_again(struct cr_engine *e, const void *x, const float *w, 
     e->norm.rms_apply(&args, begin, end);
 }
 
-/* The gated unit backward: dh -> dg, du (in g32, u32), their operands and V; and the inputs of dA again. */
-static void job_ffn_middle(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
+/* The adapter's share of dh where a mask stands before it. */
+static void job_down_masked(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     const struct ffn_job *job = arg;
     cr_projection_add_masked(e, job->down, e->dh, e->ff * CR_LANES, begin, end, scratch);
-    struct cr_act_args act = {.g = job->state->g,
-                              .u = job->state->u,
-                              .gu_stride = cr_engine_operand_bytes(e, e->ff),
-                              .g_type = e->xt,
-                              .dh = e->dh,
-                              .dh_stride = e->ff * CR_LANES,
-                              .dg = e->g32,
-                              .du = e->u32,
-                              .dgu_stride = e->ff * CR_LANES,
-                              .n_features = e->ff};
-    e->act.swiglu_bwd(&act, begin, end);
-    cr_engine_to_operand(e, e->g32, e->dg_op, e->ff, begin, end);
-    cr_engine_to_operand(e, e->u32, e->du_op, e->ff, begin, end);
-    cr_projection_reduce(e, job->gate, begin, end, scratch);
-    cr_projection_reduce(e, job->up, begin, end, scratch);
-    if (cr_engine_lora(e, job->layer, CR_PROJ_GATE) != NULL || cr_engine_lora(e, job->layer, CR_PROJ_UP) != NULL) {
-        normalise_again(e, job->state->x2, e->model->layers[job->layer].ffn_norm, job->state->rstd2, begin, end);
-    }
 }
 
-/* h = silu(g) u again, for dA of down_proj. */
-static void job_act_again(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
+/* V of gate and up, and their input for dA again. */
+static void job_gate_up_enter(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
-    (void)scratch;
     const struct ffn_job *job = arg;
-    struct cr_act_args act = {.g = job->state->g,
-                              .u = job->state->u,
-                              .gu_stride = cr_engine_operand_bytes(e, e->ff),
-                              .g_type = e->xt,
-                              .h = e->h,
-                              .h_stride = cr_engine_operand_bytes(e, e->ff),
-                              .h_type = e->xt,
-                              .n_features = e->ff};
-    e->act.swiglu_fwd(&act, begin, end);
+    cr_projection_reduce(e, job->gate, begin, end, scratch);
+    cr_projection_reduce(e, job->up, begin, end, scratch);
+    normalise_again(e, job->state->x2, e->model->layers[job->layer].ffn_norm, job->state->rstd2, begin, end);
 }
 
 static void norm_backward(struct cr_engine *e, const void *x, const float *w, float *rstd, float *dx, size_t begin,
@@ -111,38 +86,63 @@ static void job_ffn_norm(struct cr_engine *e, const void *arg, size_t begin, siz
     norm_backward(e, job->state->x2, e->model->layers[job->layer].ffn_norm, job->state->rstd2, job->dx, begin, end);
 }
 
+static bool adapts(const struct cr_engine *e, uint32_t layer, enum cr_proj first, enum cr_proj last)
+{
+    for (enum cr_proj proj = first; proj <= last; proj++) {
+        if (cr_engine_lora(e, layer, proj) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* dg and du, with all gradients of adapters that dh, dg, du and h again are needed for. */
+static void backward_down(struct cr_engine *e, const struct ffn_job *job)
+{
+    struct grad_pair down, gate, up;
+    struct down_dx_job dh = {.ready = cr_projection_drops(e), .state = job->state, .n_blocks = job->set->n_blocks};
+    cr_projection_add_dx(e, &dh.dh, job->down, e->dh, e->ff * CR_LANES);
+    if (dh.ready) {
+        cr_phase_add(e, cr_job_dx, &dh.dh, e->ff, e->qgemm.step);
+        cr_phase_run(e, "down_dx", (int)job->layer);
+        cr_phase_add(e, job_down_masked, job, job->set->n_blocks, CR_BLOCK_STEP);
+        cr_phase_run(e, "down_masked", (int)job->layer);
+    }
+    dh.down_a = cr_projection_grads(e, job->down, &down) ? &down.a : NULL;
+    dh.gate_b = cr_projection_grads(e, job->gate, &gate) ? &gate.b : NULL;
+    dh.up_b = cr_projection_grads(e, job->up, &up) ? &up.b : NULL;
+    cr_phase_add(e, cr_job_down_dx, &dh, e->ff, e->qgemm.step);
+    if (dh.down_a != NULL) {
+        cr_phase_add(e, cr_job_grad, &down.b, down.b.n_features, 4 * CR_LOWRANK_STEP);
+    }
+    cr_phase_run(e, dh.ready ? "act_bwd" : "down_dx", (int)job->layer);
+}
+
 /* Gradient through the feed-forward half: dx is that of the layer's output, then that of its middle. */
 static void backward_ffn(struct cr_engine *e, uint32_t layer, const struct layer_state *state,
                          const struct token_set *set, float *dx)
 {
     struct grad_in down = dense_gradient(e, layer, CR_PROJ_DOWN, dx, e->dop, e->embd, e->h, set);
-    struct grad_in gate = dense_gradient(e, layer, CR_PROJ_GATE, e->g32, e->dg_op, e->ff, e->xn, set);
-    struct grad_in up = dense_gradient(e, layer, CR_PROJ_UP, e->u32, e->du_op, e->ff, e->xn, set);
+    struct grad_in gate = dense_gradient(e, layer, CR_PROJ_GATE, NULL, e->dg_op, e->ff, e->xn, set);
+    struct grad_in up = dense_gradient(e, layer, CR_PROJ_UP, NULL, e->du_op, e->ff, e->xn, set);
     struct ffn_job job = {layer, state, set, &down, &gate, &up, dx};
 
     struct out_job enter = {&down, dx, e->dop, e->embd};
     cr_phase_add(e, job_enter, &enter, set->n_blocks, CR_BLOCK_STEP);
-    if (cr_engine_lora(e, layer, CR_PROJ_DOWN) != NULL) {
-        cr_phase_add(e, job_act_again, &job, set->n_blocks, CR_BLOCK_STEP);
-    }
     cr_phase_run(e, "down_enter", (int)layer);
+    backward_down(e, &job);
+    if (adapts(e, layer, CR_PROJ_GATE, CR_PROJ_UP)) {
+        cr_phase_add(e, job_gate_up_enter, &job, set->n_blocks, CR_BLOCK_STEP);
+        cr_phase_run(e, "gate_up_enter", (int)layer);
+    }
 
     struct grad_pair pairs[2];
-    struct dx_job dh = {.n = 0};
-    cr_projection_add_dx(e, &dh, &down, e->dh, e->ff * CR_LANES);
-    cr_phase_add(e, cr_job_dx, &dh, e->ff, e->qgemm.step);
-    cr_projection_add_grads(e, &down, &pairs[0]);
-    cr_phase_run(e, "down_dx", (int)layer);
-
-    cr_phase_add(e, job_ffn_middle, &job, set->n_blocks, CR_BLOCK_STEP);
-    cr_phase_run(e, "act_bwd", (int)layer);
-
     struct dx_job dn = {.n = 0};
     cr_projection_add_dx(e, &dn, &gate, e->dn, e->embd * CR_LANES);
     cr_projection_add_dx(e, &dn, &up, e->dn, e->embd * CR_LANES);
     cr_phase_add(e, cr_job_dx, &dn, e->embd, e->qgemm.step);
-    cr_projection_add_grads(e, &gate, &pairs[0]);
-    cr_projection_add_grads(e, &up, &pairs[1]);
+    cr_projection_add_grad_a(e, &gate, &pairs[0]);
+    cr_projection_add_grad_a(e, &up, &pairs[1]);
     cr_phase_run(e, "gate_up_dx", (int)layer);
 
     cr_phase_add(e, job_ffn_norm, &job, set->n_blocks, CR_BLOCK_STEP);
@@ -296,16 +296,6 @@ static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer
     }
 }
 
-static bool adapts_attention(const struct cr_engine *e, uint32_t layer)
-{
-    for (enum cr_proj proj = CR_PROJ_Q; proj <= CR_PROJ_O; proj++) {
-        if (cr_engine_lora(e, layer, proj) != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void backward_layer(struct cr_engine *e, uint32_t layer)
 {
     const struct layer_state *state = &e->states[layer];
@@ -314,7 +304,7 @@ static void backward_layer(struct cr_engine *e, uint32_t layer)
     float *dx = last ? e->dx_rows : e->dx;
 
     backward_ffn(e, layer, state, set, dx);
-    if (layer == e->first_layer && !adapts_attention(e, layer)) {
+    if (layer == e->first_layer && !adapts(e, layer, CR_PROJ_Q, CR_PROJ_O)) {
         return;
     }
     backward_o(e, layer, state, set, dx, last ? e->d_o_rows : e->d_o);

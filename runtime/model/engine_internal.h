@@ -70,14 +70,13 @@ struct cr_engine {
     float *label_rows; /* [n_labels][E] dequantised rows of the head */
 
     /* work buffers, all max_blocks long */
-    void *xn;         /* operand [E] */
-    float *qkv32;     /* [Q + 2 KV] */
-    float *o32;       /* [Q] */
-    float *g32, *u32; /* [F] */
-    void *h;          /* operand [F] */
-    float *x_rows;    /* [E] residual stream of the last layer after attention, loss rows only */
-    float *o_rows;    /* [Q] */
-    void *head_x;     /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
+    void *xn;      /* operand [E] */
+    float *qkv32;  /* [Q + 2 KV] */
+    float *o32;    /* [Q] */
+    void *h;       /* operand [F] */
+    float *x_rows; /* [E] residual stream of the last layer after attention, loss rows only */
+    float *o_rows; /* [Q] */
+    void *head_x;  /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
     float *rstd_out;
     uint32_t *row_pos, *row_example;
     int32_t *row_target; /* [16] a block, -1 in pad lanes */
@@ -97,7 +96,7 @@ struct cr_engine {
     float *d_o, *d_o_rows;    /* [Q] */
     float *dqkv;              /* [Q + 2 KV] */
     float *dk, *dv;           /* [Q] partials a head */
-    float *dh;                /* [F] */
+    float *dh;                /* [F], with dropout only: else it lives in tiles */
     void *dg_op, *du_op;      /* operands [F] */
     float *lora_v[CR_N_PROJ]; /* [rank] s B^T dY */
 
@@ -111,8 +110,8 @@ struct cr_engine {
 
     struct job *jobs;
     size_t n_jobs, max_jobs;
-    char *scratch; /* one stretch of scratch_bytes a worker */
-    size_t scratch_bytes;
+    char *scratch; /* one stretch of scratch_bytes a worker: kernels, then the tiles of ffn.c */
+    size_t scratch_bytes, tiles_at;
     cr_engine_trace_fn *trace;
     void *trace_ctx;
 };

@@ -1,11 +1,11 @@
-/* Forward pass: embedding, layers, and the loss rows of the last one. The residual stream is one buffer that both halves
- * of a layer add to; a layer that will be differentiated keeps a copy of it as operand, at each norm.
+/* Forward pass: embedding, layers, and the loss rows of the last one. The residual stream is one buffer that both
+ * halves of a layer add to; a layer that will be differentiated keeps a copy of it as operand, at each norm.
  *
  * In the last layer nothing after attention mixes tokens, so only the rows that carry loss go on from there.
  */
 #include <string.h>
 
-#include "runtime/model/engine_internal.h"
+#include "runtime/model/ffn.h"
 
 struct norm_job {
     uint32_t layer;
@@ -80,29 +80,17 @@ static void job_attention_out(struct cr_engine *e, const void *arg, size_t begin
     reduce_inputs(e, job->layer, proj, 1, job->state->o, e->q, job->state, job->set, begin, end, scratch);
 }
 
-struct act_job {
+struct down_job {
     uint32_t layer;
     const struct layer_state *state;
     const struct token_set *set;
 };
 
-static void job_act(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
+/* U of down_proj. */
+static void job_down_enter(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     static const enum cr_proj proj[] = {CR_PROJ_DOWN};
-    const struct act_job *job = arg;
-    struct cr_act_args args = {.g = e->g32,
-                               .u = e->u32,
-                               .gu_stride = e->ff * CR_LANES * sizeof(float),
-                               .g_type = CR_X_F32,
-                               .h = e->h,
-                               .h_stride = cr_engine_operand_bytes(e, e->ff),
-                               .h_type = e->xt,
-                               .n_features = e->ff};
-    e->act.swiglu_fwd(&args, begin, end);
-    if (e->keep) {
-        cr_engine_to_operand(e, e->g32, job->state->g, e->ff, begin, end);
-        cr_engine_to_operand(e, e->u32, job->state->u, e->ff, begin, end);
-    }
+    const struct down_job *job = arg;
     reduce_inputs(e, job->layer, proj, 1, e->h, e->ff, job->state, job->set, begin, end, scratch);
 }
 
@@ -150,13 +138,9 @@ static void run_attention(struct cr_engine *e, uint32_t layer, const struct laye
 static void run_gate_up(struct cr_engine *e, uint32_t layer, const struct layer_state *state,
                         const struct token_set *set)
 {
-    struct cr_qgemm_args gate = cr_engine_gemm(e, layer, CR_PROJ_GATE, e->xn, state, set);
-    struct cr_qgemm_args up = cr_engine_gemm(e, layer, CR_PROJ_UP, e->xn, state, set);
-    gate.y = e->g32;
-    up.y = e->u32;
-    gate.y_stride = up.y_stride = e->ff * CR_LANES;
-    cr_phase_add(e, cr_job_gemm_fwd, &gate, e->ff, e->qgemm.step);
-    cr_phase_add(e, cr_job_gemm_fwd, &up, e->ff, e->qgemm.step);
+    struct gate_up_job job = {cr_engine_gemm(e, layer, CR_PROJ_GATE, e->xn, state, set),
+                              cr_engine_gemm(e, layer, CR_PROJ_UP, e->xn, state, set), state};
+    cr_phase_add(e, cr_job_gate_up, &job, e->ff, e->qgemm.step);
     cr_phase_run(e, "gate_up", (int)layer);
 }
 
@@ -178,8 +162,8 @@ static void attention_half(struct cr_engine *e, uint32_t layer, const struct lay
                            const struct token_set *set, float *x)
 {
     static const enum cr_proj readers[] = {CR_PROJ_Q, CR_PROJ_K, CR_PROJ_V};
-    struct norm_job norm = {layer, &e->all, e->x, state->x1, e->model->layers[layer].attn_norm, state->rstd1,
-                            state, readers, 3};
+    struct norm_job norm = {layer,        &e->all, e->x,    state->x1, e->model->layers[layer].attn_norm,
+                            state->rstd1, state,   readers, 3};
     run_norm(e, &norm);
     run_qkv(e, layer, state);
     run_attention(e, layer, state);
@@ -199,13 +183,15 @@ static void ffn_half(struct cr_engine *e, uint32_t layer, const struct layer_sta
                      float *x)
 {
     static const enum cr_proj readers[] = {CR_PROJ_GATE, CR_PROJ_UP};
-    struct norm_job norm = {layer, set, x, state->x2, e->model->layers[layer].ffn_norm, state->rstd2,
-                            state, readers, 2};
+    struct norm_job norm = {layer,        set,   x,       state->x2, e->model->layers[layer].ffn_norm,
+                            state->rstd2, state, readers, 2};
     run_norm(e, &norm);
     run_gate_up(e, layer, state, set);
-    struct act_job act = {layer, state, set};
-    cr_phase_add(e, job_act, &act, set->n_blocks, CR_BLOCK_STEP);
-    cr_phase_run(e, "act", (int)layer);
+    struct down_job enter = {layer, state, set};
+    if (cr_engine_lora(e, layer, CR_PROJ_DOWN) != NULL) {
+        cr_phase_add(e, job_down_enter, &enter, set->n_blocks, CR_BLOCK_STEP);
+        cr_phase_run(e, "down_enter", (int)layer);
+    }
     run_residual_gemm(e, layer, CR_PROJ_DOWN, e->h, state, set, x, "down");
 }
 

@@ -1,7 +1,7 @@
 /* Where everything of an engine lies in its one arena. */
 #include <string.h>
 
-#include "runtime/model/engine_internal.h"
+#include "runtime/model/ffn.h"
 
 /* Walks the arena: with base NULL it only counts. */
 struct cursor {
@@ -144,8 +144,8 @@ static void plan_backward(struct cursor *c, struct cr_engine *e)
     e->dk = take_f32(c, e, e->q);
     e->dv = take_f32(c, e, e->q);
     e->dh = take_f32(c, e, e->ff);
-    e->dg_op = bf16 ? take_operand(c, e, e->ff) : NULL;
-    e->du_op = bf16 ? take_operand(c, e, e->ff) : NULL;
+    e->dg_op = take_operand(c, e, e->ff);
+    e->du_op = take_operand(c, e, e->ff);
     for (enum cr_proj proj = 0; proj < CR_N_PROJ; proj++) {
         size_t rank = max_rank(e, proj);
         e->lora_v[proj] = rank > 0 ? take_f32(c, e, rank) : NULL;
@@ -160,7 +160,7 @@ static size_t jobs_needed(const struct cr_engine *e)
     return 2 * (widest / e->qgemm.step + 1) + grads + 3 * e->max_blocks + items;
 }
 
-static size_t worker_scratch(const struct cr_engine *e)
+static size_t kernel_scratch(const struct cr_engine *e)
 {
     size_t widest = max_size(max_size(e->ff, e->q + 2 * e->kv), max_size(e->embd, CR_HEAD_CHUNK));
     size_t bytes = cr_qgemm_scratch_bytes(&e->qgemm, widest, CR_RANK_MAX);
@@ -180,14 +180,13 @@ size_t cr_engine_plan(struct cr_engine *e, void *base)
     e->xn = take_operand(c, e, e->embd);
     e->qkv32 = take_f32(c, e, e->q + 2 * e->kv);
     e->o32 = take_f32(c, e, e->q);
-    e->g32 = take_f32(c, e, e->ff);
-    e->u32 = take_f32(c, e, e->ff);
     e->h = take_operand(c, e, e->ff);
     plan_head(c, e);
     plan_backward(c, e);
     e->max_jobs = jobs_needed(e);
     e->jobs = take(c, e->max_jobs * sizeof(struct job));
-    e->scratch_bytes = worker_scratch(e);
+    e->tiles_at = kernel_scratch(e);
+    e->scratch_bytes = e->tiles_at + cr_ffn_tiles_bytes(e);
     e->scratch = take(c, (size_t)e->options.parallel->n_workers * e->scratch_bytes);
     return cursor.used;
 }

@@ -13,7 +13,7 @@
 struct grad_in {
     uint32_t layer;
     enum cr_proj proj;
-    const float *dy;     /* f32 [n_out] */
+    const float *dy;     /* f32 [n_out]; NULL: only the operand exists */
     size_t dy_stride;    /* floats */
     const void *dy_op;   /* the same as operand */
     size_t dy_op_stride; /* bytes */
@@ -36,7 +36,11 @@ struct dx_job {
 /* V from dY, token blocks [begin, end). Nothing to do without an adapter; so with all below. */
 void cr_projection_reduce(struct cr_engine *e, const struct grad_in *in, size_t begin, size_t end, void *scratch);
 
-/* Adds the jobs of dA and dB to the phase. `pair` must live until the phase has run. */
+/* Arguments of dA and dB; false without an adapter. */
+bool cr_projection_grads(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
+
+/* Adds the jobs of dA, or of dA and dB, to the phase. `pair` must live until the phase has run. */
+void cr_projection_add_grad_a(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
 void cr_projection_add_grads(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
 
 /* Appends W^T dY (+ A^T V unless a mask stands between) to the sum that cr_job_dx computes. */
@@ -46,6 +50,9 @@ job_fn cr_job_dx;
 /* With dropout: y += mask * (A^T V), token blocks [begin, end). */
 void cr_projection_add_masked(struct cr_engine *e, const struct grad_in *in, float *y, size_t y_stride, size_t begin,
                               size_t end, void *scratch);
+
+/* Whether a mask stands before the adapters of this pass. */
+bool cr_projection_drops(const struct cr_engine *e);
 
 /* The operand of an f32 gradient: `op`, or x itself on f32 tiers. */
 const void *cr_projection_operand(const struct cr_engine *e, const float *x, const void *op);
