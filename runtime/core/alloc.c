@@ -4,6 +4,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_PAGE = 1 << 21 };
 
 static atomic_long count, live, fail_at;
 static atomic_bool fail_sticky;
@@ -41,23 +44,36 @@ bool cr_add_size(size_t a, size_t b, size_t *out)
     return !__builtin_add_overflow(a, b, out);
 }
 
-void *cr_alloc(size_t n, size_t size)
+static void *alloc_aligned(size_t n, size_t size, size_t alignment)
 {
     size_t bytes;
-    if (must_fail() || !cr_mul_size(n, size, &bytes) || bytes > PTRDIFF_MAX - 64) {
+    if (must_fail() || !cr_mul_size(n, size, &bytes) || bytes > PTRDIFF_MAX - alignment) {
         return NULL;
     }
-    void *block = aligned_alloc(64, bytes == 0 ? 64 : (bytes + 63) / 64 * 64);
+    size_t rounded = bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment;
+    void *block = aligned_alloc(alignment, rounded);
     if (block != NULL) {
         atomic_fetch_add(&live, 1);
     }
     return block;
 }
 
+void *cr_alloc(size_t n, size_t size)
+{
+    return alloc_aligned(n, size, 64);
+}
+
 void *cr_zalloc(size_t n, size_t size)
 {
-    void *block = cr_alloc(n, size);
+    size_t bytes;
+    bool large = cr_mul_size(n, size, &bytes) && bytes >= 4 * HUGE_PAGE;
+    void *block = alloc_aligned(n, size, large ? HUGE_PAGE : 64);
     if (block != NULL) {
+#ifdef MADV_HUGEPAGE
+        if (large) {
+            madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a wish: every page is written right away */
+        }
+#endif
         memset(block, 0, n * size);
     }
     return block;

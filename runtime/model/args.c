@@ -74,9 +74,9 @@ struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const st
 {
     const struct cr_model_config *config = &e->model->config;
     size_t stride = (e->q + 2 * e->kv) * CR_LANES;
-    return (struct cr_attention_args){.q = e->qkv32,
-                                      .k = e->qkv32 + e->q * CR_LANES,
-                                      .v = e->qkv32 + (e->q + e->kv) * CR_LANES,
+    return (struct cr_attention_args){.q = state->qkv,
+                                      .k = state->qkv + e->q * CR_LANES,
+                                      .v = state->qkv + (e->q + e->kv) * CR_LANES,
                                       .q_stride = stride,
                                       .kv_stride = stride,
                                       .o = e->o32,

@@ -21,6 +21,12 @@ static struct grad_in dense_gradient(const struct cr_engine *e, uint32_t layer, 
                             .set = set};
 }
 
+static struct grad_in gradient_down(const struct cr_engine *e, uint32_t layer, const float *dx,
+                                    const struct token_set *set)
+{
+    return dense_gradient(e, layer, CR_PROJ_DOWN, dx, e->dop, e->embd, e->h, set);
+}
+
 struct out_job {
     const struct grad_in *in;
     float *dy;
@@ -41,7 +47,8 @@ struct ffn_job {
     const struct layer_state *state;
     const struct token_set *set;
     const struct grad_in *down, *gate, *up;
-    float *dx; /* residual gradient, [E] */
+    float *dx;                   /* residual gradient, [E] */
+    const struct out_job *after; /* what dx enters next; NULL: nothing */
 };
 
 /* xn again from what was kept of x, for dA. */
@@ -84,6 +91,9 @@ static void job_ffn_norm(struct cr_engine *e, const void *arg, size_t begin, siz
     cr_projection_add_masked(e, job->gate, e->dn, e->embd * CR_LANES, begin, end, scratch);
     cr_projection_add_masked(e, job->up, e->dn, e->embd * CR_LANES, begin, end, scratch);
     norm_backward(e, job->state->x2, e->model->layers[job->layer].ffn_norm, job->state->rstd2, job->dx, begin, end);
+    if (job->after != NULL) {
+        job_enter(e, job->after, begin, end, scratch);
+    }
 }
 
 static bool adapts(const struct cr_engine *e, uint32_t layer, enum cr_proj first, enum cr_proj last)
@@ -118,18 +128,15 @@ static void backward_down(struct cr_engine *e, const struct ffn_job *job)
     cr_phase_run(e, dh.ready ? "act_bwd" : "down_dx", (int)job->layer);
 }
 
-/* Gradient through the feed-forward half: dx is that of the layer's output, then that of its middle. */
+/* Gradient through the feed-forward half: dx is that of the layer's output, which has entered, then that of its middle,
+ * which enters `after`. */
 static void backward_ffn(struct cr_engine *e, uint32_t layer, const struct layer_state *state,
-                         const struct token_set *set, float *dx)
+                         const struct token_set *set, float *dx, const struct out_job *after)
 {
-    struct grad_in down = dense_gradient(e, layer, CR_PROJ_DOWN, dx, e->dop, e->embd, e->h, set);
+    struct grad_in down = gradient_down(e, layer, dx, set);
     struct grad_in gate = dense_gradient(e, layer, CR_PROJ_GATE, NULL, e->dg_op, e->ff, e->xn, set);
     struct grad_in up = dense_gradient(e, layer, CR_PROJ_UP, NULL, e->du_op, e->ff, e->xn, set);
-    struct ffn_job job = {layer, state, set, &down, &gate, &up, dx};
-
-    struct out_job enter = {&down, dx, e->dop, e->embd};
-    cr_phase_add(e, job_enter, &enter, set->n_blocks, CR_BLOCK_STEP);
-    cr_phase_run(e, "down_enter", (int)layer);
+    struct ffn_job job = {layer, state, set, &down, &gate, &up, dx, after};
     backward_down(e, &job);
     if (adapts(e, layer, CR_PROJ_GATE, CR_PROJ_UP)) {
         cr_phase_add(e, job_gate_up_enter, &job, set->n_blocks, CR_BLOCK_STEP);
@@ -174,15 +181,7 @@ static void job_after_o(struct cr_engine *e, const void *arg, size_t begin, size
     cr_projection_add_masked(e, job->o, job->d_o, e->q * CR_LANES, begin, end, scratch);
 }
 
-/* Expands what attention's backward reads. */
-static void job_expand(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
-{
-    (void)scratch;
-    const struct layer_state *state = arg;
-    size_t stride = (e->q + 2 * e->kv) * CR_LANES;
-    memcpy(e->qkv32 + begin * stride, state->qkv + begin * stride, (end - begin) * stride * sizeof(float));
-}
-
+/* The attention output as attention's backward reads it. */
 static void job_expand_o(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     (void)scratch;
@@ -194,7 +193,8 @@ struct qkv_job {
     uint32_t layer;
     const struct layer_state *state;
     const struct cr_attention_args *attention;
-    const struct grad_in *in; /* q, k, v */
+    const struct grad_in *in;    /* q, k, v */
+    const struct out_job *after; /* what dx enters next */
 };
 
 /* Group sums of dk, dv, rotation back, operands, V of q, k and v, and the normalised input for dA. */
@@ -218,31 +218,28 @@ static void job_attn_norm(struct cr_engine *e, const void *arg, size_t begin, si
         cr_projection_add_masked(e, &job->in[i], e->dn, e->embd * CR_LANES, begin, end, scratch);
     }
     norm_backward(e, job->state->x1, e->model->layers[job->layer].attn_norm, job->state->rstd1, e->dx, begin, end);
+    job_enter(e, job->after, begin, end, scratch);
 }
 
-/* Gradient of o_proj's input into `d_o`, dense over the set. */
+/* Gradient of o_proj's input into `d_o`, dense over the set, from what has entered. */
 static void backward_o(struct cr_engine *e, uint32_t layer, const struct layer_state *state,
-                       const struct token_set *set, float *dx, float *d_o)
+                       const struct token_set *set, const struct grad_in *o, float *d_o)
 {
-    struct grad_in o = dense_gradient(e, layer, CR_PROJ_O, dx, e->dop, e->embd, state->o, set);
-    struct out_job enter = {&o, dx, e->dop, e->embd};
-    cr_phase_add(e, job_enter, &enter, set->n_blocks, CR_BLOCK_STEP);
-    cr_phase_run(e, "o_enter", (int)layer);
-
     struct grad_pair pair;
     struct dx_job job = {.n = 0};
-    cr_projection_add_dx(e, &job, &o, d_o, e->q * CR_LANES);
+    cr_projection_add_dx(e, &job, o, d_o, e->q * CR_LANES);
     cr_phase_add(e, cr_job_dx, &job, e->q, e->qgemm.step);
-    cr_projection_add_grads(e, &o, &pair);
-    cr_phase_run(e, "o_dx", (int)layer);
-
-    struct after_o_job after = {&o, d_o};
-    cr_phase_add(e, job_after_o, &after, set->n_blocks, CR_BLOCK_STEP);
-    cr_phase_add(e, job_expand, state, e->all.n_blocks, CR_BLOCK_STEP);
+    cr_projection_add_grads(e, o, &pair);
     if (set == &e->all) {
         cr_phase_add(e, job_expand_o, state, e->all.n_blocks, CR_BLOCK_STEP);
     }
-    cr_phase_run(e, "expand", (int)layer);
+    cr_phase_run(e, "o_dx", (int)layer);
+
+    if (cr_projection_drops(e)) {
+        struct after_o_job after = {o, d_o};
+        cr_phase_add(e, job_after_o, &after, set->n_blocks, CR_BLOCK_STEP);
+        cr_phase_run(e, "o_masked", (int)layer);
+    }
 }
 
 static void fill_grad_in_qkv(const struct cr_engine *e, uint32_t layer, struct grad_in in[3])
@@ -256,7 +253,8 @@ static void fill_grad_in_qkv(const struct cr_engine *e, uint32_t layer, struct g
     }
 }
 
-/* From e->d_o and e->dx (gradient of the layer's middle) to e->dx as gradient of the layer's input. */
+/* From e->d_o and e->dx (gradient of the layer's middle) to e->dx as gradient of the layer's input, which enters the
+ * layer below. */
 static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer_state *state)
 {
     struct cr_attention_args args = cr_engine_attention(e, state);
@@ -273,7 +271,7 @@ static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer
 
     struct grad_in in[3];
     fill_grad_in_qkv(e, layer, in);
-    struct qkv_job job = {layer, state, &args, in};
+    struct qkv_job job = {layer, state, &args, in, NULL};
     cr_phase_add(e, job_qkv_enter, &job, e->all.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "qkv_enter", (int)layer);
 
@@ -291,6 +289,9 @@ static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer
     }
     cr_phase_run(e, "qkv_dx", (int)layer);
     if (further) {
+        struct grad_in down = gradient_down(e, layer - 1, e->dx, &e->all);
+        struct out_job after = {&down, e->dx, e->dop, e->embd};
+        job.after = &after;
         cr_phase_add(e, job_attn_norm, &job, e->all.n_blocks, CR_BLOCK_STEP);
         cr_phase_run(e, "norm_bwd", (int)layer);
     }
@@ -303,11 +304,20 @@ static void backward_layer(struct cr_engine *e, uint32_t layer)
     const struct token_set *set = last ? &e->rows : &e->all;
     float *dx = last ? e->dx_rows : e->dx;
 
-    backward_ffn(e, layer, state, set, dx);
-    if (layer == e->first_layer && !adapts(e, layer, CR_PROJ_Q, CR_PROJ_O)) {
+    struct grad_in o = dense_gradient(e, layer, CR_PROJ_O, dx, e->dop, e->embd, state->o, set);
+    struct out_job enter_o = {&o, dx, e->dop, e->embd};
+    bool further = layer > e->first_layer || adapts(e, layer, CR_PROJ_Q, CR_PROJ_O);
+    if (last) {
+        struct grad_in down = gradient_down(e, layer, dx, set);
+        struct out_job enter = {&down, dx, e->dop, e->embd};
+        cr_phase_add(e, job_enter, &enter, set->n_blocks, CR_BLOCK_STEP);
+        cr_phase_run(e, "down_enter", (int)layer);
+    }
+    backward_ffn(e, layer, state, set, dx, further ? &enter_o : NULL);
+    if (!further) {
         return;
     }
-    backward_o(e, layer, state, set, dx, last ? e->d_o_rows : e->d_o);
+    backward_o(e, layer, state, set, &o, last ? e->d_o_rows : e->d_o);
     if (last) {
         /* o32 still holds the whole layer's attention output: the last layer ran last (or was run again last). */
         scatter_rows(e, e->dx_rows, e->dx, e->embd);

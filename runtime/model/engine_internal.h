@@ -71,7 +71,6 @@ struct cr_engine {
 
     /* work buffers, all max_blocks long */
     void *xn;      /* operand [E] */
-    float *qkv32;  /* [Q + 2 KV] */
     float *o32;    /* [Q] */
     void *h;       /* operand [F] */
     float *x_rows; /* [E] residual stream of the last layer after attention, loss rows only */
@@ -143,7 +142,7 @@ size_t cr_engine_operand_bytes(const struct cr_engine *e, size_t features);
 struct cr_norm_args cr_engine_norm(const struct cr_engine *e, const void *x, enum cr_xtype x_type, const float *w,
                                    float *rstd);
 
-/* attention arguments of the forward pass, on qkv32 and o32. */
+/* attention arguments of the forward pass, on state->qkv and o32. */
 struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const struct layer_state *state);
 
 /* Rotates the q and k parts of a [Q + 2 KV] buffer. */

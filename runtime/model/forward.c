@@ -53,16 +53,11 @@ static void job_norm(struct cr_engine *e, const void *arg, size_t begin, size_t 
     reduce_inputs(e, job->layer, job->projs, job->n_projs, e->xn, e->embd, job->state, job->set, begin, end, scratch);
 }
 
-/* Rotates q and k, and keeps q, k, v. */
 static void job_rope(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     (void)scratch;
     const struct layer_state *state = arg;
-    size_t stride = (e->q + 2 * e->kv) * CR_LANES;
-    cr_engine_rotate(e, e->qkv32, false, begin, end);
-    if (e->keep) {
-        memcpy(state->qkv + begin * stride, e->qkv32 + begin * stride, (end - begin) * stride * sizeof(float));
-    }
+    cr_engine_rotate(e, state->qkv, false, begin, end);
 }
 
 struct attention_out_job {
@@ -118,7 +113,7 @@ static void run_qkv(struct cr_engine *e, uint32_t layer, const struct layer_stat
     size_t offset = 0;
     for (enum cr_proj proj = CR_PROJ_Q; proj <= CR_PROJ_V; proj++) {
         gemm[proj] = cr_engine_gemm(e, layer, proj, e->xn, state, &e->all);
-        gemm[proj].y = e->qkv32 + offset * CR_LANES;
+        gemm[proj].y = state->qkv + offset * CR_LANES;
         gemm[proj].y_stride = (e->q + 2 * e->kv) * CR_LANES;
         offset += gemm[proj].w.n_rows;
         cr_phase_add(e, cr_job_gemm_fwd, &gemm[proj], gemm[proj].w.n_rows, e->qgemm.step);

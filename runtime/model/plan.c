@@ -50,10 +50,10 @@ static void plan_state(struct cursor *c, const struct cr_engine *e, uint32_t lay
     state->rstd2 = take_f32(c, e, 1);
     state->o = take_operand(c, e, e->q);
     state->lse = take_f32(c, e, e->model->config.n_heads);
+    state->qkv = take_f32(c, e, e->q + 2 * e->kv);
     if (e->options.train) {
         state->x1 = take_operand(c, e, e->embd);
         state->x2 = take_operand(c, e, e->embd);
-        state->qkv = take_f32(c, e, e->q + 2 * e->kv);
         state->g = take_operand(c, e, e->ff);
         state->u = take_operand(c, e, e->ff);
     }
@@ -178,7 +178,6 @@ size_t cr_engine_plan(struct cr_engine *e, void *base)
     e->rope_table = take(c, e->options.max_seq * config->n_rot * sizeof(float));
     plan_layers(c, e);
     e->xn = take_operand(c, e, e->embd);
-    e->qkv32 = take_f32(c, e, e->q + 2 * e->kv);
     e->o32 = take_f32(c, e, e->q);
     e->h = take_operand(c, e, e->ff);
     plan_head(c, e);
