@@ -39,4 +39,12 @@ static inline __attribute__((always_inline)) void fetch_ahead(const struct tile 
     }
 }
 
+/* Two lines a call of where the tile's outputs go, so that they are at hand when the sums are ready. */
+static inline __attribute__((always_inline)) void fetch_outputs(const struct tile *t, size_t *at, const int nb)
+{
+    for (int i = 0; i < 2 && *at < (size_t)nb * CR_QGEMM_STRIP; i++, ++*at) {
+        __builtin_prefetch(t->y[*at / CR_QGEMM_STRIP] + *at % CR_QGEMM_STRIP * 16, 1, 3);
+    }
+}
+
 #endif

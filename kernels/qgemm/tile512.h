@@ -81,9 +81,10 @@ INLINE void tile(const struct tile *t, const int nb, const bool dx)
     }
     const char *w = t->panel;
     const char *x[3] = {t->x[0], nb > 1 ? t->x[1] : NULL, nb > 2 ? t->x[2] : NULL};
-    size_t n_steps = t->n_steps, ahead = 0;
+    size_t n_steps = t->n_steps, ahead = 0, line = t->last ? 0 : 24;
     for (; n_steps >= 16; n_steps -= 16) {
         fetch_ahead(t, &ahead);
+        fetch_outputs(t, &line, nb);
         for (size_t s = 0; s < 16; s += 4) {
             step(acc, w + (s + 0) * next, row, x, 64 * (s + 0), nb);
             step(acc, w + (s + 1) * next, row, x, 64 * (s + 1), nb);
