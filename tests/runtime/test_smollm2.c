@@ -77,7 +77,7 @@ static struct cr_ids encode(const char *text)
 static struct cr_token_batch batch_of(const struct cr_ids *texts, size_t n, uint32_t n_labels, const int *answers,
                                       float weight)
 {
-    uint32_t lengths[8], numbers[8];
+    uint32_t lengths[8] = {0}, numbers[8] = {0};
     for (size_t i = 0; i < n; i++) {
         lengths[i] = (uint32_t)texts[i].n;
         numbers[i] = (uint32_t)i;
