@@ -58,7 +58,7 @@ struct cr_finetune_options {
     const char *valid;           /* path or NULL: hold out a seeded, stratified tenth */
     bool no_valid;               /* train on everything; keep must be last */
     const char *adapter;         /* adapter directory or .gguf to continue from, or NULL */
-    const char *method;          /* "adamw"; or "ivon" */
+    const char *method;          /* "adamw"; or "ivon", "swag" */
     const char *targets;         /* "q_proj,v_proj"; "all"; GGUF leaf names too */
     uint32_t rank;               /* 8, 1...256 */
     double alpha;                /* 0 = 2 * rank */
@@ -101,6 +101,13 @@ struct cr_finetune_options {
     bool gradsq;                 /* curvature by squared gradients instead of noise times gradient */
     bool no_debias;              /* momentum as it is in the first steps */
     bool rescale_lr;             /* rate times hess_init + weight_decay */
+    /* swag: mean and spread of snapshots of AdamW, see credence/kernels/dplr.h */
+    double swag_start;           /* .6 of the steps before the first snapshot is prepared */
+    uint32_t swag_every;         /* 25 steps from snapshot to snapshot; 0 = once an epoch */
+    uint32_t swag_rank;          /* 10 deviations are kept */
+    double swag_lr;              /* 1e-4 */
+    uint32_t swag_anneal;        /* 50 steps from the run's rate to swag_lr; 0 = five epochs */
+    double swag_scale;           /* .5 of the covariance is drawn with: the paper's */
     double lr_b, ess_b, hess_init_b, clip_radius_b; /* of the B matrices where they differ; 0 = as A */
 };
 

@@ -46,6 +46,10 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->ess = cr_cli_real(args, CR_CLI_ESS, o->ess);
     o->hess_init = cr_cli_real(args, CR_CLI_HESS_INIT, o->hess_init);
     o->clip_radius = cr_cli_real(args, CR_CLI_CLIP_RADIUS, o->clip_radius);
+    o->swag_start = cr_cli_real(args, CR_CLI_SWAG_START, o->swag_start);
+    o->swag_every = (uint32_t)cr_cli_uint(args, CR_CLI_SWAG_EVERY, o->swag_every);
+    o->swag_rank = (uint32_t)cr_cli_uint(args, CR_CLI_SWAG_RANK, o->swag_rank);
+    o->swag_lr = cr_cli_real(args, CR_CLI_SWAG_LR, o->swag_lr);
     o->mc_samples = (uint32_t)cr_cli_uint(args, CR_CLI_MC_SAMPLES, o->mc_samples);
 }
 

@@ -141,7 +141,7 @@ cr_status cr_sets_draw(const struct cr_eval_options *o, struct cr_sets *sets, st
         } else {
             struct cr_posterior_draw draw = {
                 .seed = o->seed, .stream = from, .sample = sample, .temperature = sets->temperature};
-            cr_posterior_draw(p, &draw, set->params);
+            CR_TRY(cr_posterior_draw(p, &draw, set->params, err));
         }
         if (o->mc_dropout && !o->mean) {
             set->noise = (struct cr_engine_noise){

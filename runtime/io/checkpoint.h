@@ -38,7 +38,10 @@ enum cr_checkpoint_kind {
     CR_CKPT_JOURNAL = 9,   /* u64: lines of train.jsonl up to this step; not bytes, which depend on the clock */
     CR_CKPT_ADAPTER = 10,  /* JSON: shapes of the parameters (runtime/adapter/files.h) */
     CR_CKPT_METHOD = 11,   /* counters of the method */
-    CR_CKPT_HESSIAN = 12   /* f32: curvature estimate of each parameter */
+    CR_CKPT_HESSIAN = 12,  /* f32: curvature estimate of each parameter */
+    CR_CKPT_TRAINED = 13,  /* f32: parameters under training, where the weights are their average */
+    CR_CKPT_MOMENTS = 14,  /* f32: running moments of snapshots (runtime/posterior/swag.h) */
+    CR_CKPT_DEVIATIONS = 15 /* bf16: deviations of snapshots */
 };
 
 enum { CR_CKPT_MAX_SECTIONS = 16 };

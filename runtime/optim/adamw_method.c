@@ -25,8 +25,9 @@ static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_para
     return cr_adamw_bytes((size_t)n_params);
 }
 
-static uint64_t result_bytes(uint64_t n_params)
+static uint64_t result_bytes(const struct cr_finetune_options *o, uint64_t n_params)
 {
+    (void)o;
     return n_params * sizeof(float);
 }
 

@@ -3,7 +3,7 @@
 
 #include "runtime/posterior/method.h"
 
-static const struct cr_method *const methods[] = {&cr_method_adamw, &cr_method_ivon};
+static const struct cr_method *const methods[] = {&cr_method_adamw, &cr_method_ivon, &cr_method_swag};
 
 const struct cr_method *cr_method_find(const char *name)
 {
@@ -17,5 +17,5 @@ const struct cr_method *cr_method_find(const char *name)
 
 const char *cr_method_names(void)
 {
-    return "adamw or ivon";
+    return "adamw, ivon or swag";
 }

@@ -58,10 +58,12 @@ static cr_status choose(struct cr_posterior *posterior, const struct cr_export_o
     double temperature = options->posterior_temperature;
     struct cr_posterior_draw draw = {
         .seed = options->seed, .sample = options->sample, .temperature = temperature > 0 ? temperature : 1};
-    cr_posterior_draw(posterior, &draw, drawn);
-    memcpy(adapter->params, drawn, adapter->n_params * sizeof *drawn);
+    cr_status status = cr_posterior_draw(posterior, &draw, drawn, err);
+    if (status == CR_OK) {
+        memcpy(adapter->params, drawn, adapter->n_params * sizeof *drawn);
+    }
     cr_free(drawn);
-    return CR_OK;
+    return status;
 }
 
 /* An existing file is replaced only when asked to. */
@@ -83,7 +85,8 @@ static cr_status check_file(const char *path, bool force, struct cr_error *err)
 static const char *method_of(const struct cr_posterior *posterior, const struct cr_export_options *options)
 {
     if (!cr_posterior_is_point(posterior)) {
-        return options->sample_set ? "ivon-sample" : "ivon-mean";
+        bool swag = posterior->swag.n > 0;
+        return options->sample_set ? (swag ? "swag-sample" : "ivon-sample") : swag ? "swag-mean" : "ivon-mean";
     }
     return posterior->adapter->method[0] != '\0' ? posterior->adapter->method : NULL;
 }

@@ -21,7 +21,7 @@ cr_status cr_ivon_write(const struct cr_ivon_posterior *p, const struct cr_poste
         json_object_set_new(group, "weight_decay", json_real(p->groups[g].weight_decay));
         json_object_set_new(numbers, group_keys[g], group);
     }
-    cr_status status = cr_posterior_write(about, "ivon", numbers, vectors, 2, dir, err);
+    cr_status status = cr_posterior_write(about, "ivon", numbers, vectors, 2, NULL, dir, err);
     json_decref(numbers);
     return status;
 }
@@ -57,18 +57,6 @@ static cr_status check_hess(const struct cr_adapter *adapter, const float *hess,
     return status;
 }
 
-/* The means of the file are the parameters of the adapter beside it. */
-static cr_status check_mean(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
-                            const struct cr_adapter_base *base, float *room, struct cr_error *err)
-{
-    memcpy(room, adapter->params, adapter->n_params * sizeof *room); /* for the gaps */
-    CR_TRY(cr_posterior_file_vector(file, adapter, base, ".mean", room, err));
-    return memcmp(room, adapter->params, adapter->n_params * sizeof *room) == 0
-               ? CR_OK
-               : cr_fail(err, CR_E_INPUT, "%s: its means are not the adapter beside it",
-                         cr_safetensors_label(file->st));
-}
-
 cr_status cr_ivon_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
                        float *hess, struct cr_ivon_group *groups, struct cr_error *err)
 {
@@ -83,7 +71,7 @@ cr_status cr_ivon_read(const char *dir, const struct cr_adapter *adapter, const 
         CR_TRY_OUT(status, check_group(&groups[g], label, err));
     }
     CR_TRY_OUT(status, cr_posterior_file_check(&file, adapter, 2, err));
-    CR_TRY_OUT(status, check_mean(&file, adapter, base, hess, err)); /* hess as room */
+    CR_TRY_OUT(status, cr_posterior_file_mean(&file, adapter, base, hess, err)); /* hess as room */
     memset(hess, 0, adapter->n_params * sizeof *hess);
     CR_TRY_OUT(status, cr_posterior_file_vector(&file, adapter, base, ".hess", hess, err));
     status = check_hess(adapter, hess, groups, label, err);

@@ -129,8 +129,9 @@ static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_para
     return sizeof(struct learner) + cr_ivon_bytes(n_params, 2 * n_slots, &s, false);
 }
 
-static uint64_t result_bytes(uint64_t n_params)
+static uint64_t result_bytes(const struct cr_finetune_options *o, uint64_t n_params)
 {
+    (void)o;
     return 2 * n_params * sizeof(float);
 }
 

@@ -32,6 +32,9 @@ struct cr_method_setup {
     const struct cr_parallel *parallel;
     enum cr_tier tier;
     uint64_t n_targets; /* loss terms of one epoch: examples of choices, target tokens of texts */
+    uint64_t n_steps, steps_per_epoch;
+    double (*own_lr)(const void *schedule, uint64_t step); /* rate of a step by the settings of the run */
+    const void *schedule;
 };
 
 struct cr_method_step {
@@ -50,7 +53,7 @@ struct cr_posterior_about {
     uint32_t n_labels;
 };
 
-enum { CR_METHOD_MAX_SECTIONS = 4 };
+enum { CR_METHOD_MAX_SECTIONS = 5 };
 
 struct cr_method {
     const char *name;
@@ -62,7 +65,7 @@ struct cr_method {
 
     /* Bytes of the state beside params and grads, and of the result. */
     uint64_t (*state_bytes)(const struct cr_finetune_options *options, uint64_t n_params, uint64_t n_slots);
-    uint64_t (*result_bytes)(uint64_t n_params);
+    uint64_t (*result_bytes)(const struct cr_finetune_options *options, uint64_t n_params);
 
     cr_status (*create)(const struct cr_method_setup *setup, void **state, struct cr_error *err);
     void (*destroy)(void *state); /* NULL: no effect */
@@ -70,10 +73,13 @@ struct cr_method {
     uint32_t (*n_passes)(const void *state);
     void (*begin_pass)(void *state, uint64_t step, uint32_t pass);
     void (*end_pass)(void *state, uint64_t step, uint32_t pass);
+    double (*lr)(const void *state, uint64_t step); /* a schedule of its own; NULL: the run's */
     void (*update)(void *state, const struct cr_method_step *step);
 
     void (*show_point)(void *state);
     const float *(*point)(const void *state); /* [n_params] */
+
+    bool (*ready)(const void *state); /* is there a result that may be the best? NULL: always */
 
     /* Sections of a checkpoint beside the weights: at most CR_METHOD_MAX_SECTIONS, borrowed. Returns their number. */
     size_t (*sections)(const void *state, struct cr_checkpoint_section *out);
@@ -95,7 +101,7 @@ struct cr_method {
                        struct cr_error *err);
 };
 
-extern const struct cr_method cr_method_adamw, cr_method_ivon;
+extern const struct cr_method cr_method_adamw, cr_method_ivon, cr_method_swag;
 
 /* NULL when there is none of that name. */
 const struct cr_method *cr_method_find(const char *name);

@@ -7,6 +7,8 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/posterior/ivon_file.h"
+#include "runtime/posterior/members.h"
+#include "runtime/posterior/swag_file.h"
 
 static cr_status read_ivon(struct cr_posterior *p, const char *path, bool directory, enum cr_tier tier,
                            struct cr_error *err)
@@ -30,10 +32,15 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     bool checkpoint = !directory && cr_checkpoint_sniff(path);
     bool present = checkpoint || (directory && cr_posterior_present(path));
     bool ivon = strcmp(p->adapter->method, "ivon") == 0;
+    bool swag = strcmp(p->adapter->method, "swag") == 0;
     if (ivon && present) {
         return read_ivon(p, path, directory, tier, err);
     }
-    if (ivon && directory) {
+    if (swag && present && directory) {
+        CR_TRY(cr_dplr_ops_init(&p->dplr, tier));
+        return cr_swag_read(path, p->adapter, &p->base, &p->swag, &p->swag_scale, err);
+    }
+    if ((ivon && directory) || swag) {
         cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
     }
     if (present && directory) {
@@ -83,17 +90,39 @@ void cr_posterior_close(struct cr_posterior *posterior)
     if (posterior != NULL) {
         cr_adapter_destroy(posterior->adapter);
         cr_free(posterior->hess);
+        cr_swag_free(&posterior->swag);
         cr_free(posterior->parts);
         cr_free(posterior->label);
         cr_free(posterior);
     }
 }
 
-void cr_posterior_draw(const struct cr_posterior *p, const struct cr_posterior_draw *draw, float *out)
+/* One call over all parts: the normals of the deviations couple them. */
+static cr_status draw_swag(const struct cr_posterior *p, const struct cr_posterior_draw *draw, float *out,
+                           struct cr_error *err)
+{
+    float *coef = cr_alloc(cr_swag_held(&p->swag), sizeof *coef);
+    if (coef == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a draw");
+    }
+    struct cr_swag_draws draws = {.scale = p->swag_scale * draw->temperature,
+                                  .seed = cr_members_seed(draw->seed, draw->stream),
+                                  .first_sample = draw->sample,
+                                  .n_samples = 1};
+    cr_swag_sample(&p->swag, &p->dplr, NULL, &draws, coef, out, p->swag.n_params);
+    cr_free(coef);
+    return CR_OK;
+}
+
+cr_status cr_posterior_draw(const struct cr_posterior *p, const struct cr_posterior_draw *draw, float *out,
+                            struct cr_error *err)
 {
     const float *mean = p->adapter->params;
+    if (p->swag.n > 0) {
+        return draw_swag(p, draw, out, err);
+    }
     memcpy(out, mean, p->adapter->n_params * sizeof *out);
-    if (!cr_posterior_is_point(p)) {
+    if (p->hess != NULL) {
         struct cr_ivon_draw d = {.mean = mean,
                                  .hess = p->hess,
                                  .parts = p->parts,
@@ -105,13 +134,14 @@ void cr_posterior_draw(const struct cr_posterior *p, const struct cr_posterior_d
                                  .sample = draw->sample};
         cr_ivon_draw(&p->ops, &d, out);
     }
+    return CR_OK;
 }
 
 cr_status cr_posterior_prune(struct cr_posterior *p, double share, struct cr_error *err)
 {
     size_t n;
-    if (cr_posterior_is_point(p)) {
-        return cr_fail(err, CR_E_USAGE, "%s: one set of weights: without variances nothing says what to prune",
+    if (p->hess == NULL) {
+        return cr_fail(err, CR_E_USAGE, "--prune: %s is no posterior of ivon, whose variances say what to prune",
                        p->label);
     }
     return cr_ivon_prune(p->adapter->params, p->hess, p->parts, p->n_parts, p->groups, share, &n, err);

@@ -9,6 +9,7 @@
 
 #include "runtime/adapter/files.h"
 #include "runtime/posterior/ivon.h"
+#include "runtime/posterior/swag.h"
 
 /* Draws where the user says nothing. Source: IVON-LoRA's evaluation. */
 enum { CR_POSTERIOR_SAMPLES = 10 };
@@ -16,7 +17,10 @@ enum { CR_POSTERIOR_SAMPLES = 10 };
 struct cr_posterior {
     struct cr_adapter *adapter; /* owned: params are the mean, or the point */
     struct cr_adapter_base base;
-    float *hess; /* owned: [n_params]; NULL = a point */
+    float *hess;         /* owned: [n_params] of ivon */
+    struct cr_swag swag; /* owned: of swag; n 0 = none. Neither: a point */
+    double swag_scale;
+    struct cr_dplr_ops dplr;
     struct cr_ivon_group groups[CR_IVON_GROUPS];
     struct cr_ivon_part *parts; /* owned */
     size_t n_parts;
@@ -40,14 +44,15 @@ void cr_posterior_close(struct cr_posterior *posterior); /* NULL is fine */
 
 static inline bool cr_posterior_is_point(const struct cr_posterior *posterior)
 {
-    return posterior->hess == NULL;
+    return posterior->hess == NULL && posterior->swag.n == 0;
 }
 
-/* out [adapter->n_params] = one draw, or the point. Gaps between the matrices are 0. */
-void cr_posterior_draw(const struct cr_posterior *posterior, const struct cr_posterior_draw *draw, float *out);
+/* out [adapter->n_params] = one draw, or the point. Errors: CR_E_MEMORY. */
+cr_status cr_posterior_draw(const struct cr_posterior *posterior, const struct cr_posterior_draw *draw, float *out,
+                            struct cr_error *err);
 
-/* Leaves out the `share` (0 to below 1) of the entries that are least sure to differ from 0: ivon.h. Of a point:
- * CR_E_USAGE. */
+/* Leaves out the `share` (0 to below 1) of the entries that are least sure to differ from 0: ivon.h. Of anything
+ * but ivon: CR_E_USAGE. */
 cr_status cr_posterior_prune(struct cr_posterior *posterior, double share, struct cr_error *err);
 
 #endif

@@ -73,6 +73,47 @@ static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_ada
     return CR_OK;
 }
 
+/* Row of the GGUF order that stands at row r of the Hugging Face order (layout.h). */
+static size_t source_row(size_t r, size_t head_dim, bool moves)
+{
+    size_t in = r % head_dim, half = head_dim / 2;
+    return moves ? r - in + 2 * (in % half) + in / half : r;
+}
+
+/* One matrix of row k between memory and the file's order; `out` says the direction. */
+static void move_rows(uint16_t *file, uint16_t *memory, const uint64_t shape[2], size_t head_dim, bool moves, bool out)
+{
+    for (size_t r = 0; r < shape[0]; r++) {
+        uint16_t *here = memory + source_row(r, moves ? head_dim : 1, moves) * shape[1];
+        uint16_t *there = file + r * shape[1];
+        memcpy(out ? there : here, out ? here : there, shape[1] * sizeof *here);
+    }
+}
+
+static cr_status add_rows(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
+                          const struct cr_adapter_base *base, const struct cr_posterior_rows *rows, uint16_t *room,
+                          struct cr_error *err)
+{
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        const struct cr_lora *lora = &adapter->slots[i];
+        for (int part = 0; part < 2 && lora->rank > 0; part++) {
+            char name[160];
+            uint64_t shape[3] = {rows->n_rows};
+            uint16_t *at = room;
+            matrix_shape(lora, part, shape + 1);
+            tensor_name(name, sizeof name, i, part, rows->suffix);
+            for (uint32_t k = 0; k < rows->n_rows; k++) {
+                uint16_t *from =
+                    (uint16_t *)(uintptr_t)rows->values + k * rows->stride + matrix_begin(adapter, i, part);
+                move_rows(room, from, shape + 1, base->head_dim, reordered(base, i, part), true);
+                room += shape[1] * shape[2];
+            }
+            CR_TRY(cr_safetensors_writer_tensor(w, name, CR_ST_BF16, 3, shape, at, err));
+        }
+    }
+    return CR_OK;
+}
+
 /* A list as text: projections, or label tokens. */
 static cr_status add_lists(struct cr_safetensors_writer *w, const struct cr_posterior_about *about,
                            struct cr_error *err)
@@ -142,8 +183,8 @@ static cr_status add_metadata(struct cr_safetensors_writer *w, const struct cr_p
 }
 
 cr_status cr_posterior_write(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
-                             const struct cr_posterior_vector *vectors, size_t n_vectors, const char *dir,
-                             struct cr_error *err)
+                             const struct cr_posterior_vector *vectors, size_t n_vectors,
+                             const struct cr_posterior_rows *rows, const char *dir, struct cr_error *err)
 {
     cr_status status = CR_OK;
     struct cr_adapter_base base;
@@ -151,8 +192,10 @@ cr_status cr_posterior_write(const struct cr_posterior_about *about, const char 
     char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
     float *room = cr_alloc(n_vectors * reordered_floats(about->adapter, &base), sizeof *room);
     float *at = room;
+    size_t n_rows = rows != NULL ? rows->n_rows : 0;
+    uint16_t *rows_room = cr_alloc(n_rows * about->adapter->n_params, sizeof *rows_room);
     struct cr_safetensors_writer *w = cr_safetensors_writer_create();
-    if (path == NULL || room == NULL || w == NULL) {
+    if (path == NULL || room == NULL || rows_room == NULL || w == NULL) {
         status = cr_fail(err, CR_E_MEMORY, "no memory for writing a posterior");
         goto out;
     }
@@ -160,10 +203,14 @@ cr_status cr_posterior_write(const struct cr_posterior_about *about, const char 
     for (size_t v = 0; v < n_vectors; v++) {
         CR_TRY_OUT(status, add_vector(w, about->adapter, &base, &vectors[v], &at, err));
     }
+    if (rows != NULL) {
+        CR_TRY_OUT(status, add_rows(w, about->adapter, &base, rows, rows_room, err));
+    }
     status = cr_safetensors_writer_write(w, path, err);
 out:
     cr_safetensors_writer_destroy(w);
     cr_free(room);
+    cr_free(rows_room);
     cr_free(path);
     return status;
 }
@@ -305,5 +352,64 @@ cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const s
     }
 out:
     cr_free(rows);
+    return status;
+}
+
+cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                 const struct cr_adapter_base *base, float *values, struct cr_error *err)
+{
+    memcpy(values, adapter->params, adapter->n_params * sizeof *values); /* for the gaps */
+    CR_TRY(cr_posterior_file_vector(file, adapter, base, ".mean", values, err));
+    return memcmp(values, adapter->params, adapter->n_params * sizeof *values) == 0
+               ? CR_OK
+               : cr_fail(err, CR_E_INPUT, "%s: its means are not the adapter beside it",
+                         cr_safetensors_label(file->st));
+}
+
+static cr_status check_rows(const struct cr_posterior_file *file, const struct cr_st_tensor *t, const char *name,
+                            const uint64_t shape[3], struct cr_error *err)
+{
+    const char *label = cr_safetensors_label(file->st);
+    if (t == NULL) {
+        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
+    }
+    bool good = t->dtype == CR_ST_BF16 && t->n_dims == 3;
+    for (int d = 0; d < 3 && good; d++) {
+        good = t->shape[d] == shape[d];
+    }
+    return good ? CR_OK
+                : cr_fail(err, CR_E_INPUT, "%s: tensor %s is %s of another shape, BF16 %llu x %llu x %llu expected",
+                          label, name, cr_st_dtype_name(t->dtype), (unsigned long long)shape[0],
+                          (unsigned long long)shape[1], (unsigned long long)shape[2]);
+}
+
+cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                 const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
+                                 uint16_t *values, size_t stride, struct cr_error *err)
+{
+    cr_status status = CR_OK;
+    uint16_t *room = cr_alloc(adapter->n_params, sizeof *room); /* more than any matrix */
+    if (room == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for reading a posterior");
+    }
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        const struct cr_lora *lora = &adapter->slots[i];
+        for (int part = 0; part < 2 && lora->rank > 0; part++) {
+            char name[160];
+            uint64_t shape[3] = {n_rows};
+            matrix_shape(lora, part, shape + 1);
+            tensor_name(name, sizeof name, i, part, suffix);
+            const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
+            CR_TRY_OUT(status, check_rows(file, t, name, shape, err));
+            size_t n = (size_t)(shape[1] * shape[2]);
+            for (uint32_t k = 0; k < n_rows; k++) {
+                uint16_t *to = values + k * stride + matrix_begin(adapter, i, part);
+                memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);
+                move_rows(room, to, shape + 1, base->head_dim, reordered(base, i, part), false);
+            }
+        }
+    }
+out:
+    cr_free(room);
     return status;
 }

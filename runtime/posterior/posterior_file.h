@@ -18,10 +18,18 @@ struct cr_posterior_vector {
     const float *values; /* [adapter->n_params] */
 };
 
-/* Writes dir/posterior.safetensors atomically. numbers: an object, borrowed. */
+/* Rows of bf16 beside them: one tensor a matrix, [n_rows][matrix]. */
+struct cr_posterior_rows {
+    const char *suffix;
+    const uint16_t *values; /* row k at values + k stride */
+    size_t stride;
+    uint32_t n_rows;
+};
+
+/* Writes dir/posterior.safetensors atomically. numbers: an object, borrowed. rows may be NULL. */
 cr_status cr_posterior_write(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
-                             const struct cr_posterior_vector *vectors, size_t n_vectors, const char *dir,
-                             struct cr_error *err);
+                             const struct cr_posterior_vector *vectors, size_t n_vectors,
+                             const struct cr_posterior_rows *rows, const char *dir, struct cr_error *err);
 
 /* True when dir/posterior.safetensors is there. */
 bool cr_posterior_present(const char *dir);
@@ -44,5 +52,14 @@ void cr_posterior_file_close(struct cr_posterior_file *file); /* zeroed: no effe
 cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                    const struct cr_adapter_base *base, const char *suffix, float *values,
                                    struct cr_error *err);
+
+/* values [adapter->n_params] = the tensors ".mean", which must be the parameters of the adapter, gaps included. */
+cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                 const struct cr_adapter_base *base, float *values, struct cr_error *err);
+
+/* Row k at values + k stride (gaps untouched); their values are not looked at. */
+cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                 const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
+                                 uint16_t *values, size_t stride, struct cr_error *err);
 
 #endif

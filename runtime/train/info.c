@@ -115,6 +115,7 @@ static cr_status put_checkpoint(struct cr_buf *text, const char *path, struct cr
         [CR_CKPT_RNG] = "random state",  [CR_CKPT_POSITION] = "position", [CR_CKPT_HISTORY] = "history",
         [CR_CKPT_BEST] = "best weights", [CR_CKPT_DIGESTS] = "digests",   [CR_CKPT_JOURNAL] = "journal",
         [CR_CKPT_ADAPTER] = "shapes",    [CR_CKPT_METHOD] = "counters",   [CR_CKPT_HESSIAN] = "curvature",
+        [CR_CKPT_TRAINED] = "trained",   [CR_CKPT_MOMENTS] = "moments",   [CR_CKPT_DEVIATIONS] = "deviations",
     };
     struct cr_checkpoint checkpoint;
     char hex[17];

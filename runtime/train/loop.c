@@ -74,7 +74,9 @@ static cr_status skip_step(struct cr_train *train, const char *what, double valu
 
 double cr_train_lr(const struct cr_train *train, uint64_t step)
 {
-    return ldexp(cr_schedule_lr(&train->schedule, step), -(int)train->history->n_halvings);
+    double lr = train->method->lr != NULL ? train->method->lr(train->state, step)
+                                          : cr_schedule_lr(&train->schedule, step);
+    return ldexp(lr, -(int)train->history->n_halvings);
 }
 
 /* All passes of a step, the method deciding where the gradient is taken. Stops after the first pass that is not

@@ -28,6 +28,12 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .mc_samples = 1,
         .beta1 = 0.9,
         .beta2 = 0.99999,
+        .swag_start = 0.6,
+        .swag_every = 25,
+        .swag_rank = 10,
+        .swag_lr = 1e-4,
+        .swag_anneal = 50,
+        .swag_scale = 0.5,
     };
 }
 

@@ -116,7 +116,7 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     m.optimiser = train->method->state_bytes(&train->options, n_params,
                                              (uint64_t)train->model->config.n_layers * CR_N_PROJ) +
                   cr_norm2_bytes((size_t)n_params);
-    m.best = train->options.keep_best ? train->method->result_bytes(n_params) : 0;
+    m.best = train->options.keep_best ? train->method->result_bytes(&train->options, n_params) : 0;
     m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + train->n_train * sizeof(uint32_t) +
               cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval);

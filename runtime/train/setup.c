@@ -15,6 +15,11 @@ static cr_status no_memory(const char *what, struct cr_error *err)
     return cr_fail(err, CR_E_MEMORY, "no memory for %s", what);
 }
 
+static double own_lr(const void *schedule, uint64_t step)
+{
+    return cr_schedule_lr(schedule, step);
+}
+
 static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
 {
     const struct cr_finetune_options *o = &train->options;
@@ -27,11 +32,15 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                     .adapter = train->adapter,
                                     .parallel = train->workers.parallel,
                                     .tier = train->workers.tier,
-                                    .n_targets = train->n_targets};
+                                    .n_targets = train->n_targets,
+                                    .n_steps = train->n_steps,
+                                    .steps_per_epoch = train->steps_per_epoch,
+                                    .own_lr = own_lr,
+                                    .schedule = &train->schedule};
     CR_TRY(train->method->create(&setup, &train->state, err));
     CR_TRY(cr_norm2_init(&train->norm2, train->adapter->n_params, train->workers.tier, train->workers.parallel, err));
     if (o->keep_best) {
-        train->best_bytes = (size_t)train->method->result_bytes(train->adapter->n_params);
+        train->best_bytes = (size_t)train->method->result_bytes(o, train->adapter->n_params);
         train->best = cr_zalloc(1, train->best_bytes);
         if (train->best == NULL) {
             return no_memory("the best parameters", err);

@@ -22,6 +22,9 @@ static void remember(struct cr_train *train, double nll)
         h->evals[h->n_evals++] = (struct cr_train_eval){.step = train->step, .nll = nll};
     }
     h->last_eval_step = train->step;
+    if (train->method->ready != NULL && !train->method->ready(train->state)) {
+        return; /* what this method gives does not exist yet */
+    }
     if (isfinite(nll) && !(nll >= h->best_nll)) { /* true for the first, when best_nll is NaN */
         h->best_nll = nll;
         h->best_step = train->step;

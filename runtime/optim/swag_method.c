@@ -1,0 +1,344 @@
+/* swag as a method of the training loop: AdamW, and from some step on snapshots of its weights at a rate of their own.
+ *
+ * The engine always works on the training weights; the mean of the snapshots is what validation and files show once
+ * there is one. Adam's moments are kept throughout.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+#include "runtime/core/host.h"
+#include "runtime/optim/adamw.h"
+#include "runtime/posterior/method.h"
+#include "runtime/posterior/swag_file.h"
+
+/* Epochs of annealing where no steps are said: the settings of the paper's runs. */
+enum { ANNEAL_EPOCHS = 5, ROWS_MAX = 256 };
+
+struct learner {
+    struct cr_adamw adamw;
+    struct cr_adapter *adapter; /* borrowed */
+    const struct cr_parallel *parallel;
+    struct cr_dplr_ops ops;
+    struct cr_swag swag;
+    struct cr_swag_plan plan;
+    struct cr_swag_head head;
+    double scale;
+    double (*own_lr)(const void *schedule, uint64_t step);
+    const void *schedule;
+    float *moments; /* owned: mean, mean_low, m2 [3n] */
+    float *theta;   /* owned: training weights while the mean is shown */
+    bool shown;
+};
+
+static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    if (!(o->swag_start >= 0 && o->swag_start < 1)) {
+        return cr_fail(err, CR_E_USAGE, "--swag-start %g, expected a number from 0 to below 1", o->swag_start);
+    }
+    if (!(o->swag_lr > 0 && isfinite(o->swag_lr))) {
+        return cr_fail(err, CR_E_USAGE, "--swag-lr %g, expected a number above 0", o->swag_lr);
+    }
+    if (o->swag_rank < 2 || o->swag_rank > ROWS_MAX) { /* the divisor is K - 1 */
+        return cr_fail(err, CR_E_USAGE, "--swag-rank %u, expected 2 to %d", o->swag_rank, ROWS_MAX);
+    }
+    return o->swag_scale > 0 && isfinite(o->swag_scale)
+               ? CR_OK
+               : cr_fail(err, CR_E_USAGE, "scale of SWAG %g, expected a number above 0", o->swag_scale);
+}
+
+static void settings(const struct cr_finetune_options *o, json_t *object)
+{
+    json_object_set_new(object, "swag-start", json_real(o->swag_start));
+    json_object_set_new(object, "swag-every", json_integer(o->swag_every));
+    json_object_set_new(object, "swag-rank", json_integer(o->swag_rank));
+    json_object_set_new(object, "swag-lr", json_real(o->swag_lr));
+    json_object_set_new(object, "swag-anneal", json_integer(o->swag_anneal));
+    json_object_set_new(object, "swag-scale", json_real(o->swag_scale));
+}
+
+static uint64_t result_bytes(const struct cr_finetune_options *o, uint64_t n_params)
+{
+    return cr_swag_result_bytes(o->swag_rank, n_params);
+}
+
+static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
+{
+    (void)n_slots;
+    return cr_adamw_bytes((size_t)n_params) + 4 * n_params * sizeof(float) +
+           (uint64_t)o->swag_rank * n_params * sizeof(uint16_t);
+}
+
+static void destroy(void *state)
+{
+    struct learner *l = state;
+    if (l != NULL) {
+        cr_adamw_deinit(&l->adamw);
+        cr_free(l->moments);
+        cr_free(l->theta);
+        cr_free(l->swag.rows);
+        cr_free(l);
+    }
+}
+
+static cr_status make(struct learner *l, const struct cr_method_setup *setup, struct cr_error *err)
+{
+    const struct cr_finetune_options *o = setup->options;
+    size_t n = setup->adapter->n_params;
+    uint64_t every = o->swag_every > 0 ? o->swag_every : setup->steps_per_epoch;
+    uint64_t anneal = o->swag_anneal > 0 ? o->swag_anneal : ANNEAL_EPOCHS * setup->steps_per_epoch;
+    CR_TRY(cr_swag_plan_init(&l->plan, setup->n_steps, o->swag_start, every, o->swag_lr, anneal, err));
+    if (cr_swag_snapshots(&l->plan) < 2) {
+        return cr_fail(err, CR_E_USAGE,
+                       "one snapshot in %" PRIu64 " steps has no spread: an earlier --swag-start or a "
+                       "smaller --swag-every takes more",
+                       setup->n_steps);
+    }
+    CR_TRY(cr_dplr_ops_init(&l->ops, setup->tier));
+    CR_TRY(cr_adamw_init(&l->adamw, n, setup->tier, setup->parallel, err));
+    l->moments = cr_zalloc(n, 3 * sizeof *l->moments);
+    l->theta = cr_alloc(n, sizeof *l->theta);
+    l->swag = (struct cr_swag){.n_params = n, .row_stride = n, .n_rows = o->swag_rank};
+    l->swag.rows = cr_zalloc((size_t)o->swag_rank * n, sizeof *l->swag.rows);
+    if (l->moments == NULL || l->theta == NULL || l->swag.rows == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %u snapshots of %zu weights", o->swag_rank, n);
+    }
+    l->swag.mean = l->moments;
+    l->swag.mean_low = l->moments + n;
+    l->swag.m2 = l->moments + 2 * n;
+    l->adapter = setup->adapter;
+    l->parallel = setup->parallel;
+    l->own_lr = setup->own_lr;
+    l->schedule = setup->schedule;
+    l->scale = o->swag_scale;
+    l->adamw.weight_decay = o->weight_decay;
+    l->adamw.max_norm = o->max_grad_norm;
+    l->head.layout = sizeof l->head;
+    l->head.n_rows = o->swag_rank;
+    return CR_OK;
+}
+
+static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+{
+    struct learner *l = cr_zalloc(1, sizeof *l);
+    if (l == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
+    }
+    cr_status status = make(l, setup, err);
+    if (status == CR_OK) {
+        *state = l;
+    } else {
+        destroy(l);
+    }
+    return status;
+}
+
+static uint32_t n_passes(const void *state)
+{
+    (void)state;
+    return 1;
+}
+
+static size_t bytes_of(const struct learner *l)
+{
+    return l->swag.n_params * sizeof(float);
+}
+
+static void show_training(struct learner *l)
+{
+    if (l->shown) {
+        memcpy(l->adapter->params, l->theta, bytes_of(l));
+        l->shown = false;
+    }
+}
+
+static void begin_pass(void *state, uint64_t step, uint32_t pass)
+{
+    (void)step;
+    (void)pass;
+    show_training(state);
+}
+
+static void end_pass(void *state, uint64_t step, uint32_t pass)
+{
+    (void)state;
+    (void)step;
+    (void)pass;
+}
+
+static double lr(const void *state, uint64_t step)
+{
+    const struct learner *l = state;
+    return step < l->plan.start ? l->own_lr(l->schedule, step)
+                                : cr_swag_lr(&l->plan, step, l->own_lr(l->schedule, l->plan.start));
+}
+
+static void update(void *state, const struct cr_method_step *step)
+{
+    struct learner *l = state;
+    cr_adamw_step(&l->adamw, l->adapter->params, l->adapter->grads, step->norm, step->lr);
+    if (cr_swag_due(&l->plan, step->step)) {
+        cr_swag_collect(&l->swag, &l->ops, l->parallel, l->adapter->params);
+        l->head.n = l->swag.n;
+    }
+}
+
+static void show_point(void *state)
+{
+    struct learner *l = state;
+    if (l->swag.n > 0) {
+        if (!l->shown) {
+            memcpy(l->theta, l->adapter->params, bytes_of(l));
+        }
+        memcpy(l->adapter->params, l->swag.mean, bytes_of(l));
+        l->shown = true;
+    }
+}
+
+static const float *training(const struct learner *l)
+{
+    return l->shown ? l->theta : l->adapter->params;
+}
+
+static const float *point(const void *state)
+{
+    const struct learner *l = state;
+    return l->swag.n > 0 ? l->swag.mean : training(l);
+}
+
+/* One snapshot says nothing of a spread. */
+static bool ready(const void *state)
+{
+    return ((const struct learner *)state)->swag.n >= 2;
+}
+
+static size_t rows_bytes(const struct learner *l)
+{
+    return (size_t)l->swag.n_rows * l->swag.row_stride * sizeof *l->swag.rows;
+}
+
+static size_t sections(const void *state, struct cr_checkpoint_section *out)
+{
+    const struct learner *l = state;
+    out[0] = (struct cr_checkpoint_section){CR_CKPT_OPTIMISER, l->adamw.state, cr_adamw_state_bytes(&l->adamw)};
+    out[1] = (struct cr_checkpoint_section){CR_CKPT_METHOD, &l->head, sizeof l->head};
+    out[2] = (struct cr_checkpoint_section){CR_CKPT_TRAINED, training(l), bytes_of(l)};
+    out[3] = (struct cr_checkpoint_section){CR_CKPT_MOMENTS, l->moments, 3 * bytes_of(l)};
+    out[4] = (struct cr_checkpoint_section){CR_CKPT_DEVIATIONS, l->swag.rows, rows_bytes(l)};
+    return 5;
+}
+
+static cr_status get(const struct cr_checkpoint *checkpoint, uint32_t kind, void *out, size_t bytes,
+                     struct cr_error *err)
+{
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, kind);
+    if (section == NULL || section->bytes != bytes) {
+        return cr_fail(err, CR_E_INPUT, "section %u has %zu bytes, expected %zu", kind,
+                       section != NULL ? section->bytes : 0, bytes);
+    }
+    memcpy(out, section->data, bytes);
+    return CR_OK;
+}
+
+static cr_status restore(void *state, const float *weights, const struct cr_checkpoint *checkpoint,
+                         struct cr_error *err)
+{
+    struct learner *l = state;
+    struct cr_swag_head head;
+    const struct cr_checkpoint_section *optimiser = cr_checkpoint_find(checkpoint, CR_CKPT_OPTIMISER);
+    (void)weights; /* the mean, which stands among the moments too */
+    CR_TRY(get(checkpoint, CR_CKPT_METHOD, &head, sizeof head, err));
+    if (optimiser == NULL || head.layout != sizeof head || head.n_rows != l->swag.n_rows ||
+        head.n > cr_swag_snapshots(&l->plan)) {
+        return cr_fail(err, CR_E_INPUT,
+                       "%" PRIu64 " snapshots of rank %" PRIu64 ", expected at most %" PRIu64 " of rank %u", head.n,
+                       head.n_rows, cr_swag_snapshots(&l->plan), l->swag.n_rows);
+    }
+    CR_TRY(cr_adamw_restore(&l->adamw, optimiser->data, optimiser->bytes, err));
+    CR_TRY(get(checkpoint, CR_CKPT_TRAINED, l->adapter->params, bytes_of(l), err));
+    CR_TRY(get(checkpoint, CR_CKPT_MOMENTS, l->moments, 3 * bytes_of(l), err));
+    CR_TRY(get(checkpoint, CR_CKPT_DEVIATIONS, l->swag.rows, rows_bytes(l), err));
+    l->shown = false;
+    l->head = head;
+    l->swag.n = head.n;
+    for (size_t i = 0; i < l->swag.n_params; i++) {
+        if (!isfinite(l->adapter->params[i])) {
+            return cr_fail(err, CR_E_INPUT, "trained weight %zu is %g, expected a finite number", i,
+                           (double)l->adapter->params[i]);
+        }
+    }
+    return cr_swag_check(&l->swag, err);
+}
+
+static void take_result(const void *state, void *result)
+{
+    const struct learner *l = state;
+    cr_swag_pack(&l->swag, result);
+}
+
+static void put_result(void *state, const void *result)
+{
+    struct learner *l = state;
+    cr_swag_unpack(&l->swag, result);
+    l->head.n = l->swag.n;
+}
+
+static void announce(const void *state, const struct cr_host *host)
+{
+    const struct learner *l = state;
+    uint64_t n = cr_swag_snapshots(&l->plan);
+    cr_host_log(host, CR_LOG_INFO,
+                "swag: %" PRIu64 " snapshots, one every %" PRIu64 " steps after step %" PRIu64 ", rate %g, scale %g", n,
+                l->plan.every, l->plan.start, l->plan.lr, l->scale);
+    if (n <= l->swag.n_rows) {
+        cr_host_log(host, CR_LOG_WARNING,
+                    "swag: %" PRIu64 " snapshots, of which the first has no deviation, give rank %" PRIu64 " of %u", n,
+                    n - 1, l->swag.n_rows);
+    }
+}
+
+static void facts(const void *state, json_t *object)
+{
+    const struct learner *l = state;
+    double sum = 0;
+    for (size_t i = 0; i < l->swag.n_params && l->swag.n > 0; i++) {
+        sum += (double)l->swag.m2[i] / (double)l->swag.n;
+    }
+    json_object_set_new(object, "snapshots", json_integer((json_int_t)l->swag.n));
+    json_object_set_new(object, "rank", json_integer(cr_swag_rank(&l->swag)));
+    json_object_set_new(object, "scale", json_real(l->scale));
+    json_object_set_new(object, "sigma", json_real(sqrt(sum / (double)l->adapter->n_trainable)));
+}
+
+static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
+{
+    const struct learner *l = state;
+    return cr_swag_write(&l->swag, l->scale, about, dir, err);
+}
+
+const struct cr_method cr_method_swag = {
+    .name = "swag",
+    .check = check,
+    .settings = settings,
+    .state_bytes = state_bytes,
+    .result_bytes = result_bytes,
+    .create = create,
+    .destroy = destroy,
+    .n_passes = n_passes,
+    .begin_pass = begin_pass,
+    .end_pass = end_pass,
+    .lr = lr,
+    .update = update,
+    .show_point = show_point,
+    .point = point,
+    .ready = ready,
+    .sections = sections,
+    .restore = restore,
+    .take_result = take_result,
+    .put_result = put_result,
+    .announce = announce,
+    .facts = facts,
+    .write = write,
+};
