@@ -11,21 +11,21 @@ extern "C" {
 /* Ascending inside one architecture. A kernel family fills its table with the reference and climbs. */
 enum cr_tier {
     CR_TIER_SCALAR = 0,
-    CR_TIER_AVX2 = 1,        /* AVX2, FMA, F16C, BMI2 */
-    CR_TIER_AVX512 = 2,      /* F BW DQ VL VNNI */
-    CR_TIER_AVX512_BF16 = 3, /* VDPBF16PS, only where it is faster than f32 FMA (AMD Zen 4 and later) */
-    CR_TIER_AMX = 4,         /* tile, bf16, int8, and all of avx512_bf16; without tiles avx512 computes */
-    CR_TIER_NEON = 16,
-    CR_TIER_NEON_DOTPROD = 17,
-    CR_TIER_NEON_I8MM = 18,
-    CR_TIER_NEON_BF16 = 19
+    CR_TIER_AVX2 = 1,          /* AVX2, FMA, F16C, BMI2 */
+    CR_TIER_AVX512 = 2,        /* F BW DQ VL VNNI */
+    CR_TIER_AVX512_BF16 = 3,   /* VDPBF16PS, only where it is faster than f32 FMA (AMD Zen 4 and later) */
+    CR_TIER_AMX = 4,           /* tile, bf16, int8, and all of avx512_bf16; without tiles avx512 computes */
+    CR_TIER_NEON = 16,         /* Advanced SIMD, in every 64-bit Arm processor */
+    CR_TIER_NEON_DOTPROD = 17, /* 8-bit dot products; implies neon */
+    CR_TIER_NEON_I8MM = 18,    /* 8-bit matrix products; implies neon_dotprod */
+    CR_TIER_NEON_BF16 = 19     /* BFMMLA; implies neon_dotprod, not neon_i8mm. Default only on Arm's own cores */
 };
 
 struct cr_cpu {
     enum cr_tier tier; /* best tier that this CPU and operating system support and this library serves */
     uint32_t features; /* bit (1u << tier) set for every x86 or Arm tier present; avx512_bf16 even where slow */
     int amx_refused;   /* 1: the processor has AMX, but the operating system does not let this process use it */
-    int family, model; /* x86 display family and model, else 0 */
+    int family, model; /* x86 display family and model; Arm implementer and part number; 0 = unknown */
     int64_t l1d_bytes, l2_bytes, l3_bytes; /* 0 = unknown */
     char vendor[16];                       /* "AuthenticAMD", "GenuineIntel", ... */
     char name[64];                         /* brand string */

@@ -93,7 +93,8 @@ static void swiglu_bwd(const struct cr_act_args *args, size_t begin, size_t end)
 
 static void fill(struct cr_act_ops *ops)
 {
-    *ops = (struct cr_act_ops){.swiglu_fwd = swiglu_fwd, .swiglu_bwd = swiglu_bwd};
+    static const struct cr_act_ops table = {.swiglu_fwd = swiglu_fwd, .swiglu_bwd = swiglu_bwd};
+    *ops = table;
 }
 
 #endif

@@ -107,7 +107,8 @@ static void norm2(const struct cr_adamw_args *args, size_t begin, size_t end)
 
 static void fill(struct cr_adamw_ops *ops)
 {
-    *ops = (struct cr_adamw_ops){.step = step, .norm2 = norm2};
+    static const struct cr_adamw_ops table = {.step = step, .norm2 = norm2};
+    *ops = table;
 }
 
 #endif

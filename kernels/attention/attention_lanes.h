@@ -1,4 +1,4 @@
-/* attention over lines of tokens; included once by each x86 tier.
+/* attention over lines of tokens; included once by each tier.
  *
  * Every product is one of lanes_tile.h: a TL16 buffer is the operand read by numbers and the operand read by lines.
  *
@@ -368,7 +368,9 @@ static void attention_bwd(const struct cr_attention_args *args, size_t begin, si
 
 static void fill(struct cr_attention_ops *ops)
 {
-    *ops = (struct cr_attention_ops){attention_fwd, attention_bwd, attention_sum_kv, attention_sum_prefix};
+    static const struct cr_attention_ops table = {attention_fwd, attention_bwd, attention_sum_kv,
+                                                  attention_sum_prefix};
+    *ops = table;
 }
 
 #endif

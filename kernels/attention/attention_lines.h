@@ -57,7 +57,7 @@ CR_INLINE void window_store(const struct window *w, float *first, float *second,
     window_store_line(w, first, second, _mm512_load_ps(aligned));
 }
 
-#else
+#elif LANES_N == 8
 
 struct window {
     lanes_i first[2], second[2]; /* own lanes in aligned order */
@@ -91,6 +91,43 @@ CR_INLINE void window_store(const struct window *w, float *first, float *second,
         __m256 line = _mm256_load_ps(aligned + i * LANES_N);
         _mm256_maskstore_ps(first + w->shift + i * LANES_N, (__m256i)w->first[i], line);
         _mm256_maskstore_ps(second + w->shift + i * LANES_N - CR_LANES, (__m256i)w->second[i], line);
+    }
+}
+
+#else
+
+struct window {
+    size_t shift, n_first, n_second; /* own lanes of the two packed lines */
+};
+
+static inline struct window window_at(size_t shift, size_t n_valid)
+{
+    size_t split = CR_LANES - shift;
+    size_t n_first = n_valid < split ? n_valid : split;
+    return (struct window){shift, n_first, n_valid - n_first};
+}
+
+/* aligned = packed lanes; lanes without a token are zero. `second` is not read where the window does not reach it. */
+CR_INLINE void window_load(const struct window *w, const float *first, const float *second, float *aligned)
+{
+    for (size_t lane = 0; lane < w->n_first; lane++) {
+        aligned[lane] = first[w->shift + lane];
+    }
+    for (size_t lane = 0; lane < w->n_second; lane++) {
+        aligned[w->n_first + lane] = second[lane];
+    }
+    for (size_t lane = w->n_first + w->n_second; lane < CR_LANES; lane++) {
+        aligned[lane] = 0;
+    }
+}
+
+CR_INLINE void window_store(const struct window *w, float *first, float *second, const float *aligned)
+{
+    for (size_t lane = 0; lane < w->n_first; lane++) {
+        first[w->shift + lane] = aligned[lane];
+    }
+    for (size_t lane = 0; lane < w->n_second; lane++) {
+        second[lane] = aligned[w->n_first + lane];
     }
 }
 
@@ -200,13 +237,18 @@ static inline void scatter(const struct item *item, size_t block, size_t n, cons
 #define HIGH_2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
 #define LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
 #define HIGH_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
-#else
+#elif LANES_N == 8
 #define LOW_4 0, 1, 2, 3, 8, 9, 10, 11
 #define HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
 #define LOW_2 0, 1, 8, 9, 4, 5, 12, 13
 #define HIGH_2 2, 3, 10, 11, 6, 7, 14, 15
 #define LOW_1 0, 8, 2, 10, 4, 12, 6, 14
 #define HIGH_1 1, 9, 3, 11, 5, 13, 7, 15
+#else
+#define LOW_2 0, 1, 4, 5
+#define HIGH_2 2, 3, 6, 7
+#define LOW_1 0, 4, 2, 6
+#define HIGH_1 1, 5, 3, 7
 #endif
 
 /* out[i][j] = in[j][i] for a square of LANES_N lanes inside lines of sixteen. */
@@ -221,8 +263,10 @@ CR_INLINE void transpose_square(const float *in, float *out)
 #pragma GCC unroll 16
     EXCHANGE(8, LOW_8, HIGH_8)
 #endif
+#if LANES_N >= 8
 #pragma GCC unroll 16
     EXCHANGE(4, LOW_4, HIGH_4)
+#endif
 #pragma GCC unroll 16
     EXCHANGE(2, LOW_2, HIGH_2)
 #pragma GCC unroll 16

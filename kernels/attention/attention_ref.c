@@ -171,7 +171,9 @@ static void attention_bwd(const struct cr_attention_args *args, size_t begin, si
 
 static void fill(struct cr_attention_ops *ops)
 {
-    *ops = (struct cr_attention_ops){attention_fwd, attention_bwd, attention_sum_kv, attention_sum_prefix};
+    static const struct cr_attention_ops table = {attention_fwd, attention_bwd, attention_sum_kv,
+                                                  attention_sum_prefix};
+    *ops = table;
 }
 
 CR_TIER_VARIANT(attention, ref)

@@ -47,7 +47,8 @@ static void from_bf16(const struct cr_cast_args *args, size_t begin, size_t end)
 
 static void fill(struct cr_cast_ops *ops)
 {
-    *ops = (struct cr_cast_ops){.to_bf16 = to_bf16, .from_bf16 = from_bf16};
+    static const struct cr_cast_ops table = {.to_bf16 = to_bf16, .from_bf16 = from_bf16};
+    *ops = table;
 }
 
 #endif

@@ -1,5 +1,5 @@
-/* lanes: the widest vector of the tier being built, LANES_N f32 or 32-bit integers: 16 with AVX-512, 8 with AVX2,
- * else 4. A line of a TL16 block (16 tokens of a feature) is 16 / LANES_N of them.
+/* lanes: the widest vector of the tier being built, LANES_N f32 or 32-bit integers: 16 with AVX-512, 8 with AVX2, 4 with
+ * NEON (the tier: CR_NEON) and in portable code. A line of a TL16 block (16 tokens of a feature) is 16 / LANES_N of them.
  *
  * One source per kernel family is compiled for every tier. Because lanes never mix, walking the columns
  *     for (size_t col = 0; col < CR_LANES; col += LANES_N)
@@ -18,6 +18,8 @@
 
 #if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(CR_NEON)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -176,6 +178,8 @@ CR_INLINE int lanes_any(lanes_i mask)
     return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
 #elif LANES_N == 8
     return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(CR_NEON)
+    return vmaxvq_u32((uint32x4_t)mask) != 0;
 #else
     return ((mask[0] | mask[1]) | (mask[2] | mask[3])) != 0;
 #endif
@@ -188,6 +192,8 @@ CR_INLINE lanes lanes_max(lanes a, lanes b)
     return (lanes)_mm512_max_ps((__m512)a, (__m512)b);
 #elif LANES_N == 8
     return (lanes)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(CR_NEON) /* FMAX has another rule for NaN and zeros */
+    return (lanes)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
 #else
     return lanes_select(lanes_greater(a, b), a, b);
 #endif
@@ -200,6 +206,8 @@ CR_INLINE lanes lanes_min(lanes a, lanes b)
     return (lanes)_mm512_min_ps((__m512)a, (__m512)b);
 #elif LANES_N == 8
     return (lanes)_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(CR_NEON)
+    return (lanes)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
 #else
     return lanes_select(lanes_greater(b, a), a, b);
 #endif
@@ -217,6 +225,8 @@ CR_INLINE lanes lanes_sqrt(lanes x)
     return (lanes)_mm512_sqrt_ps((__m512)x);
 #elif LANES_N == 8
     return (lanes)_mm256_sqrt_ps((__m256)x);
+#elif defined(CR_NEON)
+    return (lanes)vsqrtq_f32((float32x4_t)x);
 #else
     return (lanes){__builtin_sqrtf(x[0]), __builtin_sqrtf(x[1]), __builtin_sqrtf(x[2]), __builtin_sqrtf(x[3])};
 #endif
@@ -230,6 +240,8 @@ CR_INLINE lanes lanes_fma(lanes a, lanes b, lanes c)
     return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif LANES_N == 8 && defined(__FMA__)
     return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(CR_NEON)
+    return (lanes)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
@@ -243,6 +255,8 @@ CR_INLINE lanes lanes_fused(lanes a, lanes b, lanes c)
     return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif LANES_N == 8 && defined(__FMA__)
     return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(CR_NEON)
+    return (lanes)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     lanes out;
     for (int i = 0; i < LANES_N; i++) {
@@ -259,6 +273,8 @@ CR_INLINE lanes_d lanes_low_d(lanes x)
     return (lanes_d)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x));
 #elif LANES_N == 8
     return (lanes_d)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)x));
+#elif defined(CR_NEON)
+    return (lanes_d)vcvt_f64_f32(vget_low_f32((float32x4_t)x));
 #else
     return (lanes_d){(double)x[0], (double)x[1]};
 #endif
@@ -270,6 +286,8 @@ CR_INLINE lanes_d lanes_high_d(lanes x)
     return (lanes_d)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1));
 #elif LANES_N == 8
     return (lanes_d)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)x, 1));
+#elif defined(CR_NEON)
+    return (lanes_d)vcvt_high_f64_f32((float32x4_t)x);
 #else
     return (lanes_d){(double)x[2], (double)x[3]};
 #endif

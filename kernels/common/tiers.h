@@ -42,6 +42,17 @@ static inline bool cr_tier_accepts(const void *ops, enum cr_tier tier)
             cr_##op##_fill_avx2(ops);                                                                                  \
         }                                                                                                              \
     } while (0)
+#elif CR_HAVE_NEON
+#define CR_TIER_DECLARE(op)                                                                                            \
+    void cr_##op##_fill_ref(struct cr_##op##_ops *ops);                                                                \
+    void cr_##op##_fill_neon(struct cr_##op##_ops *ops);
+#define CR_TIER_CLIMB(op, ops, tier)                                                                                   \
+    do {                                                                                                               \
+        cr_##op##_fill_ref(ops);                                                                                       \
+        if ((tier) >= CR_TIER_NEON) {                                                                                  \
+            cr_##op##_fill_neon(ops);                                                                                  \
+        }                                                                                                              \
+    } while (0)
 #else
 #define CR_TIER_DECLARE(op) void cr_##op##_fill_ref(struct cr_##op##_ops *ops);
 #define CR_TIER_CLIMB(op, ops, tier)                                                                                   \

@@ -70,6 +70,9 @@ cr_dequant_fn *cr_dequant_fn_for(int type, enum cr_tier tier)
         cr_dequant_fn *avx512 = tier >= CR_TIER_AVX512 ? cr_dequant_avx512(type) : NULL;
         best = avx512 != NULL ? avx512 : avx2 != NULL ? avx2 : best;
     }
+#elif CR_HAVE_NEON
+    cr_dequant_fn *neon = tier >= CR_TIER_NEON ? cr_dequant_neon(type) : NULL;
+    best = neon != NULL ? neon : best;
 #else
     (void)tier;
 #endif

@@ -7,5 +7,6 @@
 cr_dequant_fn *cr_dequant_ref(int type);
 cr_dequant_fn *cr_dequant_avx2(int type);
 cr_dequant_fn *cr_dequant_avx512(int type);
+cr_dequant_fn *cr_dequant_neon(int type);
 
 #endif

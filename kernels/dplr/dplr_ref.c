@@ -71,7 +71,8 @@ static void density(const struct cr_dplr_args *a, size_t begin, size_t end, void
 
 static void fill(struct cr_dplr_ops *ops)
 {
-    *ops = (struct cr_dplr_ops){.sample = sample, .density = density, .collect = collect};
+    static const struct cr_dplr_ops table = {.sample = sample, .density = density, .collect = collect};
+    *ops = table;
 }
 
 CR_TIER_VARIANT(dplr, ref)

@@ -34,6 +34,11 @@ static void rows_avx512(const struct cr_embed_args *args, size_t begin, size_t e
 {
     rows(args, begin, end, scratch, CR_TIER_AVX512);
 }
+#elif CR_HAVE_NEON
+static void rows_neon(const struct cr_embed_args *args, size_t begin, size_t end, void *scratch)
+{
+    rows(args, begin, end, scratch, CR_TIER_NEON);
+}
 #endif
 
 /* The work is in dequant; only its tier differs. */
@@ -46,6 +51,10 @@ cr_status cr_embed_ops_init(struct cr_embed_ops *ops, enum cr_tier tier)
 #if CR_HAVE_X86
     if (tier >= CR_TIER_AVX2 && tier < CR_TIER_NEON) {
         ops->rows = tier >= CR_TIER_AVX512 ? rows_avx512 : rows_avx2;
+    }
+#elif CR_HAVE_NEON
+    if (tier >= CR_TIER_NEON) {
+        ops->rows = rows_neon;
     }
 #endif
     return CR_OK;

@@ -114,7 +114,8 @@ static void step(const struct cr_ivon_args *args, size_t begin, size_t end)
 
 static void fill(struct cr_ivon_ops *ops)
 {
-    *ops = (struct cr_ivon_ops){.perturb = perturb, .accumulate = accumulate, .step = step};
+    static const struct cr_ivon_ops table = {.perturb = perturb, .accumulate = accumulate, .step = step};
+    *ops = table;
 }
 
 CR_TIER_VARIANT(ivon, ref)

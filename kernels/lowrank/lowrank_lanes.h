@@ -350,13 +350,18 @@ CR_INLINE void grad_slab(const struct grad_part *g, size_t rank, size_t n_featur
 #define HIGH_2 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31
 #define LOW_1 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
 #define HIGH_1 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
-#else
+#elif LANES_N == 8
 #define LOW_4 0, 1, 2, 3, 8, 9, 10, 11
 #define HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
 #define LOW_2 0, 1, 4, 5, 8, 9, 12, 13
 #define HIGH_2 2, 3, 6, 7, 10, 11, 14, 15
 #define LOW_1 0, 2, 4, 6, 8, 10, 12, 14
 #define HIGH_1 1, 3, 5, 7, 9, 11, 13, 15
+#else
+#define LOW_2 0, 1, 4, 5
+#define HIGH_2 2, 3, 6, 7
+#define LOW_1 0, 2, 4, 6
+#define HIGH_1 1, 3, 5, 7
 #endif
 #define HALVES(a, b, low, high) (__builtin_shufflevector(a, b, low) + __builtin_shufflevector(a, b, high))
 
@@ -374,12 +379,18 @@ CR_INLINE lanes fold(const float *line)
     }
     v[0] = HALVES(v[0], v[1], LOW_2, HIGH_2);
     v[1] = HALVES(v[2], v[3], LOW_2, HIGH_2);
-#else
+#elif LANES_N == 8
     for (int i = 0; i < 8; i++) {
         v[i] = lanes_load(line + i * CR_LANES) + lanes_load(line + i * CR_LANES + 8);
     }
     for (int i = 0; i < 4; i++) {
         v[i] = HALVES(v[2 * i], v[2 * i + 1], LOW_4, HIGH_4);
+    }
+    v[0] = HALVES(v[0], v[1], LOW_2, HIGH_2);
+    v[1] = HALVES(v[2], v[3], LOW_2, HIGH_2);
+#else
+    for (int i = 0; i < 4; i++, line += CR_LANES) {
+        v[i] = (lanes_load(line) + lanes_load(line + 8)) + (lanes_load(line + 4) + lanes_load(line + 12));
     }
     v[0] = HALVES(v[0], v[1], LOW_2, HIGH_2);
     v[1] = HALVES(v[2], v[3], LOW_2, HIGH_2);
@@ -479,7 +490,8 @@ static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_
 
 static void fill(struct cr_lowrank_ops *ops)
 {
-    *ops = (struct cr_lowrank_ops){lowrank_down, lowrank_up, lowrank_grad};
+    static const struct cr_lowrank_ops table = {lowrank_down, lowrank_up, lowrank_grad};
+    *ops = table;
 }
 
 #endif

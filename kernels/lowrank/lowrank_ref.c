@@ -119,7 +119,8 @@ static void lowrank_grad(const struct cr_lowrank_args *args, size_t begin, size_
 
 static void fill(struct cr_lowrank_ops *ops)
 {
-    *ops = (struct cr_lowrank_ops){lowrank_down, lowrank_up, lowrank_grad};
+    static const struct cr_lowrank_ops table = {lowrank_down, lowrank_up, lowrank_grad};
+    *ops = table;
 }
 
 CR_TIER_VARIANT(lowrank, ref)

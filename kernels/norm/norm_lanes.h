@@ -146,7 +146,8 @@ static void rms_bwd(const struct cr_norm_args *args, size_t begin, size_t end)
 
 static void fill(struct cr_norm_ops *ops)
 {
-    *ops = (struct cr_norm_ops){.rms_fwd = rms_fwd, .rms_apply = rms_apply, .rms_bwd = rms_bwd};
+    static const struct cr_norm_ops table = {.rms_fwd = rms_fwd, .rms_apply = rms_apply, .rms_bwd = rms_bwd};
+    *ops = table;
 }
 
 #endif

@@ -6,6 +6,7 @@
  *   pack_fwd(w, out, n_out, panel, strip_bytes, rows)    panel of the rows [out, out + n_out); the missing rows of the
  *                                                        last strip are zero
  *   pack_dx(w, out, n_out, panel, strip_bytes, rows)     panel of the columns [out, out + n_out), a multiple of 32
+ *   pack_tokens(t, nb, to)   only with PACK_TOKENS: copies t->n_steps lines of the token blocks, points t->x there
  */
 #ifndef CR_QGEMM_DRIVE_H
 #define CR_QGEMM_DRIVE_H
@@ -100,6 +101,9 @@ static void group(const struct cr_qgemm_args *a, const struct cr_qgemm_plan *pla
             t.u[j] = rank > 0 ? a->u + (block + (size_t)j) * a->u_stride : NULL;
             t.y[j] = a->y + (block + (size_t)j) * a->y_stride + out * CR_LANES;
         }
+#ifdef PACK_TOKENS
+        pack_tokens(&t, nb, scratch + plan->tokens_at);
+#endif
         size_t n_strips = (n_out + CR_QGEMM_STRIP - 1) / CR_QGEMM_STRIP;
         size_t n_each = plan_ahead(&t, a, plan, block, nb, at, slab, n_strips);
         strips(&t, plan, n_out, n_each, nb, dx);

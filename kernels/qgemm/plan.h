@@ -10,6 +10,7 @@
  *   lowrank    [strip][rank][8 outputs] f32
  *   rows       dequantised values on their way into the panel, f32
  *   tile       accumulators between slabs, [strip][8][48] f32
+ *   tokens     a slab of tokens as the micro-tile wants it, on Arm
  */
 #ifndef CR_QGEMM_PLAN_H
 #define CR_QGEMM_PLAN_H
@@ -23,14 +24,15 @@ enum {
     CR_QGEMM_GROUP = 3,  /* token blocks of a micro-tile */
     CR_QGEMM_ROWS = 256, /* values of one trip through `rows`, a multiple of every block's size or a divisor */
     CR_QGEMM_PANEL_WEIGHTS = 128 * 1024, /* a quarter (bf16) or half (f32) of 1 MiB of L2, beside two slabs of tokens */
-    CR_QGEMM_BLOCK_MAX = 256
+    CR_QGEMM_BLOCK_MAX = 256,
+    CR_QGEMM_PACKED_STEPS = 128 /* most lines of a slab of packed tokens */
 };
 
 struct cr_qgemm_plan {
     size_t n_steps;                      /* lines of the reduced dimension */
     size_t strip_bytes;                  /* of the panel */
     size_t n_block;                      /* outputs of a panel */
-    size_t lowrank_at, rows_at, tile_at; /* offsets in scratch */
+    size_t lowrank_at, rows_at, tile_at, tokens_at; /* offsets in scratch */
     size_t bytes;
 };
 
@@ -49,7 +51,8 @@ static inline struct cr_qgemm_plan cr_qgemm_plan_make(size_t n_reduce, size_t ra
     plan.lowrank_at = n_strips * plan.strip_bytes;
     plan.rows_at = plan.lowrank_at + n_strips * rank * CR_QGEMM_STRIP * sizeof(float);
     plan.tile_at = plan.rows_at + 2 * CR_QGEMM_ROWS * sizeof(float);
-    plan.bytes = plan.tile_at + n_strips * CR_QGEMM_STRIP * CR_QGEMM_GROUP * 16 * sizeof(float);
+    plan.tokens_at = plan.tile_at + n_strips * CR_QGEMM_STRIP * CR_QGEMM_GROUP * 16 * sizeof(float);
+    plan.bytes = plan.tokens_at + (CR_HAVE_NEON ? CR_QGEMM_GROUP * CR_QGEMM_PACKED_STEPS * 64 : 0);
     return plan;
 }
 

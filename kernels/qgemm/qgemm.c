@@ -5,31 +5,53 @@
 #include "kernels/qgemm/plan.h"
 #include "kernels/qgemm/variants.h"
 
+#define TABLE(name, x_type, tier)                                                                                      \
+    static const struct cr_qgemm_ops name = {cr_qgemm_fwd_##name, cr_qgemm_dx_##name, CR_QGEMM_STEP, x_type, tier};
+
+TABLE(ref, CR_X_F32, CR_TIER_SCALAR)
+#if CR_HAVE_X86
+TABLE(avx2, CR_X_F32, CR_TIER_AVX2)
+TABLE(avx512, CR_X_F32, CR_TIER_AVX512)
+TABLE(avx512_bf16, CR_X_BF16, CR_TIER_AVX512_BF16)
+#ifdef CR_HAVE_AMX
+TABLE(amx, CR_X_BF16, CR_TIER_AMX)
+#endif
+#elif CR_HAVE_NEON
+TABLE(neon, CR_X_F32, CR_TIER_NEON)
+TABLE(neon_bf16, CR_X_BF16, CR_TIER_NEON_BF16)
+#endif
+
 cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
 {
     if (!cr_tier_accepts(ops, tier)) {
         return CR_E_USAGE;
     }
-    *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_ref, cr_qgemm_dx_ref, CR_QGEMM_STEP, CR_X_F32, CR_TIER_SCALAR};
+    *ops = ref;
 #if CR_HAVE_X86
     if (tier >= CR_TIER_NEON) {
         return CR_OK;
     }
     if (tier >= CR_TIER_AVX2) {
-        *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx2, cr_qgemm_dx_avx2, CR_QGEMM_STEP, CR_X_F32, CR_TIER_AVX2};
+        *ops = avx2;
     }
     if (tier >= CR_TIER_AVX512) {
-        *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx512, cr_qgemm_dx_avx512, CR_QGEMM_STEP, CR_X_F32, CR_TIER_AVX512};
+        *ops = avx512;
     }
     if (tier == CR_TIER_AVX512_BF16) { /* not below amx: where there are tiles, VDPBF16PS is slower than f32 */
-        *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_avx512_bf16, cr_qgemm_dx_avx512_bf16, CR_QGEMM_STEP, CR_X_BF16,
-                                     CR_TIER_AVX512_BF16};
+        *ops = avx512_bf16;
     }
 #ifdef CR_HAVE_AMX
     if (tier == CR_TIER_AMX) {
-        *ops = (struct cr_qgemm_ops){cr_qgemm_fwd_amx, cr_qgemm_dx_amx, CR_QGEMM_STEP, CR_X_BF16, CR_TIER_AMX};
+        *ops = amx;
     }
 #endif
+#elif CR_HAVE_NEON
+    if (tier >= CR_TIER_NEON) {
+        *ops = neon;
+    }
+    if (tier == CR_TIER_NEON_BF16) {
+        *ops = neon_bf16;
+    }
 #endif
     return CR_OK;
 }

@@ -26,6 +26,8 @@ CR_INLINE lanes_w lanes_mul_wide(lanes_w a, uint32_t m)
     return (lanes_w)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64((int64_t)m));
 #elif LANES_N == 8
     return (lanes_w)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x((int64_t)m));
+#elif defined(CR_NEON)
+    return (lanes_w)vmull_n_u32(vmovn_u64((uint64x2_t)a), m);
 #else
     return (a & 0xffffffffu) * (uint64_t)m;
 #endif
@@ -38,6 +40,8 @@ CR_INLINE lanes_u lanes_join(lanes_w even, lanes_w odd)
     return (lanes_u)_mm512_mask_moveldup_ps((__m512)even, 0xaaaa, (__m512)odd);
 #elif LANES_N == 8
     return (lanes_u)_mm256_blend_ps((__m256)even, _mm256_moveldup_ps((__m256)odd), 0xaa);
+#elif defined(CR_NEON)
+    return (lanes_u)vtrn1q_u32((uint32x4_t)even, (uint32x4_t)odd);
 #else
     return (lanes_u)((even & 0xffffffffu) | odd << 32);
 #endif

@@ -70,7 +70,8 @@ static void words(const struct cr_noise *noise, uint32_t *out, size_t begin, siz
 
 static void fill(struct cr_rng_ops *ops)
 {
-    *ops = (struct cr_rng_ops){.normals = normals, .words = words};
+    static const struct cr_rng_ops table = {.normals = normals, .words = words};
+    *ops = table;
 }
 
 #endif

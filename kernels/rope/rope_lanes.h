@@ -68,7 +68,8 @@ static void apply(const struct cr_rope_args *args, size_t begin, size_t end)
 
 static void fill(struct cr_rope_ops *ops)
 {
-    *ops = (struct cr_rope_ops){.apply = apply};
+    static const struct cr_rope_ops table = {.apply = apply};
+    *ops = table;
 }
 
 #endif

@@ -250,7 +250,9 @@ static void finish(const struct cr_xent_row_args *args, size_t begin, size_t end
 
 static void fill(struct cr_xent_ops *ops)
 {
-    *ops = (struct cr_xent_ops){.stats = stats, .grad = grad, .expsum = expsum, .label = label, .finish = finish};
+    static const struct cr_xent_ops table = {
+        .stats = stats, .grad = grad, .expsum = expsum, .label = label, .finish = finish};
+    *ops = table;
 }
 
 #endif

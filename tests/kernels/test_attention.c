@@ -509,7 +509,7 @@ START_TEST(against_double)
         cr_guard_protect(p.o, true);
         cr_guard_protect(p.lse, true);
         run(ops.bwd, &p, 0, p.n_items);
-        for (size_t item = 0; item < p.n_items; item++) {
+        for (size_t item = 0; item < p.n_items; item += cr_test_every(5)) {
             check_item(&p, item, bf16);
         }
         cr_guard_free_all();

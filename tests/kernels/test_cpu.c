@@ -32,6 +32,13 @@ START_TEST(detection)
         ck_assert_int_eq(again.features >> CR_TIER_AMX & 1, 1);
         ck_assert(cpu.features >> CR_TIER_AVX512_BF16 & 1);
     }
+#elif defined(__aarch64__)
+    ck_assert_str_eq(cpu.vendor, "Arm");
+    ck_assert(cpu.features >> CR_TIER_NEON & 1u);
+    bool dotprod = cpu.features >> CR_TIER_NEON_DOTPROD & 1u;
+    ck_assert(dotprod || cpu.tier == CR_TIER_NEON);
+    ck_assert(dotprod || cpu.features >> CR_TIER_NEON_I8MM == 0);
+    ck_assert(cpu.tier != CR_TIER_NEON_BF16 || cpu.family == 0x41);
 #endif
 }
 END_TEST

@@ -151,6 +151,16 @@ static struct expected expected_alloc(size_t n)
     return e;
 }
 
+/* Whether element `at`, the n-th, is outside the sample of a light run: then any number will do there. */
+static bool skipped(const struct expected *e, size_t at, size_t n, size_t every)
+{
+    if (n % every != 0) {
+        e->value[at] = 0;
+        e->bound[at] = INFINITY;
+    }
+    return n % every != 0;
+}
+
 static void expected_free(struct expected e)
 {
     free(e.value);
@@ -161,6 +171,7 @@ static void expected_free(struct expected e)
  * terms; the scale, or the addition to what was there, rounds once more. */
 static void check_down(const struct problem *p)
 {
+    size_t every = cr_test_every(5);
     struct expected e = expected_alloc(p->u_floats);
     for (size_t n = 0; n < p->u_floats; n++) {
         e.value[n] = NAN; /* gaps keep their poison */
@@ -169,6 +180,9 @@ static void check_down(const struct problem *p)
         for (size_t i = 0; i < p->shape.rank; i++) {
             size_t at = t / CR_LANES * p->args.u_stride + cr_tl16_f32(i, t % CR_LANES);
             double sum = 0, terms = 0;
+            if (skipped(&e, at, t + i, every)) {
+                continue;
+            }
             for (size_t k = 0; k < p->shape.n_features; k++) {
                 double term = p_value(p, i, k) * x_value(p, t, k) * mask_value(&p->args.dropout, t, k);
                 sum += term;
@@ -184,6 +198,7 @@ static void check_down(const struct problem *p)
 
 static void check_up(const struct problem *p, const float *before)
 {
+    size_t every = cr_test_every(5);
     struct expected e = expected_alloc(p->y_floats);
     for (size_t n = 0; n < p->y_floats; n++) {
         e.value[n] = before[n];
@@ -192,6 +207,9 @@ static void check_up(const struct problem *p, const float *before)
         const float *u = p->args.u + t / CR_LANES * p->args.u_stride + t % CR_LANES;
         for (size_t k = 0; k < p->shape.n_features; k++) {
             size_t at = t / CR_LANES * p->args.y_stride + cr_tl16_f32(k, t % CR_LANES);
+            if (skipped(&e, at, t + k, every)) {
+                continue;
+            }
             double sum = 0, terms = fabs(e.value[at]), mask = mask_value(&p->args.dropout, t, k);
             for (size_t i = 0; i < p->shape.rank; i++) {
                 sum += mask * p_value(p, i, k) * u[i * CR_LANES];
@@ -207,10 +225,14 @@ static void check_up(const struct problem *p, const float *before)
 
 static void check_grad(const struct problem *p, const float *before)
 {
+    size_t every = cr_test_every(5);
     struct expected e = expected_alloc(p->g_floats);
     for (size_t i = 0; i < p->shape.rank; i++) {
         for (size_t k = 0; k < p->shape.n_features; k++) {
             size_t at = i * p->args.g_rs + k * p->args.g_ks;
+            if (skipped(&e, at, i + k, every)) {
+                continue;
+            }
             double sum = before[at], terms = fabs(sum);
             for (size_t t = 0; t < p->shape.n_blocks * CR_LANES; t++) {
                 double u = p->args.u[t / CR_LANES * p->args.u_stride + cr_tl16_f32(i, t % CR_LANES)];

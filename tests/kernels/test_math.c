@@ -66,7 +66,7 @@ START_TEST(exp_every_tier)
     enum cr_tier tiers[CR_TEST_TIERS];
     size_t n_tiers = cr_test_tiers(tiers);
     const char *text = getenv("CREDENCE_TEST_LONG");
-    uint64_t step = text != NULL && text[0] == '1' ? 1 : 257;
+    uint64_t step = text != NULL && text[0] == '1' ? 1 : 257 * cr_test_every(17);
     double worst = 0;
     float worst_at = 0;
     for (uint64_t first = 0; first < (uint64_t)1 << 32; first += N * step) {
@@ -145,7 +145,7 @@ START_TEST(double_exp_log)
 {
     struct cr_rng rng = cr_rng_make(4);
     double worst_exp = 0, worst_log = 0, worst_near = 0;
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 200000; i += (int)cr_test_every(17)) {
         double x = uniform(&rng, -745, 709.7);
         worst_exp = fmax(worst_exp, relative(cr_exp(x), expl((long double)x), 0x1p-1022));
         double y = ldexp(uniform(&rng, 1, 2), (int)cr_rng_below(&rng, 2097) - 1074);
@@ -169,12 +169,13 @@ START_TEST(double_sin_cos)
 {
     struct cr_rng rng = cr_rng_make(5);
     double worst = 0;
-    for (int i = 0; i < 300000; i++) {
+    for (int i = 0; i < 300000; i += (int)cr_test_every(17)) {
         double x = uniform(&rng, -1, 1) * (i % 3 == 0 ? 4 : i % 3 == 1 ? 1e6 : 1e8);
         worst = fmax(worst, (double)fabsl((long double)cr_sin(x) - sinl((long double)x)));
         worst = fmax(worst, (double)fabsl((long double)cr_cos(x) - cosl((long double)x)));
     }
-    for (int n = -100000; n <= 100000; n += 7) { /* next to the zeros, where the reduction cancels most */
+    /* next to the zeros, where the reduction cancels most */
+    for (int n = -100000; n <= 100000; n += 7 * (int)cr_test_every(17)) {
         double x = n * 0x1.921fb54442d18p+0;
         worst = fmax(worst, (double)fabsl((long double)cr_sin(x) - sinl((long double)x)));
         worst = fmax(worst, (double)fabsl((long double)cr_cos(x) - cosl((long double)x)));
@@ -190,12 +191,12 @@ START_TEST(double_pow)
 {
     struct cr_rng rng = cr_rng_make(6);
     double worst = 0;
-    for (int i = 0; i < 200000; i++) {
+    for (int i = 0; i < 200000; i += (int)cr_test_every(17)) {
         double base = ldexp(uniform(&rng, 1, 2), (int)cr_rng_below(&rng, 60) - 30);
         double y = uniform(&rng, -1, 1) * (i % 2 ? 1 : 20);
         worst = fmax(worst, relative(cr_pow(base, y), powl((long double)base, (long double)y), 0x1p-1022));
     }
-    for (int t = 1; t < 100000; t += 13) { /* the decay factors of the optimisers */
+    for (int t = 1; t < 100000; t += 13 * (int)cr_test_every(17)) { /* the decay factors of the optimisers */
         worst = fmax(worst, relative(cr_pow(0.999, t), powl((long double)0.999, t), 0x1p-1022));
     }
     printf("double: pow %.3g (relative)\n", worst);

@@ -141,7 +141,7 @@ START_TEST(table_values)
 {
     static const size_t rots[] = {2, 4, 64, 128};
     static const double bases[] = {10000, 500000, 1e6};
-    size_t n_rot = rots[_i % 4], max_pos = n_rot > 4 ? 20000 : 1000001;
+    size_t n_rot = rots[_i % 4], max_pos = (n_rot > 4 ? 20000 : 1000001) / cr_test_every(10);
     double base = bases[_i % 3], scale = _i % 2 ? 0.25 : 1;
     float *factors = malloc(n_rot / 2 * sizeof *factors);
     float *table = malloc(max_pos * n_rot * sizeof *table);

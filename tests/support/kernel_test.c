@@ -11,6 +11,19 @@
 
 /* ---- tiers ---- */
 
+/* Whether a list as in "scalar,neon" names the tier. */
+static bool listed(const char *list, enum cr_tier tier)
+{
+    char copy[256];
+    snprintf(copy, sizeof copy, "%s", list);
+    for (char *name = strtok(copy, ", "); name != NULL; name = strtok(NULL, ", ")) {
+        if (strcmp(cr_tier_name(tier), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void require(const enum cr_tier *tiers, size_t n)
 {
     const char *list = getenv("CREDENCE_TEST_REQUIRE");
@@ -33,15 +46,23 @@ size_t cr_test_tiers(enum cr_tier tiers[CR_TEST_TIERS])
     enum cr_tier cap;
     struct cr_error err;
     ck_assert_msg(cr_cpu_cap(&cpu, cap_name, &cap, &err) == CR_OK, "CREDENCE_CPU: %s", err.message);
+    const char *only = getenv("CREDENCE_TEST_TIERS");
     size_t n = 0;
     for (unsigned tier = 0; tier < 32; tier++) {
         bool inside = cap_name == NULL || cap_name[0] == '\0' || tier <= (unsigned)cap;
+        inside = inside && (only == NULL || only[0] == '\0' || listed(only, (enum cr_tier)tier));
         if ((cpu.features >> tier & 1u) && inside && n < CR_TEST_TIERS) {
             tiers[n++] = (enum cr_tier)tier;
         }
     }
     require(tiers, n);
     return n;
+}
+
+size_t cr_test_every(size_t light)
+{
+    const char *text = getenv("CREDENCE_TEST_LIGHT");
+    return text != NULL && text[0] == '1' ? light : 1;
 }
 
 /* ---- deterministic numbers ---- */

@@ -2,7 +2,8 @@
  *
  * All functions end the running Check test with a message when something is wrong. Single-threaded use.
  * Environment: CREDENCE_CPU caps the walk, CREDENCE_TEST_REQUIRE=avx2,avx512 fails when one of those is not walked,
- * CREDENCE_TEST_SEED replaces the seed (default 1).
+ * CREDENCE_TEST_TIERS=scalar,neon walks only these, CREDENCE_TEST_SEED replaces the seed (default 1),
+ * CREDENCE_TEST_LIGHT=1 makes slow checks look at a sample (for emulated processors).
  */
 #ifndef CR_TESTS_KERNEL_TEST_H
 #define CR_TESTS_KERNEL_TEST_H
@@ -17,6 +18,10 @@
 /* Tiers this CPU can run, ascending, scalar first. Returns their number. */
 enum { CR_TEST_TIERS = 10 };
 size_t cr_test_tiers(enum cr_tier tiers[CR_TEST_TIERS]);
+
+/* Step of a loop over what a slow check looks at: 1, or `light` with CREDENCE_TEST_LIGHT=1. The kernels still compute
+ * everything. Choose it without a common factor with the pattern of the data. */
+size_t cr_test_every(size_t light);
 
 /* Counter-based generator (splitmix64): the same stream on every machine. */
 struct cr_rng {

@@ -32,6 +32,9 @@ size_t cr_qgemm_tables(unsigned tables[CR_QGEMM_TABLES])
         words = words || tiers[i] == CR_TIER_AVX512_BF16;
         hardware = hardware || tiers[i] == CR_TIER_AMX;
     }
+    if (cr_test_every(2) > 1) {
+        return n; /* a model on an emulator: too slow */
+    }
     tables[n++] = CR_AMX_MODEL_PLAIN;
     if (words) {
         struct cr_qgemm_ops ops;
