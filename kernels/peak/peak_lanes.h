@@ -132,7 +132,9 @@ static void triad4(float *y, const float *x, size_t n, size_t apart)
 
 static void fill(struct cr_peak_ops *ops)
 {
-    *ops = (struct cr_peak_ops){.fma = fma_loop, .exp = exp_loop, .mul = mul_loop, .triad = triad, .triad4 = triad4};
+    static const struct cr_peak_ops table = {
+        .fma = fma_loop, .exp = exp_loop, .mul = mul_loop, .triad = triad, .triad4 = triad4};
+    *ops = table;
 }
 
 #endif
