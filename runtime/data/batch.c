@@ -34,8 +34,11 @@ cr_status cr_batch_init(struct cr_token_batch *batch, size_t max_tokens, struct 
     fresh.row_target = cr_zalloc(fresh.max_rows, sizeof *fresh.row_target);
     fresh.row_choices = cr_zalloc(fresh.max_rows, sizeof *fresh.row_choices);
     fresh.row_weight = cr_zalloc(fresh.max_rows, sizeof *fresh.row_weight);
+    fresh.part_member = cr_zalloc(fresh.max_tokens / BLOCK, sizeof *fresh.part_member);
+    fresh.part_end = cr_zalloc(fresh.max_tokens / BLOCK, sizeof *fresh.part_end);
     if (fresh.ids == NULL || fresh.pos == NULL || fresh.example == NULL || fresh.seg == NULL ||
-        fresh.row_token == NULL || fresh.row_target == NULL || fresh.row_choices == NULL || fresh.row_weight == NULL) {
+        fresh.row_token == NULL || fresh.row_target == NULL || fresh.row_choices == NULL || fresh.row_weight == NULL ||
+        fresh.part_member == NULL || fresh.part_end == NULL) {
         cr_batch_deinit(&fresh);
         return cr_fail(err, CR_E_MEMORY, "out of memory for a micro-batch of %zu tokens", max_tokens);
     }
@@ -53,6 +56,8 @@ void cr_batch_deinit(struct cr_token_batch *batch)
     cr_free(batch->row_target);
     cr_free(batch->row_choices);
     cr_free(batch->row_weight);
+    cr_free(batch->part_member);
+    cr_free(batch->part_end);
     memset(batch, 0, sizeof *batch);
 }
 
@@ -84,9 +89,10 @@ static void add_row(struct cr_token_batch *batch, size_t token, int32_t target, 
     batch->row_weight[row] = weight;
 }
 
-static void add_example(struct cr_token_batch *batch, const struct cr_example *example, uint32_t number, float weight)
+/* The example from token `start` on; returns the token after it. */
+static size_t add_example(struct cr_token_batch *batch, size_t start, const struct cr_example *example, uint32_t number,
+                          float weight)
 {
-    size_t start = batch->n_tokens;
     batch->seg[batch->n_seg++] = (uint32_t)start;
     for (uint32_t i = 0; i < example->n_ids; i++) {
         batch->ids[start + i] = example->ids[i];
@@ -99,29 +105,60 @@ static void add_example(struct cr_token_batch *batch, const struct cr_example *e
     if (example->kind == CR_EXAMPLE_CHOICE) {
         add_row(batch, start + example->n_ids - 1, (int32_t)example->answer, example->n_choices, weight);
     }
-    batch->n_tokens = start + example->n_ids;
+    batch->n_tokens += example->n_ids;
+    return start + example->n_ids;
+}
+
+static void add_pads(struct cr_token_batch *batch, size_t start, size_t end)
+{
+    if (end > start) {
+        batch->seg[batch->n_seg++] = (uint32_t)start;
+    }
+    for (size_t i = start; i < end; i++) {
+        batch->ids[i] = 0;
+        batch->pos[i] = (uint32_t)(i - start);
+        batch->example[i] = UINT32_MAX;
+    }
+}
+
+void cr_batch_clear(struct cr_token_batch *batch)
+{
+    batch->n_tokens = 0;
+    batch->n_blocks = 0;
+    batch->n_seg = 0;
+    batch->n_rows = 0;
+    batch->n_parts = 0;
+}
+
+void cr_batch_add_part(struct cr_token_batch *batch, uint32_t member, const struct cr_dataset *dataset,
+                       const uint32_t *order, size_t n, float weight)
+{
+    size_t at = batch->n_blocks * BLOCK;
+    for (size_t i = 0; i < n; i++) {
+        at = add_example(batch, at, &dataset->examples[order[i]], order[i], weight);
+    }
+    size_t end = round_up(at);
+    add_pads(batch, at, end);
+    batch->n_blocks = end / BLOCK;
+    batch->seg[batch->n_seg] = (uint32_t)end;
+    batch->part_member[batch->n_parts] = member;
+    batch->part_end[batch->n_parts++] = (uint32_t)batch->n_blocks;
+}
+
+size_t cr_batch_part_tokens(const struct cr_dataset *dataset, const uint32_t *order, size_t n)
+{
+    size_t n_tokens = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_tokens += dataset->examples[order[i]].n_ids;
+    }
+    return round_up(n_tokens);
 }
 
 void cr_batch_fill(struct cr_token_batch *batch, const struct cr_dataset *dataset, const uint32_t *order, size_t n,
                    float weight)
 {
-    batch->n_tokens = 0;
-    batch->n_seg = 0;
-    batch->n_rows = 0;
-    for (size_t i = 0; i < n; i++) {
-        add_example(batch, &dataset->examples[order[i]], order[i], weight);
-    }
-    size_t end = round_up(batch->n_tokens);
-    batch->n_blocks = end / BLOCK;
-    if (end > batch->n_tokens) {
-        batch->seg[batch->n_seg++] = (uint32_t)batch->n_tokens;
-    }
-    for (size_t i = batch->n_tokens; i < end; i++) {
-        batch->ids[i] = 0;
-        batch->pos[i] = (uint32_t)(i - batch->n_tokens);
-        batch->example[i] = UINT32_MAX;
-    }
-    batch->seg[batch->n_seg] = (uint32_t)end;
+    cr_batch_clear(batch);
+    cr_batch_add_part(batch, 0, dataset, order, n, weight);
 }
 
 void cr_epoch_order(const uint32_t *pool, size_t n, uint64_t seed, uint32_t epoch, uint32_t *order)

@@ -19,7 +19,18 @@ size_t cr_batch_capacity(const struct cr_dataset *dataset);
 /* How many of the n examples listed in `order` form the next micro-batch (at least 1). */
 size_t cr_batch_take(const struct cr_dataset *dataset, const uint32_t *order, size_t n);
 
-/* Packs examples order[0 ... n-1]. Every row gets row_weight = weight (1 / targets of the whole step). */
+/* Empties the batch; then each call adds a part of `member`, ascending: examples order[0 ... n-1] and pads up to a
+ * whole block. The same examples for each of several members (an ensemble, draws), or each member's own (tasks). The
+ * batch must have room: cr_batch_part_tokens of every part. */
+void cr_batch_clear(struct cr_token_batch *batch);
+void cr_batch_add_part(struct cr_token_batch *batch, uint32_t member, const struct cr_dataset *dataset,
+                       const uint32_t *order, size_t n, float weight);
+
+/* Tokens that a part of these examples takes with its pads. */
+size_t cr_batch_part_tokens(const struct cr_dataset *dataset, const uint32_t *order, size_t n);
+
+/* Packs examples order[0 ... n-1], all of member 0. Every row gets row_weight = weight (1 / targets of the whole step).
+ */
 void cr_batch_fill(struct cr_token_batch *batch, const struct cr_dataset *dataset, const uint32_t *order, size_t n,
                    float weight);
 

@@ -3,13 +3,41 @@
 
 #include "runtime/model/engine_internal.h"
 
-const struct cr_lora *cr_engine_lora(const struct cr_engine *e, uint32_t layer, enum cr_proj proj)
+const struct cr_lora *cr_engine_lora(const struct cr_engine *e, uint32_t member, uint32_t layer, enum cr_proj proj)
 {
     if (e->options.lora == NULL) {
         return NULL;
     }
-    const struct cr_lora *lora = &e->options.lora[layer * CR_N_PROJ + (uint32_t)proj];
+    size_t slots = (size_t)e->model->config.n_layers * CR_N_PROJ;
+    const struct cr_lora *lora = &e->options.lora[member * slots + layer * CR_N_PROJ + (uint32_t)proj];
     return lora->rank > 0 ? lora : NULL;
+}
+
+static uint32_t largest_rank(const struct cr_engine *e, uint32_t layer, enum cr_proj proj)
+{
+    uint32_t rank = 0;
+    for (uint32_t member = 0; member < e->n_members; member++) {
+        const struct cr_lora *lora = cr_engine_lora(e, member, layer, proj);
+        rank = lora != NULL && lora->rank > rank ? lora->rank : rank;
+    }
+    return rank;
+}
+
+size_t cr_engine_rank(const struct cr_engine *e, uint32_t layer, enum cr_proj proj)
+{
+    return e->ranks != NULL ? e->ranks[layer * CR_N_PROJ + (uint32_t)proj] : largest_rank(e, layer, proj);
+}
+
+void cr_engine_look_up_ranks(struct cr_engine *e)
+{
+    for (uint32_t i = 0; i < e->model->config.n_layers * CR_N_PROJ; i++) {
+        e->ranks[i] = largest_rank(e, i / CR_N_PROJ, (enum cr_proj)(i % CR_N_PROJ));
+    }
+}
+
+bool cr_engine_drops(const struct cr_engine *e, uint32_t member)
+{
+    return e->noise[member].dropout > 0;
 }
 
 size_t cr_engine_operand_bytes(const struct cr_engine *e, size_t features)
@@ -17,15 +45,19 @@ size_t cr_engine_operand_bytes(const struct cr_engine *e, size_t features)
     return cr_tl16_bytes(e->xt, features);
 }
 
-struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, const struct cr_lora *lora,
+struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, uint32_t member, uint32_t layer, enum cr_proj proj,
                                          const struct token_set *set)
 {
-    double keep = 65536.0 * (1.0 - e->noise.dropout);
-    struct cr_lowrank_args args = {
-        .rank = lora->rank, .u_stride = (size_t)lora->rank * CR_LANES, .n_blocks = set->n_blocks, .scale = lora->scale};
-    args.dropout = (struct cr_dropout){.keep16 = e->noise.dropout > 0 ? (uint32_t)(keep + 0.5) : 65536,
-                                       .key = {(uint32_t)e->noise.seed, lora->tensor_id},
-                                       .step = e->noise.step,
+    const struct cr_engine_noise *noise = &e->noise[member];
+    const struct cr_lora *lora = cr_engine_lora(e, member, layer, proj);
+    double keep = 65536.0 * (1.0 - noise->dropout);
+    struct cr_lowrank_args args = {.rank = lora->rank,
+                                   .u_stride = cr_engine_rank(e, layer, proj) * CR_LANES,
+                                   .n_blocks = set->n_blocks,
+                                   .scale = lora->scale};
+    args.dropout = (struct cr_dropout){.keep16 = noise->dropout > 0 ? (uint32_t)(keep + 0.5) : 65536,
+                                       .key = {(uint32_t)noise->seed, lora->tensor_id},
+                                       .step = noise->step,
                                        .position = set->pos,
                                        .example = set->example};
     if (args.dropout.keep16 == 0) {
@@ -34,24 +66,45 @@ struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, const struct
     return args;
 }
 
+void cr_engine_terms(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, bool backward, const float *u,
+                     const struct token_set *set, struct cr_qgemm_args *args)
+{
+    struct cr_qgemm_member *terms = e->terms + (size_t)proj * e->max_blocks;
+    size_t n = 0;
+    for (size_t i = 0; i < set->n_parts; i++) {
+        const struct token_part *part = &set->parts[i];
+        const struct cr_lora *lora = cr_engine_lora(e, part->member, layer, proj);
+        if (lora != NULL && !(backward && cr_engine_drops(e, part->member))) {
+            struct cr_lora_member member = {*lora, part->begin, part->end};
+            cr_lora_terms(&member, 1, backward, &terms[n++]);
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    args->u = u;
+    args->u_stride = cr_engine_rank(e, layer, proj) * CR_LANES;
+    if (set->n_parts == 1) { /* without a walk over members */
+        args->p = terms->p;
+        args->p_os = terms->p_os;
+        args->p_rs = terms->p_rs;
+        args->rank = terms->rank;
+        return;
+    }
+    args->members = terms;
+    args->n_members = n;
+}
+
 struct cr_qgemm_args cr_engine_gemm(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, const void *x,
                                     const struct layer_state *state, const struct token_set *set)
 {
     const struct cr_layer *weights = &e->model->layers[layer];
-    const struct cr_lora *lora = cr_engine_lora(e, layer, proj);
     struct cr_qgemm_args args = {.w = weights->proj[proj],
                                  .x = x,
                                  .x_stride = cr_engine_operand_bytes(e, weights->proj[proj].n_cols),
                                  .n_blocks = set->n_blocks,
                                  .bias = weights->bias[proj]};
-    if (lora != NULL) {
-        args.p = lora->b;
-        args.p_os = lora->rank;
-        args.p_rs = 1;
-        args.u = state->lora_u[proj];
-        args.u_stride = (size_t)lora->rank * CR_LANES;
-        args.rank = lora->rank;
-    }
+    cr_engine_terms(e, layer, proj, false, state->lora_u[proj], set, &args);
     return args;
 }
 

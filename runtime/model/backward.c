@@ -99,7 +99,7 @@ static void job_ffn_norm(struct cr_engine *e, const void *arg, size_t begin, siz
 static bool adapts(const struct cr_engine *e, uint32_t layer, enum cr_proj first, enum cr_proj last)
 {
     for (enum cr_proj proj = first; proj <= last; proj++) {
-        if (cr_engine_lora(e, layer, proj) != NULL) {
+        if (cr_engine_rank(e, layer, proj) > 0) {
             return true;
         }
     }
@@ -109,8 +109,14 @@ static bool adapts(const struct cr_engine *e, uint32_t layer, enum cr_proj first
 /* dg and du, with all gradients of adapters that dh, dg, du and h again are needed for. */
 static void backward_down(struct cr_engine *e, const struct ffn_job *job)
 {
-    struct grad_pair down, gate, up;
-    struct down_dx_job dh = {.ready = cr_projection_drops(e), .state = job->state, .n_blocks = job->set->n_blocks};
+    struct grad_pair down;
+    struct down_dx_job dh = {.ready = cr_projection_drops(e),
+                             .state = job->state,
+                             .set = job->set,
+                             .down_a = {job->down, false},
+                             .gate_b = {job->gate, true},
+                             .up_b = {job->up, true},
+                             .adapts = cr_engine_rank(e, job->layer, CR_PROJ_DOWN) > 0};
     cr_projection_add_dx(e, &dh.dh, job->down, e->dh, e->ff * CR_LANES);
     if (dh.ready) {
         cr_phase_add(e, cr_job_dx, &dh.dh, e->ff, e->qgemm.step);
@@ -118,13 +124,8 @@ static void backward_down(struct cr_engine *e, const struct ffn_job *job)
         cr_phase_add(e, job_down_masked, job, job->set->n_blocks, CR_BLOCK_STEP);
         cr_phase_run(e, "down_masked", (int)job->layer);
     }
-    dh.down_a = cr_projection_grads(e, job->down, &down) ? &down.a : NULL;
-    dh.gate_b = cr_projection_grads(e, job->gate, &gate) ? &gate.b : NULL;
-    dh.up_b = cr_projection_grads(e, job->up, &up) ? &up.b : NULL;
     cr_phase_add(e, cr_job_down_dx, &dh, e->ff, e->qgemm.step);
-    if (dh.down_a != NULL) {
-        cr_phase_add(e, cr_job_grad, &down.b, down.b.n_features, 4 * CR_LOWRANK_STEP);
-    }
+    cr_projection_add_grad_b(e, job->down, &down);
     cr_phase_run(e, dh.ready ? "act_bwd" : "down_dx", (int)job->layer);
 }
 
@@ -160,8 +161,11 @@ static void backward_ffn(struct cr_engine *e, uint32_t layer, const struct layer
 static void scatter_rows(const struct cr_engine *e, const float *from, float *to, size_t features)
 {
     memset(to, 0, e->all.n_blocks * features * CR_LANES * sizeof(float));
-    for (size_t i = 0; i < e->batch->n_rows; i++) {
-        size_t token = e->batch->row_token[i];
+    for (size_t i = 0; i < e->rows.n_blocks * CR_LANES; i++) {
+        if (e->row_of[i] == CR_NO_ROW) {
+            continue;
+        }
+        size_t token = e->batch->row_token[e->row_of[i]];
         const float *src = from + i / CR_LANES * features * CR_LANES + i % CR_LANES;
         float *dst = to + token / CR_LANES * features * CR_LANES + token % CR_LANES;
         for (size_t k = 0; k < features; k++) {

@@ -12,7 +12,7 @@ static uint32_t first_adapted(const struct cr_engine *e)
     uint32_t n_layers = e->model->config.n_layers;
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         for (enum cr_proj proj = 0; proj < CR_N_PROJ; proj++) {
-            if (cr_engine_lora(e, layer, proj) != NULL) {
+            if (cr_engine_rank(e, layer, proj) > 0) {
                 return layer;
             }
         }
@@ -32,6 +32,7 @@ static void configure(struct cr_engine *e, const struct cr_engine_options *optio
     e->q = (size_t)config->n_heads * config->head_dim;
     e->kv = (size_t)config->n_kv * config->head_dim;
     e->ff = config->n_ff;
+    e->n_members = options->n_members > 0 ? options->n_members : 1;
     e->max_blocks = cr_tl16_blocks(options->max_tokens);
     cr_qgemm_ops_init(&e->qgemm, options->tier);
     cr_lowrank_ops_init(&e->lowrank, options->tier);
@@ -120,16 +121,7 @@ static cr_status begin(struct cr_engine *e, const struct cr_token_batch *batch, 
                            batch->seg[s + 1] - batch->seg[s], e->options.max_seq);
         }
     }
-    e->batch = batch;
-    e->all = (struct token_set){batch->n_blocks, batch->pos, batch->example};
-    size_t n_row_blocks = cr_tl16_blocks(batch->n_rows);
-    for (size_t i = 0; i < n_row_blocks * CR_LANES; i++) {
-        uint32_t token = batch->row_token[i < batch->n_rows ? i : batch->n_rows - 1];
-        e->row_pos[i] = batch->pos[token];
-        e->row_example[i] = batch->example[token];
-    }
-    e->rows = (struct token_set){n_row_blocks, e->row_pos, e->row_example};
-    return CR_OK;
+    return cr_parts_set(e, batch, err);
 }
 
 static cr_status stopped(struct cr_error *err)
@@ -142,19 +134,23 @@ cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch 
 {
     bool labels = engine->options.label_ids != NULL;
     CR_TRY(begin(engine, batch, labels, err));
-    engine->noise = *noise;
+    engine->noise = noise;
     engine->train = true;
     if (!cr_forward(engine)) {
         return stopped(err);
     }
     cr_head_norm(engine);
-    *loss += labels ? cr_head_label_loss(engine) : cr_head_token_loss(engine);
+    if (labels) {
+        cr_head_label_loss(engine, loss);
+    } else {
+        cr_head_token_loss(engine, loss);
+    }
     return cr_backward(engine) ? CR_OK : stopped(err);
 }
 
 void cr_engine_dropout(struct cr_engine *engine, const struct cr_engine_noise *noise)
 {
-    engine->forward_noise = *noise;
+    memcpy(engine->forward_noise, noise, engine->n_members * sizeof *noise);
 }
 
 /* Forward pass up to the head's input. */
@@ -177,9 +173,9 @@ cr_status cr_engine_label_logits(struct cr_engine *engine, const struct cr_token
     CR_TRY(forward_only(engine, batch, true, err));
     cr_head_label_logits(engine);
     size_t n = engine->options.n_labels;
-    for (size_t row = 0; row < batch->n_rows; row++) {
-        for (size_t c = 0; c < n; c++) {
-            logits[row * n + c] = engine->head_z[(row / CR_LANES * n + c) * CR_LANES + row % CR_LANES];
+    for (size_t t = 0; t < engine->rows.n_blocks * CR_LANES; t++) {
+        for (size_t c = 0; c < n && engine->row_of[t] != CR_NO_ROW; c++) {
+            logits[engine->row_of[t] * n + c] = engine->head_z[(t / CR_LANES * n + c) * CR_LANES + t % CR_LANES];
         }
     }
     return CR_OK;
@@ -190,8 +186,10 @@ cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_token_ba
 {
     CR_TRY(forward_only(engine, batch, false, err));
     cr_head_token_stats(engine);
-    for (size_t row = 0; row < batch->n_rows; row++) {
-        nll[row] = engine->row_lse[row] - engine->row_label[row];
+    for (size_t t = 0; t < engine->rows.n_blocks * CR_LANES; t++) {
+        if (engine->row_of[t] != CR_NO_ROW) {
+            nll[engine->row_of[t]] = engine->row_lse[t] - engine->row_label[t];
+        }
     }
     return CR_OK;
 }

@@ -2,6 +2,10 @@
  *
  * All memory is planned when the engine is made; a pass allocates nothing. Per-row results are the same bits for any
  * packing, thread count and backend; gradient sums for any thread count and backend.
+ *
+ * Several adapters, the members, may share the passes over the frozen weights: an ensemble, draws of a posterior,
+ * tasks. A batch says which of its token blocks are whose (its parts). Row results, losses and gradients of a member
+ * are the same bits as if its part were a batch by itself.
  */
 #ifndef CR_MODEL_ENGINE_H
 #define CR_MODEL_ENGINE_H
@@ -17,9 +21,11 @@ struct cr_engine;
 
 struct cr_engine_options {
     const struct cr_model *model; /* borrowed while the engine lives */
-    const struct cr_lora *lora;   /* [n_layers * CR_N_PROJ], NULL = base alone; borrowed; grads needed when `train` */
+    const struct cr_lora *lora;   /* [n_members][n_layers * CR_N_PROJ], NULL = base alone; borrowed; read by each pass:
+                                   * ranks may shrink later; grads needed when `train` */
+    uint32_t n_members;           /* 0 and 1: one adapter */
     const struct cr_parallel *parallel; /* borrowed */
-    const struct cr_host *host; /* asked between layers whether to stop; NULL = never; borrowed */
+    const struct cr_host *host;         /* asked between layers whether to stop; NULL = never; borrowed */
     enum cr_tier tier;
     size_t max_tokens;        /* capacity of a batch, multiple of 16 */
     size_t max_seq;           /* longest sequence */
@@ -43,13 +49,13 @@ struct cr_engine_noise {
 };
 
 /* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to the lora's grad_a, grad_b and
- * that sum to *loss. Classification batches use the restricted softmax over the first row_choices labels.
- * Errors of every pass: CR_E_USAGE for a batch that was not planned for, CR_E_STOPPED when the host wants the work to
- * end; gradients and *loss are then of no use. */
+ * that sum to loss, both member by member. noise, loss: [n_members]. Classification batches use the restricted softmax
+ * over the first row_choices labels. Errors of every pass: CR_E_USAGE for a batch that was not planned for,
+ * CR_E_STOPPED when the host wants the work to end; gradients and loss are then of no use. */
 cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch,
                           const struct cr_engine_noise *noise, double *loss, struct cr_error *err);
 
-/* Dropout of the forward-only passes that follow: off until set. */
+/* Dropout of the forward-only passes that follow, [n_members]: off until set. */
 void cr_engine_dropout(struct cr_engine *engine, const struct cr_engine_noise *noise);
 
 /* Forward only. logits [n_rows][n_labels] of every loss row. */

@@ -26,7 +26,7 @@ struct layer_state {
     void *o;                  /* operand [Q], attention output */
     float *lse;               /* [n_heads] a token */
     void *g, *u;              /* operands [F] */
-    float *lora_u[CR_N_PROJ]; /* [rank] s A drop(x) */
+    float *lora_u[CR_N_PROJ]; /* [rank] s A drop(x); rank the largest of the members */
 };
 
 struct job;
@@ -38,18 +38,31 @@ struct job {
     size_t begin, end;
 };
 
-/* Which tokens a projection sees: all of the batch, or (last layer after attention) the loss rows only. */
+/* Token blocks [begin, end) of one member. */
+struct token_part {
+    uint32_t member;
+    size_t begin, end;
+};
+
+/* Which tokens a projection sees: all of the batch, or (last layer after attention) the loss rows only. The rows of
+ * each part begin on a block of their own, too. */
 struct token_set {
     size_t n_blocks;
     const uint32_t *pos, *example;
+    const struct token_part *parts; /* [n_parts] ascending, without gaps */
+    size_t n_parts;
 };
+
+/* Slot of a row set that holds no row. */
+#define CR_NO_ROW UINT32_MAX
 
 struct cr_engine {
     struct cr_engine_options options;
     const struct cr_model *model;
     size_t embd, q, kv, ff; /* E, Q, KV, F */
     size_t max_blocks;
-    uint32_t first_layer; /* lowest adapted layer: nothing below it needs a gradient */
+    uint32_t n_members;
+    uint32_t first_layer; /* lowest adapted layer of any member: nothing below it needs a gradient */
 
     struct cr_qgemm_ops qgemm;
     struct cr_lowrank_ops lowrank;
@@ -78,6 +91,7 @@ struct cr_engine {
     void *head_x;  /* final norm of the rows: operand [E] for texts, f32 [E] for labels */
     float *rstd_out;
     uint32_t *row_pos, *row_example;
+    uint32_t *row_of;    /* [16] a block: row of the batch, or CR_NO_ROW in pad lanes */
     int32_t *row_target; /* [16] a block, -1 in pad lanes */
     float *row_weight, *row_m, *row_s, *row_label, *row_lse;
     float *head_z;                       /* [CR_HEAD_CHUNK] logits, or [n_labels] */
@@ -99,10 +113,14 @@ struct cr_engine {
     void *dg_op, *du_op;      /* operands [F] */
     float *lora_v[CR_N_PROJ]; /* [rank] s B^T dY */
 
+    uint32_t *ranks; /* [n_layers * CR_N_PROJ] largest rank of the members, of the pass under way */
+    struct token_part *all_parts, *row_parts; /* [max_blocks] */
+    struct cr_qgemm_member *terms;            /* [CR_N_PROJ][max_blocks]: of the products of a phase */
+    struct cr_engine_noise *forward_noise;    /* [n_members] of forward-only passes */
+
     /* the pass under way */
     const struct cr_token_batch *batch;
-    struct cr_engine_noise noise;
-    struct cr_engine_noise forward_noise; /* of forward-only passes */
+    const struct cr_engine_noise *noise; /* [n_members] */
     struct token_set all, rows;
     bool train;
     bool keep; /* the layer under way saves what its backward pass needs */
@@ -122,16 +140,31 @@ void cr_phase_add(struct cr_engine *e, job_fn *fn, const void *args, size_t n, s
 void cr_phase_run(struct cr_engine *e, const char *name, int layer);
 
 /* Jobs for kernels: args is the kernel's own struct. */
-job_fn cr_job_gemm_fwd, cr_job_gemm_dx, cr_job_grad, cr_job_attention_fwd, cr_job_attention_bwd;
+job_fn cr_job_gemm_fwd, cr_job_gemm_dx, cr_job_attention_fwd, cr_job_attention_bwd;
 
-/* Adapter of a projection, NULL when it has none. */
-const struct cr_lora *cr_engine_lora(const struct cr_engine *e, uint32_t layer, enum cr_proj proj);
+/* Adapter of a member's projection, NULL when it has none. */
+const struct cr_lora *cr_engine_lora(const struct cr_engine *e, uint32_t member, uint32_t layer, enum cr_proj proj);
 
-/* lowrank arguments of a projection with everything filled that does not depend on the operation. */
-struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, const struct cr_lora *lora,
+/* Largest rank of a projection among the members; 0 when none adapts it. Looked up once a pass. */
+size_t cr_engine_rank(const struct cr_engine *e, uint32_t layer, enum cr_proj proj);
+void cr_engine_look_up_ranks(struct cr_engine *e);
+
+/* Whether a mask stands before the adapters of this member in this pass. */
+bool cr_engine_drops(const struct cr_engine *e, uint32_t member);
+
+/* lowrank arguments of an adapter with everything filled that does not depend on the operation. */
+struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, uint32_t member, uint32_t layer, enum cr_proj proj,
                                          const struct token_set *set);
 
-/* Product of projection `proj` (with its adapter term, input already reduced in state->lora_u). */
+/* Gives a product the low-rank terms of the members: B with U = u, or (backward) A^T with V = u of those members that
+ * have no mask. They hold until the next call for this projection. */
+void cr_engine_terms(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, bool backward, const float *u,
+                     const struct token_set *set, struct cr_qgemm_args *args);
+
+/* parts.c: checks the parts of a batch and sets e->batch, e->all, e->rows up. Errors: CR_E_USAGE. */
+cr_status cr_parts_set(struct cr_engine *e, const struct cr_token_batch *batch, struct cr_error *err);
+
+/* Product of projection `proj` (with its adapter terms, input already reduced in state->lora_u). */
 struct cr_qgemm_args cr_engine_gemm(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, const void *x,
                                     const struct layer_state *state, const struct token_set *set);
 
@@ -165,15 +198,15 @@ void cr_forward_again(struct cr_engine *e, uint32_t layer);
 bool cr_backward(struct cr_engine *e);
 
 /* head.c */
-size_t cr_head_stride_bytes(const struct cr_engine *e); /* of head_x */
-void cr_head_norm_bwd(struct cr_engine *e);             /* gradient of the final norm: dn -> dx_rows */
-void cr_head_norm(struct cr_engine *e);                 /* x_rows -> head_x */
-void cr_head_label_logits(struct cr_engine *e);         /* head_x -> head_z [n_labels] */
-double cr_head_label_loss(struct cr_engine *e);         /* logits and dx_rows */
+size_t cr_head_stride_bytes(const struct cr_engine *e);     /* of head_x */
+void cr_head_norm_bwd(struct cr_engine *e);                 /* gradient of the final norm: dn -> dx_rows */
+void cr_head_norm(struct cr_engine *e);                     /* x_rows -> head_x */
+void cr_head_label_logits(struct cr_engine *e);             /* head_x -> head_z [n_labels] */
+void cr_head_label_loss(struct cr_engine *e, double *loss); /* logits and dx_rows; adds to loss [n_members] */
 
 /* head_text.c */
-void cr_head_token_stats(struct cr_engine *e);  /* head_x -> row_lse, row_label */
-double cr_head_token_loss(struct cr_engine *e); /* head_x -> loss and dx_rows */
+void cr_head_token_stats(struct cr_engine *e);              /* head_x -> row_lse, row_label */
+void cr_head_token_loss(struct cr_engine *e, double *loss); /* head_x -> dx_rows; adds to loss [n_members] */
 void cr_head_logits(struct cr_engine *e, float *logits);
 size_t cr_head_scratch_bytes(const struct cr_engine *e, size_t gemm_bytes); /* of a worker in cr_head_token_loss */
 

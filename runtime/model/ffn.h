@@ -14,6 +14,7 @@
 struct gate_up_job {
     struct cr_qgemm_args gate, up; /* without y */
     const struct layer_state *state;
+    const struct token_set *set;
 };
 job_fn cr_job_gate_up;
 
@@ -23,8 +24,9 @@ struct down_dx_job {
     struct dx_job dh; /* without y */
     bool ready;
     const struct layer_state *state;
-    const struct cr_lowrank_args *down_a, *gate_b, *up_b; /* NULL: no adapter */
-    size_t n_blocks;
+    const struct token_set *set;
+    struct grad_job down_a, gate_b, up_b;
+    bool adapts; /* down has an adapter: its input is needed again */
 };
 job_fn cr_job_down_dx;
 

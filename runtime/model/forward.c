@@ -19,17 +19,19 @@ struct norm_job {
     size_t n_projs;
 };
 
-/* u = s A drop(x) of the projections that share the operand x. */
-static void reduce_inputs(struct cr_engine *e, uint32_t layer, const enum cr_proj *projs, size_t n_projs, const void *x,
-                          size_t n_features, const struct layer_state *state, const struct token_set *set, size_t begin,
-                          size_t end, void *scratch)
+/* u = s A drop(x) of one projection, member by member. */
+static void reduce_input(struct cr_engine *e, uint32_t layer, enum cr_proj proj, const void *x, size_t n_features,
+                         const struct layer_state *state, const struct token_set *set, size_t begin, size_t end,
+                         void *scratch)
 {
-    for (size_t i = 0; i < n_projs; i++) {
-        const struct cr_lora *lora = cr_engine_lora(e, layer, projs[i]);
-        if (lora == NULL) {
+    for (size_t i = 0; i < set->n_parts; i++) {
+        const struct token_part *part = &set->parts[i];
+        const struct cr_lora *lora = cr_engine_lora(e, part->member, layer, proj);
+        size_t from = begin > part->begin ? begin : part->begin, to = end < part->end ? end : part->end;
+        if (lora == NULL || from >= to) {
             continue;
         }
-        struct cr_lowrank_args args = cr_engine_lowrank(e, lora, set);
+        struct cr_lowrank_args args = cr_engine_lowrank(e, part->member, layer, proj, set);
         args.p = lora->a;
         args.p_rs = lora->n_in;
         args.p_ks = 1;
@@ -37,8 +39,18 @@ static void reduce_inputs(struct cr_engine *e, uint32_t layer, const enum cr_pro
         args.x_type = e->xt;
         args.x_stride = cr_engine_operand_bytes(e, n_features);
         args.n_features = n_features;
-        args.u = state->lora_u[projs[i]];
-        e->lowrank.down(&args, begin, end, scratch);
+        args.u = state->lora_u[proj];
+        e->lowrank.down(&args, from, to, scratch);
+    }
+}
+
+/* The same of all projections that share the operand x. */
+static void reduce_inputs(struct cr_engine *e, uint32_t layer, const enum cr_proj *projs, size_t n_projs, const void *x,
+                          size_t n_features, const struct layer_state *state, const struct token_set *set, size_t begin,
+                          size_t end, void *scratch)
+{
+    for (size_t i = 0; i < n_projs; i++) {
+        reduce_input(e, layer, projs[i], x, n_features, state, set, begin, end, scratch);
     }
 }
 
@@ -134,17 +146,18 @@ static void run_gate_up(struct cr_engine *e, uint32_t layer, const struct layer_
                         const struct token_set *set)
 {
     struct gate_up_job job = {cr_engine_gemm(e, layer, CR_PROJ_GATE, e->xn, state, set),
-                              cr_engine_gemm(e, layer, CR_PROJ_UP, e->xn, state, set), state};
+                              cr_engine_gemm(e, layer, CR_PROJ_UP, e->xn, state, set), state, set};
     cr_phase_add(e, cr_job_gate_up, &job, e->ff, e->qgemm.step);
     cr_phase_run(e, "gate_up", (int)layer);
 }
 
-/* Copies the loss rows of a TL16 f32 buffer, features [0, n), to a dense one; pad lanes repeat the last row. */
+/* Copies the loss rows of a TL16 f32 buffer, features [0, n), to a dense one; pad lanes repeat the row before. */
 static void gather_rows(const struct cr_engine *e, const float *from, float *to, size_t features)
 {
-    const struct cr_token_batch *batch = e->batch;
+    size_t row = 0;
     for (size_t i = 0; i < e->rows.n_blocks * CR_LANES; i++) {
-        size_t token = batch->row_token[i < batch->n_rows ? i : batch->n_rows - 1];
+        row = e->row_of[i] != CR_NO_ROW ? e->row_of[i] : row;
+        size_t token = e->batch->row_token[row];
         const float *src = from + token / CR_LANES * features * CR_LANES + token % CR_LANES;
         float *dst = to + i / CR_LANES * features * CR_LANES + i % CR_LANES;
         for (size_t k = 0; k < features; k++) {
@@ -183,7 +196,7 @@ static void ffn_half(struct cr_engine *e, uint32_t layer, const struct layer_sta
     run_norm(e, &norm);
     run_gate_up(e, layer, state, set);
     struct down_job enter = {layer, state, set};
-    if (cr_engine_lora(e, layer, CR_PROJ_DOWN) != NULL) {
+    if (cr_engine_rank(e, layer, CR_PROJ_DOWN) > 0) {
         cr_phase_add(e, job_down_enter, &enter, set->n_blocks, CR_BLOCK_STEP);
         cr_phase_run(e, "down_enter", (int)layer);
     }

@@ -90,40 +90,48 @@ static void job_label_up(struct cr_engine *e, const void *arg, size_t begin, siz
     e->lowrank.up(arg, begin, end, scratch);
 }
 
-double cr_head_label_loss(struct cr_engine *e)
+/* Loss of the row in a slot, and the gradient of its logits. */
+static double label_row_loss(struct cr_engine *e, size_t slot)
 {
     const struct cr_token_batch *batch = e->batch;
-    size_t n_labels = e->options.n_labels;
-    float *dz = e->head_dz;
-    double loss = 0;
+    size_t row = e->row_of[slot], n = batch->row_choices[row], answer = (size_t)batch->row_target[row];
+    size_t at = slot / CR_LANES * e->options.n_labels * CR_LANES + slot % CR_LANES;
+    const float *logits = e->head_z + at;
+    float *dz = (float *)e->head_dz + at;
+    double max = -HUGE_VAL, sum = 0;
+    for (size_t c = 0; c < n; c++) {
+        double z = (double)logits[c * CR_LANES];
+        max = z > max ? z : max;
+    }
+    for (size_t c = 0; c < n; c++) {
+        sum += cr_exp((double)logits[c * CR_LANES] - max);
+    }
+    double lse = max + cr_ln(sum);
+    double weight = (double)batch->row_weight[row];
+    for (size_t c = 0; c < n; c++) {
+        double p = cr_exp((double)logits[c * CR_LANES] - lse);
+        dz[c * CR_LANES] = (float)(weight * (p - (c == answer)));
+    }
+    return weight * (lse - (double)logits[answer * CR_LANES]);
+}
+
+void cr_head_label_loss(struct cr_engine *e, double *loss)
+{
     cr_head_label_logits(e);
-    memset(dz, 0, e->rows.n_blocks * n_labels * CR_LANES * sizeof(float));
-    for (size_t row = 0; row < batch->n_rows; row++) {
-        size_t at = row / CR_LANES * n_labels * CR_LANES + row % CR_LANES;
-        size_t n = batch->row_choices[row];
-        size_t answer = (size_t)batch->row_target[row];
-        double max = -HUGE_VAL, sum = 0;
-        for (size_t c = 0; c < n; c++) {
-            double z = (double)e->head_z[at + c * CR_LANES];
-            max = z > max ? z : max;
+    memset(e->head_dz, 0, e->rows.n_blocks * e->options.n_labels * CR_LANES * sizeof(float));
+    for (size_t i = 0; i < e->rows.n_parts; i++) {
+        const struct token_part *part = &e->rows.parts[i];
+        double sum = 0;
+        for (size_t slot = part->begin * CR_LANES; slot < part->end * CR_LANES; slot++) {
+            sum += e->row_of[slot] != CR_NO_ROW ? label_row_loss(e, slot) : 0;
         }
-        for (size_t c = 0; c < n; c++) {
-            sum += cr_exp((double)e->head_z[at + c * CR_LANES] - max);
-        }
-        double lse = max + cr_ln(sum);
-        double weight = (double)batch->row_weight[row];
-        loss += weight * (lse - (double)e->head_z[at + answer * CR_LANES]);
-        for (size_t c = 0; c < n; c++) {
-            double p = cr_exp((double)e->head_z[at + c * CR_LANES] - lse);
-            dz[at + c * CR_LANES] = (float)(weight * (p - (c == answer)));
-        }
+        loss[part->member] += sum;
     }
     struct cr_lowrank_args args = label_args(e);
     args.y = e->dn;
     args.y_stride = e->embd * CR_LANES;
-    args.u = dz;
+    args.u = e->head_dz;
     cr_phase_add(e, job_label_up, &args, e->rows.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "labels_bwd", -1);
     cr_head_norm_bwd(e);
-    return loss;
 }

@@ -78,9 +78,9 @@ static void fill_rows(struct cr_engine *e)
 {
     const struct cr_token_batch *batch = e->batch;
     for (size_t i = 0; i < e->rows.n_blocks * CR_LANES; i++) {
-        bool real = i < batch->n_rows;
-        e->row_target[i] = real ? batch->row_target[i] : -1;
-        e->row_weight[i] = real ? batch->row_weight[i] : 0;
+        uint32_t row = e->row_of[i];
+        e->row_target[i] = row != CR_NO_ROW ? batch->row_target[row] : -1;
+        e->row_weight[i] = row != CR_NO_ROW ? batch->row_weight[row] : 0;
     }
 }
 
@@ -114,10 +114,10 @@ void cr_head_logits(struct cr_engine *e, float *logits)
     for (size_t first = 0; first < n_vocab; first += CR_HEAD_CHUNK) {
         struct chunk chunk = chunk_at(e, first);
         run_stats(e, &chunk);
-        for (size_t row = 0; row < e->batch->n_rows; row++) {
-            const float *z = e->head_z + row / CR_LANES * CR_HEAD_CHUNK * CR_LANES + row % CR_LANES;
-            for (size_t v = 0; v < chunk.n; v++) {
-                logits[row * n_vocab + first + v] = z[v * CR_LANES];
+        for (size_t t = 0; t < e->rows.n_blocks * CR_LANES; t++) {
+            const float *z = e->head_z + t / CR_LANES * CR_HEAD_CHUNK * CR_LANES + t % CR_LANES;
+            for (size_t v = 0; v < chunk.n && e->row_of[t] != CR_NO_ROW; v++) {
+                logits[e->row_of[t] * n_vocab + first + v] = z[v * CR_LANES];
             }
         }
     }
@@ -200,7 +200,7 @@ static void run_exp(struct cr_engine *e, const struct chunk *chunk)
 /* A sum of this token over the chunk is too large, infinite or NaN. */
 static bool exceeds(const struct cr_engine *e, const struct chunk *chunk, size_t t)
 {
-    for (size_t item = 0; item * CR_HEAD_ROWS < chunk->n; item++) {
+    for (size_t item = 0; item * CR_HEAD_ROWS < chunk->n && e->row_of[t] != CR_NO_ROW; item++) {
         if (!(e->head_s[item * e->max_blocks * CR_LANES + t] <= SUM_LIMIT)) {
             return true;
         }
@@ -230,7 +230,7 @@ static void raise_token(struct cr_engine *e, const struct chunk *chunk, size_t t
  * more, from a better reference; tokens that keep theirs get the same bits again. */
 static void sum_chunk(struct cr_engine *e, const struct chunk *chunk)
 {
-    size_t n = e->batch->n_rows, tokens = e->max_blocks * CR_LANES;
+    size_t n = e->rows.n_blocks * CR_LANES, tokens = e->max_blocks * CR_LANES;
     bool again = false;
     run_exp(e, chunk);
     for (size_t t = 0; t < n; t++) {
@@ -269,14 +269,13 @@ static void job_finish(struct cr_engine *e, const void *arg, size_t begin, size_
 
 /* loss and the two numbers a token that turn dn into the gradient: with l the label and S the sum without it,
  * dH = weight (dn - mass w_l) / (S + exp(z_l - m)). */
-static double finish_loss(struct cr_engine *e)
+static double finish_part(struct cr_engine *e, const struct token_part *part)
 {
-    size_t n = e->rows.n_blocks * CR_LANES;
     double loss = 0;
-    for (size_t t = 0; t < n; t++) {
+    for (size_t t = part->begin * CR_LANES; t < part->end * CR_LANES; t++) {
         double weight = (double)e->row_weight[t], z = (double)e->row_label[t], m = (double)e->row_m[t];
         double total = e->row_sum[t] + cr_exp(z - m);
-        bool real = t < e->batch->n_rows;
+        bool real = e->row_of[t] != CR_NO_ROW;
         loss += real ? weight * (m + cr_ln(total) - z) : 0;
         e->row_s[t] = real ? (float)e->row_mass[t] : 0;
         e->row_scale[t] = real ? (float)(weight / total) : 0;
@@ -284,7 +283,7 @@ static double finish_loss(struct cr_engine *e)
     return loss;
 }
 
-double cr_head_token_loss(struct cr_engine *e)
+void cr_head_token_loss(struct cr_engine *e, double *loss)
 {
     size_t n = e->rows.n_blocks * CR_LANES;
     struct cr_xent_row_args rows = row_args(e);
@@ -307,9 +306,10 @@ double cr_head_token_loss(struct cr_engine *e)
         cr_phase_add(e, job_dx, &dx, e->embd, e->qgemm.step);
         cr_phase_run(e, "head_dx", -1);
     }
-    double loss = finish_loss(e);
+    for (size_t i = 0; i < e->rows.n_parts; i++) {
+        loss[e->rows.parts[i].member] += finish_part(e, &e->rows.parts[i]);
+    }
     cr_phase_add(e, job_finish, &rows, e->rows.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "head", -1);
     cr_head_norm_bwd(e);
-    return loss;
 }

@@ -35,8 +35,7 @@ static size_t max_rank(const struct cr_engine *e, enum cr_proj proj)
 {
     size_t rank = 0;
     for (uint32_t layer = 0; layer < e->model->config.n_layers; layer++) {
-        const struct cr_lora *lora = cr_engine_lora(e, layer, proj);
-        rank = lora != NULL ? max_size(rank, lora->rank) : rank;
+        rank = max_size(rank, cr_engine_rank(e, layer, proj));
     }
     return rank;
 }
@@ -58,8 +57,7 @@ static void plan_state(struct cursor *c, const struct cr_engine *e, uint32_t lay
         state->u = take_operand(c, e, e->ff);
     }
     for (enum cr_proj proj = 0; proj < CR_N_PROJ; proj++) {
-        const struct cr_lora *lora = layer == ANY_LAYER ? NULL : cr_engine_lora(e, layer, proj);
-        size_t rank = layer == ANY_LAYER ? max_rank(e, proj) : lora != NULL ? lora->rank : 0;
+        size_t rank = layer == ANY_LAYER ? max_rank(e, proj) : cr_engine_rank(e, layer, proj);
         state->lora_u[proj] = rank > 0 ? take_f32(c, e, rank) : NULL;
     }
 }
@@ -109,6 +107,7 @@ static void plan_head(struct cursor *c, struct cr_engine *e)
     e->rstd_out = take_f32(c, e, 1);
     e->row_pos = take(c, e->max_blocks * CR_LANES * sizeof(uint32_t));
     e->row_example = take(c, e->max_blocks * CR_LANES * sizeof(uint32_t));
+    e->row_of = take(c, e->max_blocks * CR_LANES * sizeof(uint32_t));
     e->row_target = take(c, e->max_blocks * CR_LANES * sizeof(int32_t));
     e->row_weight = take_f32(c, e, 1);
     e->row_m = take_f32(c, e, 1);
@@ -182,10 +181,16 @@ size_t cr_engine_plan(struct cr_engine *e, void *base)
     e->h = take_operand(c, e, e->ff);
     plan_head(c, e);
     plan_backward(c, e);
+    e->all_parts = take(c, e->max_blocks * sizeof *e->all_parts);
+    e->row_parts = take(c, e->max_blocks * sizeof *e->row_parts);
+    e->terms = take(c, CR_N_PROJ * e->max_blocks * sizeof *e->terms);
+    e->forward_noise = take(c, e->n_members * sizeof *e->forward_noise);
     e->max_jobs = jobs_needed(e);
     e->jobs = take(c, e->max_jobs * sizeof(struct job));
     e->tiles_at = kernel_scratch(e);
     e->scratch_bytes = e->tiles_at + cr_ffn_tiles_bytes(e);
     e->scratch = take(c, (size_t)e->options.parallel->n_workers * e->scratch_bytes);
+    /* last: once it is there, ranks are read from it */
+    e->ranks = take(c, (size_t)config->n_layers * CR_N_PROJ * sizeof *e->ranks);
     return cursor.used;
 }

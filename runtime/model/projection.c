@@ -8,68 +8,114 @@ static void set_dy(const struct cr_engine *e, const struct grad_in *in, struct c
     args->x_stride = in->dy != NULL ? in->dy_stride * sizeof(float) : in->dy_op_stride;
 }
 
-void cr_projection_reduce(struct cr_engine *e, const struct grad_in *in, size_t begin, size_t end, void *scratch)
+/* Members whose token blocks meet [begin, end) of the set. */
+static bool meets(const struct token_part *part, size_t *begin, size_t *end)
 {
-    const struct cr_lora *lora = cr_engine_lora(e, in->layer, in->proj);
-    if (lora == NULL) {
-        return;
-    }
-    struct cr_lowrank_args args = cr_engine_lowrank(e, lora, in->set);
-    args.dropout.keep16 = 65536; /* the mask belongs to X, not to dY */
-    args.p = lora->b;
-    args.p_rs = 1;
-    args.p_ks = lora->rank;
-    set_dy(e, in, &args);
-    args.n_features = lora->n_out;
-    args.u = e->lora_v[in->proj];
-    e->lowrank.down(&args, begin, end, scratch);
+    *begin = *begin > part->begin ? *begin : part->begin;
+    *end = *end < part->end ? *end : part->end;
+    return *begin < *end;
 }
 
-bool cr_projection_grads(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair)
+void cr_projection_reduce(struct cr_engine *e, const struct grad_in *in, size_t begin, size_t end, void *scratch)
 {
-    const struct cr_lora *lora = cr_engine_lora(e, in->layer, in->proj);
+    for (size_t i = 0; i < in->set->n_parts; i++) {
+        const struct token_part *part = &in->set->parts[i];
+        const struct cr_lora *lora = cr_engine_lora(e, part->member, in->layer, in->proj);
+        size_t from = begin, to = end;
+        if (lora == NULL || !meets(part, &from, &to)) {
+            continue;
+        }
+        struct cr_lowrank_args args = cr_engine_lowrank(e, part->member, in->layer, in->proj, in->set);
+        args.dropout.keep16 = 65536; /* the mask belongs to X, not to dY */
+        args.p = lora->b;
+        args.p_rs = 1;
+        args.p_ks = lora->rank;
+        set_dy(e, in, &args);
+        args.n_features = lora->n_out;
+        args.u = e->lora_v[in->proj];
+        e->lowrank.down(&args, from, to, scratch);
+    }
+}
+
+bool cr_projection_grad(const struct cr_engine *e, const struct grad_job *job, const struct token_part *part,
+                        struct cr_lowrank_args *args)
+{
+    const struct grad_in *in = job->in;
+    const struct cr_lora *lora = cr_engine_lora(e, part->member, in->layer, in->proj);
     if (lora == NULL) {
         return false;
     }
-    pair->a = cr_engine_lowrank(e, lora, in->set);
-    pair->a.g = lora->grad_a;
-    pair->a.g_rs = lora->n_in;
-    pair->a.g_ks = 1;
-    pair->a.x = in->x;
-    pair->a.x_type = e->xt;
-    pair->a.x_stride = cr_engine_operand_bytes(e, lora->n_in);
-    pair->a.n_features = lora->n_in;
-    pair->a.u = e->lora_v[in->proj];
-
-    pair->b = cr_engine_lowrank(e, lora, in->set);
-    pair->b.dropout.keep16 = 65536;
-    pair->b.g = lora->grad_b;
-    pair->b.g_rs = 1;
-    pair->b.g_ks = lora->rank;
-    set_dy(e, in, &pair->b);
-    pair->b.n_features = lora->n_out;
-    pair->b.u = in->state->lora_u[in->proj];
+    *args = cr_engine_lowrank(e, part->member, in->layer, in->proj, in->set);
+    if (job->of_b) {
+        args->dropout.keep16 = 65536;
+        args->g = lora->grad_b;
+        args->g_rs = 1;
+        args->g_ks = lora->rank;
+        set_dy(e, in, args);
+        args->n_features = lora->n_out;
+        args->u = in->state->lora_u[in->proj];
+    } else {
+        args->g = lora->grad_a;
+        args->g_rs = lora->n_in;
+        args->g_ks = 1;
+        args->x = in->x;
+        args->x_type = e->xt;
+        args->x_stride = cr_engine_operand_bytes(e, lora->n_in);
+        args->n_features = lora->n_in;
+        args->u = e->lora_v[in->proj];
+    }
+    args->x = (const char *)args->x + part->begin * args->x_stride;
+    args->u += part->begin * args->u_stride;
+    args->dropout.position += part->begin * CR_LANES;
+    args->dropout.example += part->begin * CR_LANES;
+    args->n_blocks = part->end - part->begin;
     return true;
+}
+
+void cr_job_grad(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
+{
+    const struct grad_job *job = arg;
+    for (size_t i = 0; i < job->in->set->n_parts; i++) {
+        struct cr_lowrank_args args;
+        if (cr_projection_grad(e, job, &job->in->set->parts[i], &args)) {
+            e->lowrank.grad(&args, begin, end, scratch);
+        }
+    }
+}
+
+static void add_grad(struct cr_engine *e, const struct grad_in *in, struct grad_job *job, bool of_b)
+{
+    const struct cr_qmat *w = &e->model->layers[in->layer].proj[in->proj];
+    *job = (struct grad_job){in, of_b};
+    if (cr_engine_rank(e, in->layer, in->proj) > 0) {
+        cr_phase_add(e, cr_job_grad, job, of_b ? w->n_rows : w->n_cols, 4 * CR_LOWRANK_STEP);
+    }
 }
 
 void cr_projection_add_grad_a(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair)
 {
-    if (cr_projection_grads(e, in, pair)) {
-        cr_phase_add(e, cr_job_grad, &pair->a, pair->a.n_features, 4 * CR_LOWRANK_STEP);
-    }
+    add_grad(e, in, &pair->a, false);
+}
+
+void cr_projection_add_grad_b(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair)
+{
+    add_grad(e, in, &pair->b, true);
 }
 
 void cr_projection_add_grads(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair)
 {
-    if (cr_projection_grads(e, in, pair)) {
-        cr_phase_add(e, cr_job_grad, &pair->a, pair->a.n_features, 4 * CR_LOWRANK_STEP);
-        cr_phase_add(e, cr_job_grad, &pair->b, pair->b.n_features, 4 * CR_LOWRANK_STEP);
-    }
+    add_grad(e, in, &pair->a, false);
+    add_grad(e, in, &pair->b, true);
 }
 
 bool cr_projection_drops(const struct cr_engine *e)
 {
-    return e->noise.dropout > 0;
+    for (size_t i = 0; i < e->all.n_parts; i++) {
+        if (cr_engine_drops(e, e->all.parts[i].member)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void cr_job_dx(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
@@ -82,7 +128,6 @@ void cr_job_dx(struct cr_engine *e, const void *arg, size_t begin, size_t end, v
 
 void cr_projection_add_dx(struct cr_engine *e, struct dx_job *job, const struct grad_in *in, float *y, size_t y_stride)
 {
-    const struct cr_lora *lora = cr_engine_lora(e, in->layer, in->proj);
     struct cr_qgemm_args args = {.w = e->model->layers[in->layer].proj[in->proj],
                                  .x = in->dy_op,
                                  .x_stride = in->dy_op_stride,
@@ -90,33 +135,30 @@ void cr_projection_add_dx(struct cr_engine *e, struct dx_job *job, const struct 
                                  .y_stride = y_stride,
                                  .n_blocks = in->set->n_blocks,
                                  .accumulate = job->n > 0};
-    if (lora != NULL && !cr_projection_drops(e)) {
-        args.p = lora->a;
-        args.p_os = 1;
-        args.p_rs = lora->n_in;
-        args.u = e->lora_v[in->proj];
-        args.u_stride = (size_t)lora->rank * CR_LANES;
-        args.rank = lora->rank;
-    }
+    cr_engine_terms(e, in->layer, in->proj, true, e->lora_v[in->proj], in->set, &args);
     job->gemm[job->n++] = args;
 }
 
 void cr_projection_add_masked(struct cr_engine *e, const struct grad_in *in, float *y, size_t y_stride, size_t begin,
                               size_t end, void *scratch)
 {
-    const struct cr_lora *lora = cr_engine_lora(e, in->layer, in->proj);
-    if (lora == NULL || !cr_projection_drops(e)) {
-        return;
+    for (size_t i = 0; i < in->set->n_parts; i++) {
+        const struct token_part *part = &in->set->parts[i];
+        const struct cr_lora *lora = cr_engine_lora(e, part->member, in->layer, in->proj);
+        size_t from = begin, to = end;
+        if (lora == NULL || !cr_engine_drops(e, part->member) || !meets(part, &from, &to)) {
+            continue;
+        }
+        struct cr_lowrank_args args = cr_engine_lowrank(e, part->member, in->layer, in->proj, in->set);
+        args.p = lora->a;
+        args.p_rs = lora->n_in;
+        args.p_ks = 1;
+        args.y = y;
+        args.y_stride = y_stride;
+        args.n_features = lora->n_in;
+        args.u = e->lora_v[in->proj];
+        e->lowrank.up(&args, from, to, scratch);
     }
-    struct cr_lowrank_args args = cr_engine_lowrank(e, lora, in->set);
-    args.p = lora->a;
-    args.p_rs = lora->n_in;
-    args.p_ks = 1;
-    args.y = y;
-    args.y_stride = y_stride;
-    args.n_features = lora->n_in;
-    args.u = e->lora_v[in->proj];
-    e->lowrank.up(&args, begin, end, scratch);
 }
 
 const void *cr_projection_operand(const struct cr_engine *e, const float *x, const void *op)

@@ -22,9 +22,15 @@ struct grad_in {
     const struct token_set *set;
 };
 
-/* Arguments of dA and dB. */
+/* Gradient of one matrix, A or B, of every member. */
+struct grad_job {
+    const struct grad_in *in;
+    bool of_b;
+};
+job_fn cr_job_grad; /* features [begin, end) of n_in (A) or n_out (B) */
+
 struct grad_pair {
-    struct cr_lowrank_args a, b;
+    struct grad_job a, b;
 };
 
 /* Sum of up to three products dX += W^T dY into one output. */
@@ -36,22 +42,24 @@ struct dx_job {
 /* V from dY, token blocks [begin, end). Nothing to do without an adapter; so with all below. */
 void cr_projection_reduce(struct cr_engine *e, const struct grad_in *in, size_t begin, size_t end, void *scratch);
 
-/* Arguments of dA and dB; false without an adapter. */
-bool cr_projection_grads(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
+/* Arguments of a gradient over token blocks [begin, end) of one part; false when its member has no adapter here. */
+bool cr_projection_grad(const struct cr_engine *e, const struct grad_job *job, const struct token_part *part,
+                        struct cr_lowrank_args *args);
 
-/* Adds the jobs of dA, or of dA and dB, to the phase. `pair` must live until the phase has run. */
+/* Adds the jobs of dA, of dB, or both to the phase. `pair` and `in` must live until the phase has run. */
 void cr_projection_add_grad_a(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
+void cr_projection_add_grad_b(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
 void cr_projection_add_grads(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
 
-/* Appends W^T dY (+ A^T V unless a mask stands between) to the sum that cr_job_dx computes. */
+/* Appends W^T dY (+ A^T V of the members without a mask between) to the sum that cr_job_dx computes. */
 void cr_projection_add_dx(struct cr_engine *e, struct dx_job *job, const struct grad_in *in, float *y, size_t y_stride);
 job_fn cr_job_dx;
 
-/* With dropout: y += mask * (A^T V), token blocks [begin, end). */
+/* Members with dropout: y += mask * (A^T V), token blocks [begin, end). */
 void cr_projection_add_masked(struct cr_engine *e, const struct grad_in *in, float *y, size_t y_stride, size_t begin,
                               size_t end, void *scratch);
 
-/* Whether a mask stands before the adapters of this pass. */
+/* Whether a mask stands before the adapters of any member of this pass. */
 bool cr_projection_drops(const struct cr_engine *e);
 
 /* The operand of an f32 gradient: `op`, or x itself on f32 tiers. */

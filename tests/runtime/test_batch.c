@@ -66,6 +66,42 @@ START_TEST(choices_are_packed_with_a_pad_segment)
 }
 END_TEST
 
+/* Each part begins on a block of its own; pads stand between, not only at the end. */
+START_TEST(parts_begin_on_blocks)
+{
+    struct cr_dataset dataset = choices(3, 10);
+    struct cr_token_batch batch;
+    examples[1].n_ids = 16;
+    uint32_t order[3] = {2, 1, 0};
+    ck_assert_int_eq(cr_batch_init(&batch, 80, NULL), CR_OK);
+    ck_assert_uint_eq(cr_batch_part_tokens(&dataset, order, 3), 48);
+    ck_assert_uint_eq(cr_batch_part_tokens(&dataset, order + 1, 1), 16);
+    cr_batch_clear(&batch);
+    cr_batch_add_part(&batch, 3, &dataset, order, 1, 1);
+    cr_batch_add_part(&batch, 4, &dataset, order + 1, 1, 1);
+    cr_batch_add_part(&batch, 9, &dataset, order, 3, 1);
+    const uint32_t bounds[] = {0, 10, 16, 32, 42, 58, 68, 80}, members[] = {3, 4, 9}, ends[] = {1, 2, 5};
+    const uint32_t rows[] = {9, 31, 41, 57, 67};
+    ck_assert_uint_eq(batch.n_seg, 7);
+    ck_assert_mem_eq(batch.seg, bounds, sizeof bounds);
+    ck_assert_uint_eq(batch.n_parts, 3);
+    ck_assert_mem_eq(batch.part_member, members, sizeof members);
+    ck_assert_mem_eq(batch.part_end, ends, sizeof ends);
+    ck_assert_uint_eq(batch.n_blocks, 5);
+    ck_assert_uint_eq(batch.n_tokens, 10 + 16 + 36);
+    ck_assert_uint_eq(batch.n_rows, 5);
+    ck_assert_mem_eq(batch.row_token, rows, sizeof rows);
+    ck_assert_uint_eq(batch.example[12], UINT32_MAX);
+    ck_assert_uint_eq(batch.pos[12], 2);
+    ck_assert_int_eq(batch.ids[12], 0);
+    ck_assert_uint_eq(batch.example[16], 1);
+    cr_batch_fill(&batch, &dataset, order, 1, 1);
+    ck_assert_uint_eq(batch.n_parts, 1);
+    ck_assert_uint_eq(batch.n_blocks, 1);
+    cr_batch_deinit(&batch);
+}
+END_TEST
+
 START_TEST(full_blocks_have_no_pad_segment)
 {
     struct cr_dataset dataset = choices(2, 8);
@@ -224,6 +260,7 @@ int main(void)
     Suite *suite = suite_create("batch");
     TCase *tcase = tcase_create("batch");
     suite_add_tcase(suite, tcase);
+    tcase_add_test(tcase, parts_begin_on_blocks);
     tcase_add_test(tcase, choices_are_packed_with_a_pad_segment);
     tcase_add_test(tcase, full_blocks_have_no_pad_segment);
     tcase_add_test(tcase, text_rows_stand_in_front_of_their_targets);

@@ -75,10 +75,20 @@ static struct cr_engine *make_engine(struct setup *s, const struct cr_parallel *
 static double run_head(struct setup *s, struct cr_engine *e, size_t first, size_t n)
 {
     static struct cr_token_batch batch; /* outlives the call: the engine keeps its address */
-    batch = (struct cr_token_batch){.row_target = s->target + first, .row_weight = s->weight + first, .n_rows = n};
+    static uint32_t tokens[TOKENS], zeros[TOKENS];
+    batch = (struct cr_token_batch){.row_target = s->target + first,
+                                    .row_weight = s->weight + first,
+                                    .n_rows = n,
+                                    .n_blocks = cr_tl16_blocks(n),
+                                    .pos = zeros,
+                                    .example = zeros,
+                                    .row_token = tokens};
+    for (uint32_t t = 0; t < n; t++) {
+        tokens[t] = t;
+    }
     const float *norm = e->model->output_norm;
-    e->batch = &batch;
-    e->rows = (struct token_set){.n_blocks = cr_tl16_blocks(n)};
+    struct cr_error err = {0};
+    ck_assert_msg(cr_parts_set(e, &batch, &err) == CR_OK, "%s", err.message);
     memset(e->x_rows, 0, e->rows.n_blocks * CR_LANES * WIDTH * sizeof(float));
     for (size_t t = 0; t < n; t++) {
         for (size_t f = 0; f < WIDTH; f++) {
@@ -87,7 +97,8 @@ static double run_head(struct setup *s, struct cr_engine *e, size_t first, size_
     }
     s->m.model->output_norm = s->norm;
     cr_head_norm(e);
-    double loss = cr_head_token_loss(e);
+    double loss = 0;
+    cr_head_token_loss(e, &loss);
     s->m.model->output_norm = norm;
     return loss;
 }
