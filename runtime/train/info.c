@@ -16,13 +16,15 @@
 #include "runtime/io/hash.h"
 #include "runtime/model/describe.h"
 #include "runtime/model/model.h"
+#include "runtime/posterior/method.h"
+#include "runtime/posterior/posterior.h"
 #include "runtime/tokenizer/chat.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 static void put_verdict(struct cr_buf *text, const char *what, cr_status status, const struct cr_error *reason)
 {
-    cr_buf_printf(text, "%-10s %s%s\n", what, status == CR_OK ? "supported" : "not supported: ",
-                  status == CR_OK ? "" : reason->message);
+    cr_buf_printf(text, "%-10s %s%s\n", what,
+                  status == CR_OK ? "supported" : "not supported: ", status == CR_OK ? "" : reason->message);
 }
 
 static void put_tokenizer(struct cr_buf *text, const struct cr_gguf *gguf)
@@ -39,9 +41,10 @@ static void put_tokenizer(struct cr_buf *text, const struct cr_gguf *gguf)
     cr_buf_printf(text, "           %s %s, %zu tokens, %u bytes without a token\n", cr_tokenizer_model(tok),
                   cr_tokenizer_pre(tok), cr_tokenizer_n_vocab(tok), cr_tokenizer_n_missing_bytes(tok));
     enum cr_chat_kind kind = template_text == NULL ? CR_CHAT_NONE : cr_chat_detect(template_text, n);
-    cr_buf_printf(text, "chat       %s\n", template_text == NULL   ? "no template"
-                                           : kind == CR_CHAT_NONE ? "a template of unknown kind"
-                                                                  : cr_chat_name(kind));
+    cr_buf_printf(text, "chat       %s\n",
+                  template_text == NULL  ? "no template"
+                  : kind == CR_CHAT_NONE ? "a template of unknown kind"
+                                         : cr_chat_name(kind));
     cr_tokenizer_close(tok);
 }
 
@@ -79,7 +82,8 @@ static void put_adapter(struct cr_buf *text, const char *path)
     if (status != CR_OK) {
         return;
     }
-    cr_buf_printf(text, "           rank %" PRIu32 ", alpha %g, dropout %g, %" PRIu32 " layers, %zu weights\ntargets   ",
+    cr_buf_printf(text,
+                  "           rank %" PRIu32 ", alpha %g, dropout %g, %" PRIu32 " layers, %zu weights\ntargets   ",
                   adapter->rank, adapter->alpha, adapter->dropout, adapter->n_layers, adapter->n_trainable);
     for (int proj = 0; proj < CR_N_PROJ; proj++) {
         if ((adapter->targets >> proj & 1) != 0) {
@@ -89,6 +93,27 @@ static void put_adapter(struct cr_buf *text, const char *path)
     cr_buf_printf(text, "\nbase       %s, hash %s\n", base.architecture[0] != '\0' ? base.architecture : "unknown",
                   adapter->base_hash != 0 ? cr_hex_64(hex, adapter->base_hash) : "unknown");
     cr_adapter_destroy(adapter);
+}
+
+/* What can be drawn from beside an adapter; what stands in the way is said. */
+static void put_posterior(struct cr_buf *text, const char *dir)
+{
+    struct cr_posterior *p = NULL;
+    struct cr_error reason;
+    cr_status status = cr_posterior_open(dir, NULL, false, NULL, CR_TIER_SCALAR, &p, &reason);
+    put_verdict(text, "posterior", status, &reason);
+    if (status != CR_OK) {
+        return;
+    }
+    if (p->swag.n > 0) {
+        cr_buf_printf(text, "           swag, %" PRIu64 " snapshots, rank %" PRIu32 " of %" PRIu32 ", scale %g\n",
+                      p->swag.n, cr_swag_rank(&p->swag), p->swag.n_rows, p->swag_scale);
+    } else if (p->hess != NULL) {
+        const struct cr_ivon_group *a = &p->groups[CR_IVON_GROUP_A], *b = &p->groups[CR_IVON_GROUP_B];
+        cr_buf_printf(text, "           ivon, ess %g for A and %g for B, weight decay %g\n", a->ess, b->ess,
+                      a->weight_decay);
+    }
+    cr_posterior_close(p);
 }
 
 static cr_status put_gguf(struct cr_buf *text, const char *path, struct cr_error *err)
@@ -172,6 +197,9 @@ static cr_status put_directory(struct cr_buf *text, const char *path, struct cr_
     if (adapter) {
         cr_buf_puts(text, "directory  PEFT adapter\n");
         put_adapter(text, path);
+    }
+    if (adapter && has_file(path, CR_POSTERIOR_FILE)) {
+        put_posterior(text, path);
     }
     if (has_file(path, "train.jsonl")) {
         cr_buf_printf(text, "run        %s\n", has_file(path, "summary.json") ? "finished" : "not finished");

@@ -32,6 +32,15 @@ check train [ ! -e point/posterior.safetensors ]
 expect resume 0 'nothing to do' tune -o ivon --method ivon --resume
 expect preset 0 'ess 1e+06' tune -o paper --method ivon --preset paper
 
+expect info 0 '' "$credence" info ivon
+check info grep -q '^posterior  supported$' out
+check info grep -q '^ *ivon, ess 18000 for A and 18000 for B, weight decay 0$' out
+expect swag 0 '3 snapshots' tune -o swag --method swag --swag-start 0.25 --swag-every 1 --swag-rank 2
+expect info 0 '' "$credence" info swag
+check info grep -q '^ *swag, 3 snapshots, rank 2 of 2, scale 0.5$' out
+expect swag 0 '3 sets of weights' score eval -a swag --samples 3
+expect swag 2 'no spread' tune -o none --method swag --swag-every 1
+
 expect samples 0 '4 sets of weights' score eval -a ivon --samples 4 --ood o.jsonl --json j.json
 check samples grep -q '^4 sets of weights: entropy ' out
 check samples grep -q '^elsewhere: 12 examples, AUROC ' out
@@ -66,5 +75,7 @@ expect export 2 'exclude each other' "$credence" export -a ivon --sample 0 --mea
 expect twice 2 '--adapter is given twice' "$credence" export -a ivon -a point -o none
 check export [ ! -e none ]
 cp paper/posterior.safetensors ivon/
+expect info 0 '' "$credence" info ivon
+check info grep -q '^posterior  not supported: .*its means are not the adapter' out
 expect foreign 3 'its means are not the adapter beside it' score eval -a ivon
 finish
