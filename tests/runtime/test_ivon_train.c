@@ -348,6 +348,30 @@ START_TEST(resume_with_other_settings)
 }
 END_TEST
 
+/* A longer run asks for memory no more often: steps allocate nothing. */
+START_TEST(steps_allocate_nothing)
+{
+    static const char *const methods[] = {"adamw", "ivon", "swag"};
+    long n[2];
+    for (int i = 0; i < 2; i++) {
+        struct cr_train_run run;
+        cr_train_run_init(&run, i == 0 ? "short" : "long");
+        run.options.method = methods[_i];
+        run.options.no_valid = true;
+        run.options.save_every = 100;
+        run.options.steps = i == 0 ? 5 : 15;
+        run.options.swag_start = 0;
+        run.options.swag_every = 2;
+        run.options.mc_samples = 2;
+        long before = cr_alloc_count();
+        cr_train_must(&run);
+        n[i] = cr_alloc_count() - before;
+    }
+    ck_assert_int_gt(n[0], 10);
+    ck_assert_int_eq(n[0], n[1]);
+}
+END_TEST
+
 START_TEST(memory_is_predicted)
 {
     struct cr_train_run run;
@@ -384,6 +408,7 @@ int main(void)
     tcase_add_test(all, defaults_and_presets);
     tcase_add_test(all, refused_options);
     tcase_add_test(all, resume_with_other_settings);
+    tcase_add_loop_test(all, steps_allocate_nothing, 0, 3);
     tcase_add_test(all, memory_is_predicted);
     suite_add_tcase(suite, all);
     SRunner *runner = srunner_create(suite);

@@ -13,6 +13,7 @@
 #include "runtime/eval/metrics.h"
 #include "runtime/adapter/files.h"
 #include "runtime/posterior/method.h"
+#include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
@@ -609,6 +610,44 @@ START_TEST(posteriors_that_do_not_belong)
 }
 END_TEST
 
+/* Cut anywhere, or with any byte of the header changed: a refusal, or a posterior whose numbers make sense; no leak. */
+START_TEST(damaged_files)
+{
+    size_t n, refused = 0;
+    char path[1024];
+    snprintf(path, sizeof path, "%s", cr_train_path("ivon"));
+    uint8_t *bytes = cr_train_bytes("ivon/" CR_POSTERIOR_FILE, &n);
+    uint64_t header;
+    memcpy(&header, bytes, sizeof header);
+    long live = cr_alloc_live();
+    for (size_t i = 0; i < 400; i++) {
+        bool cut = i < 60;
+        size_t at = cut ? n * i / 60 : i * 7919 % (size_t)(header + 8);
+        uint8_t kept = bytes[at];
+        bytes[at] = (uint8_t)(cut ? kept : kept ^ (1u << i % 8));
+        cr_train_write("ivon/" CR_POSTERIOR_FILE, bytes, cut ? at : n);
+        bytes[at] = kept;
+        struct cr_posterior *p = NULL;
+        struct cr_error err = {0};
+        cr_status status = cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, &p, &err);
+        ck_assert_msg(status == CR_OK || status == CR_E_INPUT, "%zu: %d %s", at, status, err.message);
+        ck_assert(!cut || status == CR_E_INPUT);
+        if (status == CR_OK) {
+            for (int g = 0; g < CR_IVON_GROUPS; g++) {
+                ck_assert(p->groups[g].ess > 0 && p->groups[g].weight_decay >= 0);
+            }
+            cr_posterior_close(p);
+        } else {
+            ck_assert(strchr(err.message, '\n') == NULL && err.message[0] != '\0');
+            refused++;
+        }
+        ck_assert_int_eq(cr_alloc_live(), live);
+    }
+    ck_assert_uint_gt(refused, 300);
+    cr_free(bytes);
+}
+END_TEST
+
 START_TEST(refused_options)
 {
     struct call call;
@@ -694,6 +733,7 @@ int main(void)
     tcase_add_test(all, examples_from_elsewhere);
     tcase_add_test(all, pruning);
     tcase_add_test(all, posteriors_that_do_not_belong);
+    tcase_add_test(all, damaged_files);
     tcase_add_test(all, refused_options);
     tcase_add_test(all, memory);
     suite_add_tcase(suite, all);
