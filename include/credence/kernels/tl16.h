@@ -21,10 +21,10 @@ enum { CR_LANES = 16 };
 /* Element type of a matrix-product operand; fixed by the qgemm tier (f32 tiers: F32, avx512_bf16 and amx: BF16). */
 enum cr_xtype { CR_X_F32 = 0, CR_X_BF16 = 1 };
 
-/* Bytes of one token block of `features` features. */
+/* Bytes of one token block of `features` features; in bf16 an odd last one has a line to itself. */
 static inline size_t cr_tl16_bytes(enum cr_xtype type, size_t features)
 {
-    return features * (type == CR_X_BF16 ? 32u : 64u);
+    return type == CR_X_BF16 ? (features + 1) / 2 * 64 : features * 64;
 }
 
 static inline size_t cr_tl16_blocks(size_t n_tokens)
