@@ -15,6 +15,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -340,6 +341,18 @@ CR_INLINE lanes lanes_bf16_even(lanes_u pair)
 CR_INLINE lanes lanes_bf16_odd(lanes_u pair)
 {
     return (lanes)(pair & 0xffff0000u);
+}
+
+/* The low halves of the words. */
+CR_INLINE void lanes_store_low(uint16_t *out, lanes_u words)
+{
+#if LANES_N == 16
+    _mm256_storeu_si256((__m256i *)(void *)out, _mm512_cvtepi32_epi16((__m512i)words));
+#else
+    typedef uint16_t half_lanes __attribute__((vector_size(2 * LANES_N)));
+    half_lanes narrow = __builtin_convertvector(words, half_lanes);
+    memcpy(out, &narrow, sizeof narrow);
+#endif
 }
 
 #endif

@@ -63,15 +63,18 @@ const struct cr_qtype_info *cr_qtype_info(int type)
 
 cr_dequant_fn *cr_dequant_fn_for(int type, enum cr_tier tier)
 {
-    cr_dequant_fn *best = cr_dequant_ref(type);
+    if (type < 0 || type >= CR_DEQUANT_TYPES) {
+        return NULL;
+    }
+    cr_dequant_fn *best = cr_dequant_ref[type];
 #if CR_HAVE_X86
-    if (best != NULL && tier < CR_TIER_NEON) {
-        cr_dequant_fn *avx2 = tier >= CR_TIER_AVX2 ? cr_dequant_avx2(type) : NULL;
-        cr_dequant_fn *avx512 = tier >= CR_TIER_AVX512 ? cr_dequant_avx512(type) : NULL;
+    if (tier < CR_TIER_NEON) {
+        cr_dequant_fn *avx2 = tier >= CR_TIER_AVX2 ? cr_dequant_avx2[type] : NULL;
+        cr_dequant_fn *avx512 = tier >= CR_TIER_AVX512 ? cr_dequant_avx512[type] : NULL;
         best = avx512 != NULL ? avx512 : avx2 != NULL ? avx2 : best;
     }
 #elif CR_HAVE_NEON
-    cr_dequant_fn *neon = tier >= CR_TIER_NEON ? cr_dequant_neon(type) : NULL;
+    cr_dequant_fn *neon = tier >= CR_TIER_NEON ? cr_dequant_neon[type] : NULL;
     best = neon != NULL ? neon : best;
 #else
     (void)tier;

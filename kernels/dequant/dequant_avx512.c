@@ -224,38 +224,19 @@ static void bf16_row(const void *row, size_t first, size_t n, float *out)
     }
 }
 
-cr_dequant_fn *cr_dequant_avx512(int type)
-{
-    switch (type) {
-    case CR_Q_F16:
-        return f16_row;
-    case CR_Q_BF16:
-        return bf16_row;
-    case CR_Q_Q4_0:
-        return q4_0_row;
-    case CR_Q_Q4_1:
-        return q4_1_row;
-    case CR_Q_Q5_0:
-        return q5_0_row;
-    case CR_Q_Q5_1:
-        return q5_1_row;
-    case CR_Q_Q8_0:
-        return q8_0_row;
-    case CR_Q_Q2_K:
-        return q2_k_row;
-    case CR_Q_Q3_K:
-        return q3_k_row;
-    case CR_Q_Q4_K:
-        return q4_k_row;
-    case CR_Q_Q5_K:
-        return q5_k_row;
-    case CR_Q_Q6_K:
-        return q6_k_row;
-    case CR_Q_IQ4_NL:
-        return iq4_nl_row;
-    case CR_Q_IQ4_XS:
-        return iq4_xs_row;
-    default:
-        return NULL;
-    }
-}
+cr_dequant_fn *const cr_dequant_avx512[CR_DEQUANT_TYPES] = {
+    [CR_Q_F16] = f16_row,
+    [CR_Q_BF16] = bf16_row,
+    [CR_Q_Q4_0] = q4_0_row,
+    [CR_Q_Q4_1] = q4_1_row,
+    [CR_Q_Q5_0] = q5_0_row,
+    [CR_Q_Q5_1] = q5_1_row,
+    [CR_Q_Q8_0] = q8_0_row,
+    [CR_Q_Q2_K] = q2_k_row,
+    [CR_Q_Q3_K] = q3_k_row,
+    [CR_Q_Q4_K] = q4_k_row,
+    [CR_Q_Q5_K] = q5_k_row,
+    [CR_Q_Q6_K] = q6_k_row,
+    [CR_Q_IQ4_NL] = iq4_nl_row,
+    [CR_Q_IQ4_XS] = iq4_xs_row,
+};

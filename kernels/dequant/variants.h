@@ -1,12 +1,15 @@
-/* variants: the tier files of dequant. Each gives its function for a type, NULL when it has none. */
+/* variants: the tier files of dequant. Each is a table of functions by type, NULL where it has none. */
 #ifndef CR_DEQUANT_VARIANTS_H
 #define CR_DEQUANT_VARIANTS_H
 
 #include "credence/kernels/dequant.h"
 
-cr_dequant_fn *cr_dequant_ref(int type);
-cr_dequant_fn *cr_dequant_avx2(int type);
-cr_dequant_fn *cr_dequant_avx512(int type);
-cr_dequant_fn *cr_dequant_neon(int type);
+/* Ids of served types are below this. */
+enum { CR_DEQUANT_TYPES = CR_Q_BF16 + 1 };
+
+extern cr_dequant_fn *const cr_dequant_ref[CR_DEQUANT_TYPES];
+extern cr_dequant_fn *const cr_dequant_avx2[CR_DEQUANT_TYPES];
+extern cr_dequant_fn *const cr_dequant_avx512[CR_DEQUANT_TYPES];
+extern cr_dequant_fn *const cr_dequant_neon[CR_DEQUANT_TYPES];
 
 #endif

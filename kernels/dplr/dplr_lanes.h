@@ -200,17 +200,6 @@ static void sample(const struct cr_dplr_args *args, size_t begin, size_t end)
     }
 }
 
-CR_INLINE void store_bf16(uint16_t *out, lanes_u words)
-{
-#if LANES_N == 16
-    _mm256_storeu_si256((__m256i *)(void *)out, _mm512_cvtepi32_epi16((__m512i)words));
-#else
-    typedef uint16_t half_lanes __attribute__((vector_size(2 * LANES_N)));
-    half_lanes narrow = __builtin_convertvector(words, half_lanes);
-    memcpy(out, &narrow, sizeof narrow);
-#endif
-}
-
 static void collect(const struct cr_dplr_collect_args *a, size_t begin, size_t end)
 {
     struct dplr_weights c = dplr_weights_of(a->n);
@@ -224,7 +213,7 @@ static void collect(const struct cr_dplr_collect_args *a, size_t begin, size_t e
         lanes_storeu(a->mean + e, high);
         lanes_storeu(a->mean_low + e, low - (high - sum));
         lanes_storeu(a->m2 + e, lanes_fused(delta, dev, lanes_loadu(a->m2 + e)));
-        store_bf16(a->row + e, lanes_to_bf16(dev));
+        lanes_store_low(a->row + e, lanes_to_bf16(dev));
     }
     for (; e < end; e++) {
         dplr_collect(a, c, e);

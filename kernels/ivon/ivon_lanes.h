@@ -43,18 +43,6 @@ static void start(struct job *job, const struct cr_ivon_args *args, size_t begin
     }
 }
 
-/* The low halves of the words. */
-CR_INLINE void store_bf16(uint16_t *out, lanes_u words)
-{
-#if LANES_N == 16
-    _mm256_storeu_si256((__m256i *)(void *)out, _mm512_cvtepi32_epi16((__m512i)words));
-#else
-    typedef uint16_t half_lanes __attribute__((vector_size(2 * LANES_N)));
-    half_lanes narrow = __builtin_convertvector(words, half_lanes);
-    memcpy(out, &narrow, sizeof narrow);
-#endif
-}
-
 /* The vector of `next` at element i. */
 CR_INLINE void emit(const struct cr_ivon_args *a, const struct ivon_scalars *c, lanes mean, lanes inverse, lanes eps,
                     size_t i)
@@ -65,8 +53,8 @@ CR_INLINE void emit(const struct cr_ivon_args *a, const struct ivon_scalars *c, 
     }
     if (a->next_high != NULL) {
         lanes_u high = lanes_to_bf16(next);
-        store_bf16(a->next_high + i, high);
-        store_bf16(a->next_low + i, lanes_to_bf16(next - lanes_bf16_even(high)));
+        lanes_store_low(a->next_high + i, high);
+        lanes_store_low(a->next_low + i, lanes_to_bf16(next - lanes_bf16_even(high)));
     }
 }
 

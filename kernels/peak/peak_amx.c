@@ -1,5 +1,5 @@
 /* peak for TDPBF16PS: four sums, two tiles of either side, as in a product. */
-#if !defined(__AMX_BF16__)
+#if !defined(__AMX_BF16__) && !defined(__AMXBF16__)
 #error "build with the flags of the amx tier"
 #endif
 
