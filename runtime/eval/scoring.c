@@ -138,6 +138,7 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
     struct cr_engine_options options = {
         .model = s->model,
         .lora = s->sets.slots,
+        .n_members = (uint32_t)s->sets.n_shown,
         .parallel = s->workers.parallel,
         .host = s->host,
         .tier = s->workers.tier,
@@ -148,9 +149,10 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
                                                       : main->label_ids,
         .n_labels = s->n_labels};
     CR_TRY(cr_batch_init(&s->batch, options.max_tokens, err));
+    CR_TRY(cr_batch_init(&s->shared, options.max_tokens, err));
     s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
-    CR_TRY(check_memory(s, cr_engine_bytes(&options), s->sets.n * s->scratch_floats * sizeof(float), err));
-    s->scratch = cr_alloc(s->sets.n, s->scratch_floats * sizeof *s->scratch);
+    CR_TRY(check_memory(s, cr_engine_bytes(&options), (s->sets.n + 1) * s->scratch_floats * sizeof(float), err));
+    s->scratch = cr_alloc(s->sets.n + 1, s->scratch_floats * sizeof *s->scratch);
     s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 2) * sizeof *s->work);
     if (s->scratch == NULL || s->work == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the results of a pass");
@@ -188,6 +190,7 @@ void cr_scoring_close(struct cr_scoring *s)
 {
     cr_engine_destroy(s->engine);
     cr_batch_deinit(&s->batch);
+    cr_batch_deinit(&s->shared);
     cr_sets_close(&s->sets);
     cr_free(s->scratch);
     cr_free(s->work);
@@ -336,14 +339,38 @@ static void report(const struct cr_scoring *s, size_t total, size_t done, size_t
     cr_host_progress(s->host, &progress);
 }
 
-/* The batch through every set of weights in turn. */
-static cr_status pass(struct cr_scoring *s, bool classification, struct cr_error *err)
+static cr_status run_engine(struct cr_scoring *s, bool classification, const struct cr_token_batch *batch, float *out,
+                            struct cr_error *err)
 {
-    for (size_t m = 0; m < s->sets.n; m++) {
-        float *out = s->scratch + m * s->scratch_floats;
-        cr_sets_show(&s->sets, m, s->engine);
-        CR_TRY(classification ? cr_engine_label_logits(s->engine, &s->batch, out, err)
-                              : cr_engine_token_nll(s->engine, &s->batch, out, err));
+    return classification ? cr_engine_label_logits(s->engine, batch, out, err)
+                          : cr_engine_token_nll(s->engine, batch, out, err);
+}
+
+/* The examples order[0 ... n-1], which are in s->batch, through every set of weights: so many sets at once as fit. */
+static cr_status pass(struct cr_scoring *s, const struct cr_scoring_set *set, const uint32_t *order, size_t n,
+                      struct cr_error *err)
+{
+    bool classification = set->data.classification;
+    size_t fit = s->shared.max_tokens / cr_batch_part_tokens(&set->data, order, n);
+    size_t n_floats = s->batch.n_rows * (classification ? s->n_labels : 1);
+    float *together = s->scratch + s->sets.n * s->scratch_floats;
+    for (size_t m = 0, n_members; m < s->sets.n; m += n_members) {
+        size_t left = s->sets.n - m;
+        n_members = fit < s->sets.n_shown ? fit : s->sets.n_shown;
+        n_members = left < n_members ? left : n_members;
+        cr_sets_show(&s->sets, m, n_members, s->engine);
+        if (n_members == 1) {
+            CR_TRY(run_engine(s, classification, &s->batch, s->scratch + m * s->scratch_floats, err));
+            continue;
+        }
+        cr_batch_clear(&s->shared);
+        for (uint32_t i = 0; i < n_members; i++) {
+            cr_batch_add_part(&s->shared, i, &set->data, order, n, 1.0f);
+        }
+        CR_TRY(run_engine(s, classification, &s->shared, together, err));
+        for (size_t i = 0; i < n_members; i++) {
+            memcpy(s->scratch + (m + i) * s->scratch_floats, together + i * n_floats, n_floats * sizeof *together);
+        }
     }
     return CR_OK;
 }
@@ -359,7 +386,7 @@ cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set,
         uint64_t start = cr_clock_ns();
         size_t n = take(s, set, done);
         cr_batch_fill(&s->batch, &set->data, set->order + done, n, 1.0f);
-        CR_TRY(pass(s, classification, err));
+        CR_TRY(pass(s, set, set->order + done, n, err));
         s->seconds += cr_clock_since(start);
         s->tokens += s->batch.n_tokens;
         if (cr_gguf_changed(s->model->gguf)) {

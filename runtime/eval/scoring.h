@@ -3,7 +3,8 @@
  *
  * An example's numbers are the same bits for any batch, order, thread count and backend. The probabilities of choices
  * are the restricted softmax over the example's own label tokens, in double, from f32 logits; texts get the NLL of
- * their target tokens. Several sets: the mean of their probabilities, token by token for texts. Call with the
+ * their target tokens. Several sets: the mean of their probabilities, token by token for texts; as many as a batch has
+ * room for share a pass, which changes no bit. Call with the
  * floating-point state of runtime/thread/float_env.h. Private to runtime/eval.
  */
 #ifndef CR_EVAL_SCORING_H
@@ -37,9 +38,10 @@ struct cr_scoring {
     struct cr_scoring_set main, ood; /* ood: of options.ood, else empty */
     struct cr_sets sets;
     struct cr_engine *engine;
-    uint32_t n_labels; /* that the engine was made with */
-    struct cr_token_batch batch;
-    float *scratch; /* owned: results of a pass, one stretch of scratch_floats a set */
+    uint32_t n_labels;            /* that the engine was made with */
+    struct cr_token_batch batch;  /* examples once */
+    struct cr_token_batch shared; /* the same for each of several sets */
+    float *scratch; /* owned: results of a batch, one stretch of scratch_floats a set, and one for a pass of several */
     size_t scratch_floats;
     double *work; /* owned: probabilities and NLL of the members of one example */
 

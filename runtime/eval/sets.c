@@ -44,12 +44,13 @@ static void set_method(struct cr_sets *sets, const struct cr_posterior *p, bool 
     snprintf(sets->method, sizeof sets->method, "%s", other ? "mixture" : method);
 }
 
-/* The largest rank of each place, so that the engine has room for every set. */
+/* The largest rank of each place for every member, so that the engine has room for any set. */
 static cr_status make_hull(struct cr_sets *sets, struct cr_error *err)
 {
     sets->n_slots = (size_t)sets->posteriors[0]->adapter->n_layers * CR_N_PROJ;
-    sets->slots = cr_zalloc(sets->n_slots, sizeof *sets->slots);
-    if (sets->slots == NULL) {
+    sets->slots = cr_zalloc(sets->n_shown * sets->n_slots, sizeof *sets->slots);
+    sets->noise = cr_zalloc(sets->n_shown, sizeof *sets->noise);
+    if (sets->slots == NULL || sets->noise == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the shapes of an adapter");
     }
     for (size_t a = 0; a < sets->n_posteriors; a++) {
@@ -60,6 +61,9 @@ static cr_status make_hull(struct cr_sets *sets, struct cr_error *err)
             }
         }
     }
+    for (size_t m = 1; m < sets->n_shown; m++) {
+        memcpy(sets->slots + m * sets->n_slots, sets->slots, sets->n_slots * sizeof *sets->slots);
+    }
     return CR_OK;
 }
 
@@ -68,6 +72,7 @@ cr_status cr_sets_open(const struct cr_eval_options *o, const struct cr_model *m
 {
     sets->samples = 1;
     sets->n = 1;
+    sets->n_shown = 1;
     sets->temperature = o->posterior_temperature > 0 ? o->posterior_temperature : 1;
     if (o->n_adapters == 0) {
         snprintf(sets->method, sizeof sets->method, "base");
@@ -94,12 +99,13 @@ cr_status cr_sets_open(const struct cr_eval_options *o, const struct cr_model *m
         }
     }
     sets->n = (size_t)sets->samples * sets->n_posteriors;
+    sets->n_shown = sets->n < CR_SETS_SHOWN ? sets->n : CR_SETS_SHOWN;
     return make_hull(sets, err);
 }
 
 uint64_t cr_sets_bytes(const struct cr_sets *sets)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = sets->n_shown * sets->n_slots * sizeof(struct cr_lora);
     for (size_t a = 0; a < sets->n_posteriors; a++) {
         bytes += sets->samples *
                  (sets->posteriors[a]->adapter->n_params * sizeof(float) + sets->n_slots * sizeof(struct cr_lora));
@@ -164,13 +170,19 @@ void cr_sets_close(struct cr_sets *sets)
     cr_free(sets->items);
     cr_free(sets->posteriors);
     cr_free(sets->slots);
+    cr_free(sets->noise);
     memset(sets, 0, sizeof *sets);
 }
 
-void cr_sets_show(struct cr_sets *sets, size_t i, struct cr_engine *engine)
+void cr_sets_show(struct cr_sets *sets, size_t first, size_t n, struct cr_engine *engine)
 {
-    if (sets->n_posteriors > 0) {
-        memcpy(sets->slots, sets->items[i].slots, sets->n_slots * sizeof *sets->slots);
-        cr_engine_dropout(engine, &sets->items[i].noise);
+    if (sets->n_posteriors == 0) {
+        return;
     }
+    for (size_t m = 0; m < n; m++) {
+        const struct cr_set *set = &sets->items[first + m];
+        memcpy(sets->slots + m * sets->n_slots, set->slots, sets->n_slots * sizeof *sets->slots);
+        sets->noise[m] = set->noise;
+    }
+    cr_engine_dropout(engine, sets->noise);
 }

@@ -9,8 +9,12 @@
 #define CR_EVAL_SETS_H
 
 #include "credence/credence.h"
+#include "runtime/data/batch.h"
 #include "runtime/model/engine.h"
 #include "runtime/posterior/posterior.h"
+
+/* Most sets of one pass: as many token blocks as a micro-batch has. */
+enum { CR_SETS_SHOWN = CR_MICRO_TOKENS / 16 };
 
 struct cr_set {
     struct cr_lora *slots; /* owned: [n_layers * CR_N_PROJ], into params */
@@ -24,8 +28,11 @@ struct cr_sets {
     struct cr_set *items;             /* owned */
     size_t n;
     size_t n_slots;
-    struct cr_lora *slots; /* owned: what the engine reads; the largest rank of each place. NULL: the base alone */
-    uint32_t samples;      /* of each adapter */
+    size_t n_shown;        /* sets that may share a pass, members of the engine */
+    struct cr_lora *slots; /* owned: [n_shown][n_slots] what the engine reads; made with the largest rank of each place.
+                            * NULL: the base alone */
+    struct cr_engine_noise *noise; /* owned: [n_shown] */
+    uint32_t samples;              /* of each adapter */
     double temperature;
     char method[16]; /* "base", the recorded method, "lora" where none is recorded, or "mixture" */
 };
@@ -38,7 +45,7 @@ uint64_t cr_sets_bytes(const struct cr_sets *sets); /* that cr_sets_draw allocat
 cr_status cr_sets_draw(const struct cr_eval_options *options, struct cr_sets *sets, struct cr_error *err);
 void cr_sets_close(struct cr_sets *sets);
 
-/* The engine's next passes use set i. */
-void cr_sets_show(struct cr_sets *sets, size_t i, struct cr_engine *engine);
+/* The members of the engine's next passes are sets [first, first + n), n at most n_shown. */
+void cr_sets_show(struct cr_sets *sets, size_t first, size_t n, struct cr_engine *engine);
 
 #endif

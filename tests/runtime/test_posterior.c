@@ -11,6 +11,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
 #include "runtime/eval/metrics.h"
+#include "runtime/eval/sets.h"
 #include "runtime/adapter/files.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
@@ -336,6 +337,32 @@ START_TEST(same_bits_for_batches_and_threads)
 END_TEST
 
 /* The mean is the adapter beside the posterior; draws with next to no variance are as good as it. */
+/* Sets that share passes, one example at a time in groups of as many as fit, and sets that take turns because a batch
+ * is full: the same bits. More draws than any group; adapters of different ranks and targets; masks. */
+START_TEST(same_bits_for_shared_passes)
+{
+    train_adamw("wide", "q_proj,v_proj", 6, 0.3);
+    train_adamw("narrow", "o_proj,v_proj,down_proj", 3, 0.3);
+    for (int kind = 0; kind < 3; kind++) {
+        struct call full, shared;
+        struct call *both[] = {&full, &shared};
+        for (int i = 0; i < 2; i++) {
+            call_init(both[i], kind == 0 ? "ivon" : "wide");
+            if (kind > 0) {
+                add_adapter(both[i], "narrow");
+            }
+            both[i]->options.mc_dropout = kind == 2;
+            both[i]->options.samples = kind == 0 ? CR_SETS_SHOWN + 5 : kind == 1 ? 1 : 7;
+            both[i]->options.batch_size = i == 0 ? 0 : kind == 1 ? 5 : 1;
+            predict(both[i]);
+        }
+        ck_assert_msg(json_equal(full.lines, shared.lines), "kind %d", kind);
+        call_free(&full);
+        call_free(&shared);
+    }
+}
+END_TEST
+
 START_TEST(mean_and_temperature)
 {
     struct call mean, other_way;
@@ -727,6 +754,7 @@ int main(void)
     tcase_add_loop_test(all, running_figures, 0, 2);
     tcase_add_test(all, averaged_token_distribution);
     tcase_add_test(all, same_bits_for_batches_and_threads);
+    tcase_add_test(all, same_bits_for_shared_passes);
     tcase_add_test(all, mean_and_temperature);
     tcase_add_test(all, mixtures);
     tcase_add_test(all, mc_dropout);
