@@ -21,7 +21,6 @@
 #include "runtime/core/error.h"
 #include "runtime/thread/machine.h"
 #include "runtime/thread/parallel.h"
-#include "runtime/thread/workers.h"
 
 static const enum cr_tier x86_tiers[] = {CR_TIER_AVX2, CR_TIER_AVX512, CR_TIER_AVX512_BF16, CR_TIER_AMX};
 static const enum cr_tier arm_tiers[] = {CR_TIER_NEON, CR_TIER_NEON_DOTPROD, CR_TIER_NEON_I8MM, CR_TIER_NEON_BF16};
@@ -276,12 +275,13 @@ cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_calibration
 
 cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx, struct cr_error *err)
 {
-    static const struct cr_host nobody = {0};
     struct cr_cpu cpu;
-    struct cr_workers workers;
+    struct cr_parallel pool;
     struct cr_calibration measured;
+    enum cr_tier tier;
     cr_cpu_detect(&cpu);
-    CR_TRY(cr_workers_choose(&workers, host != NULL ? host : &nobody, err));
-    cr_calibration_measure(&cpu, workers.tier, workers.parallel, &measured);
+    CR_TRY(cr_cpu_cap(&cpu, host != NULL ? host->cpu_cap : NULL, &tier, err));
+    cr_parallel_openmp(&pool, cr_thread_count(host != NULL ? host->n_threads : 0));
+    cr_calibration_measure(&cpu, tier, host != NULL && host->parallel != NULL ? host->parallel : &pool, &measured);
     return cr_cpu_report_of(&cpu, &measured, host, emit, ctx, err);
 }
