@@ -14,7 +14,8 @@ tune() {
     "$credence" finetune $flags "$@"
 }
 
-# wait_for PATTERN FILE: until the program has written the line, at most 60 s.
+# wait_for PATTERN FILE: until the program has written the line, at most 60 s. An older FILE is removed beforehand: its
+# line would let a signal reach the shell's own child before it has become the program.
 wait_for() {
     tries=0
     until grep -q -- "$1" "$2" 2>/dev/null; do
@@ -78,6 +79,7 @@ expect model 3 'd.jsonl' "$credence" finetune -m d.jsonl -d d.jsonl -o never
 check "refused before anything is written" [ ! -e never ]
 expect memory 5 'MiB' tune -o never --steps 1 --memory 1M
 
+rm -f log
 # shellcheck disable=SC2086
 "$credence" finetune $flags -o stopped --steps 100000 --report-every 1 2>log &
 wait_for 'train 2/' log && kill -TERM $!
@@ -87,6 +89,7 @@ expect SG-03 0 '' "$credence" info stopped
 check SG-03 grep -q 'not finished' out
 check SG-03 grep -q '^checkpoints ' out
 
+rm -f log
 # shellcheck disable=SC2086
 "$credence" finetune $flags -o forced --steps 100000 --report-every 1 2>log &
 wait_for 'train 2/' log && kill -HUP $! && kill -TERM $!
@@ -104,6 +107,7 @@ if [ -w /dev/full ]; then
 fi
 
 cp m.gguf cut.gguf
+rm -f log
 "$credence" finetune -m cut.gguf -d d.jsonl -t 1 --no-valid -o cut --steps 100000 --report-every 1 2>log &
 wait_for 'train 2/' log && : >cut.gguf
 exits EN-09 4 60 $!
