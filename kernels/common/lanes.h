@@ -252,12 +252,8 @@ CR_INLINE lanes lanes_fma(lanes a, lanes b, lanes c)
  * the library's fmaf, lane by lane. */
 CR_INLINE lanes lanes_fused(lanes a, lanes b, lanes c)
 {
-#if LANES_N == 16
-    return (lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif LANES_N == 8 && defined(__FMA__)
-    return (lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined(CR_NEON)
-    return (lanes)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#if LANES_N == 16 || (LANES_N == 8 && defined(__FMA__)) || defined(CR_NEON)
+    return lanes_fma(a, b, c);
 #else
     lanes out;
     for (int i = 0; i < LANES_N; i++) {

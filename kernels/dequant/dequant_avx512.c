@@ -185,27 +185,18 @@ INLINE void iq4_xs(const struct cr_block_iq4_xs *b, size_t sub, float out[32])
     look_up(_mm512_mul_ps(d, iq4_levels()), b->qs + 16 * sub, out);
 }
 
-#define ROW(name, block, values)                                                                                       \
-    static void name##_row(const void *row, size_t first, size_t n, float *out)                                        \
-    {                                                                                                                  \
-        const struct block *blocks = row;                                                                              \
-        for (size_t i = first; i < first + n; i += 32) {                                                               \
-            name(blocks + i / (values), i % (values) / 32, out + (i - first));                                         \
-        }                                                                                                              \
-    }
-
-ROW(q4_0, cr_block_q4_0, 32)
-ROW(q4_1, cr_block_q4_1, 32)
-ROW(q5_0, cr_block_q5_0, 32)
-ROW(q5_1, cr_block_q5_1, 32)
-ROW(q8_0, cr_block_q8_0, 32)
-ROW(iq4_nl, cr_block_q4_0, 32)
-ROW(q2_k, cr_block_q2_k, 256)
-ROW(q3_k, cr_block_q3_k, 256)
-ROW(q4_k, cr_block_q4_k, 256)
-ROW(q5_k, cr_block_q5_k, 256)
-ROW(q6_k, cr_block_q6_k, 256)
-ROW(iq4_xs, cr_block_iq4_xs, 256)
+CR_DEQUANT_ROW(q4_0, cr_block_q4_0, 32)
+CR_DEQUANT_ROW(q4_1, cr_block_q4_1, 32)
+CR_DEQUANT_ROW(q5_0, cr_block_q5_0, 32)
+CR_DEQUANT_ROW(q5_1, cr_block_q5_1, 32)
+CR_DEQUANT_ROW(q8_0, cr_block_q8_0, 32)
+CR_DEQUANT_ROW(iq4_nl, cr_block_q4_0, 32)
+CR_DEQUANT_ROW(q2_k, cr_block_q2_k, 256)
+CR_DEQUANT_ROW(q3_k, cr_block_q3_k, 256)
+CR_DEQUANT_ROW(q4_k, cr_block_q4_k, 256)
+CR_DEQUANT_ROW(q5_k, cr_block_q5_k, 256)
+CR_DEQUANT_ROW(q6_k, cr_block_q6_k, 256)
+CR_DEQUANT_ROW(iq4_xs, cr_block_iq4_xs, 256)
 
 static void f16_row(const void *row, size_t first, size_t n, float *out)
 {

@@ -45,21 +45,8 @@ CR_INLINE void emit_k(const struct runs *r, void (*const scales)(const void *, s
 #define TYPE(name) PIECES(name, emit_words(r, words_##name))
 #define TYPE_K(name) PIECES(name, emit_k(r, scales_##name, run_##name))
 
-TYPE(f32)
-TYPE(f16)
-TYPE(bf16)
-TYPE(q4_0)
-TYPE(q4_1)
-TYPE(q5_0)
-TYPE(q5_1)
-TYPE(q8_0)
-TYPE(iq4_nl)
-TYPE_K(q2_k)
-TYPE_K(q3_k)
-TYPE_K(q4_k)
-TYPE_K(q5_k)
-TYPE_K(q6_k)
-TYPE_K(iq4_xs)
+CR_WORDS_TYPES(TYPE)
+CR_WORDS_K_TYPES(TYPE_K)
 
 static piece_fn *special_piece(int type, bool dx)
 {

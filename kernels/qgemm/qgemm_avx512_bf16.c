@@ -129,15 +129,7 @@ INLINE void columns_of_k(const struct cr_qmat *w, size_t out, size_t n_out, char
         columns_of(w, out, n_out, panel, strip_bytes, words_##name);                                                   \
     }
 
-TYPE(f32)
-TYPE(f16)
-TYPE(bf16)
-TYPE(q4_0)
-TYPE(q4_1)
-TYPE(q5_0)
-TYPE(q5_1)
-TYPE(q8_0)
-TYPE(iq4_nl)
+CR_WORDS_TYPES(TYPE)
 
 #define TYPE_K(name)                                                                                                   \
     static void rows_##name(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes)        \
@@ -149,12 +141,7 @@ TYPE(iq4_nl)
         columns_of_k(w, out, n_out, panel, strip_bytes, scales_##name, run_##name);                                    \
     }
 
-TYPE_K(q2_k)
-TYPE_K(q3_k)
-TYPE_K(q4_k)
-TYPE_K(q5_k)
-TYPE_K(q6_k)
-TYPE_K(iq4_xs)
+CR_WORDS_K_TYPES(TYPE_K)
 
 typedef void emit_fn(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes);
 

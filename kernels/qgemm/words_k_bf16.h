@@ -188,4 +188,8 @@ WORDS run_iq4_xs(const void *row, size_t n, size_t run, const struct k_scales *s
     return _mm512_permutexvar_epi16(nibbles(block->qs + 16 * run), table);
 }
 
+/* Every type with words_<type>, and with scales_<type> and run_<type>. */
+#define CR_WORDS_TYPES(X) X(f32) X(f16) X(bf16) X(q4_0) X(q4_1) X(q5_0) X(q5_1) X(q8_0) X(iq4_nl)
+#define CR_WORDS_K_TYPES(X) X(q2_k) X(q3_k) X(q4_k) X(q5_k) X(q6_k) X(iq4_xs)
+
 #endif

@@ -140,7 +140,7 @@ void cr_phase_add(struct cr_engine *e, job_fn *fn, const void *args, size_t n, s
 void cr_phase_run(struct cr_engine *e, const char *name, int layer);
 
 /* Jobs for kernels: args is the kernel's own struct. */
-job_fn cr_job_gemm_fwd, cr_job_gemm_dx, cr_job_attention_fwd, cr_job_attention_bwd;
+job_fn cr_job_gemm_fwd, cr_job_attention_fwd, cr_job_attention_bwd;
 
 /* Adapter of a member's projection, NULL when it has none. */
 const struct cr_lora *cr_engine_lora(const struct cr_engine *e, uint32_t member, uint32_t layer, enum cr_proj proj);

@@ -55,11 +55,6 @@ void cr_job_gemm_fwd(struct cr_engine *e, const void *args, size_t begin, size_t
     e->qgemm.fwd(args, begin, end, scratch);
 }
 
-void cr_job_gemm_dx(struct cr_engine *e, const void *args, size_t begin, size_t end, void *scratch)
-{
-    e->qgemm.dx(args, begin, end, scratch);
-}
-
 void cr_job_attention_fwd(struct cr_engine *e, const void *args, size_t begin, size_t end, void *scratch)
 {
     e->attention.fwd(args, begin, end, scratch);

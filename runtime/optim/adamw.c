@@ -7,7 +7,7 @@
 
 enum { HEAD = 16 }; /* floats before m: keeps m on a cache line */
 
-static size_t n_chunks(size_t n)
+size_t cr_adamw_chunks(size_t n)
 {
     return n / CR_ADAMW_CHUNK + (n % CR_ADAMW_CHUNK != 0);
 }
@@ -40,7 +40,7 @@ void cr_adamw_deinit(struct cr_adamw *adamw)
 }
 
 struct task {
-    struct cr_adamw_args args;
+    const struct cr_adamw_args *args;
     cr_adamw_fn *fn;
     size_t n;
 };
@@ -50,7 +50,13 @@ static void run_chunks(void *arg, size_t begin, size_t end, int worker)
     (void)worker;
     struct task *task = arg;
     size_t last = end * CR_ADAMW_CHUNK < task->n ? end * CR_ADAMW_CHUNK : task->n;
-    task->fn(&task->args, begin * CR_ADAMW_CHUNK, last);
+    task->fn(task->args, begin * CR_ADAMW_CHUNK, last);
+}
+
+void cr_adamw_run(const struct cr_parallel *parallel, cr_adamw_fn *fn, const struct cr_adamw_args *args, size_t n)
+{
+    struct task task = {args, fn, n};
+    parallel->run(parallel->ctx, run_chunks, &task, cr_adamw_chunks(n), 1);
 }
 
 void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double norm, double lr)
@@ -62,7 +68,7 @@ void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double n
         double ratio = adamw->max_norm / (norm + 1e-6);
         clip = ratio < 1 ? ratio : 1;
     }
-    struct task task = {.args = {.w = w,
+    struct cr_adamw_args args = {.w = w,
                                  .m = adamw->state + HEAD,
                                  .v = adamw->state + HEAD + adamw->n,
                                  .grad = grad,
@@ -72,10 +78,8 @@ void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double n
                                  .eps = adamw->eps,
                                  .weight_decay = adamw->weight_decay,
                                  .clip = clip,
-                                 .t = t},
-                        .fn = adamw->ops.step,
-                        .n = adamw->n};
-    adamw->parallel->run(adamw->parallel->ctx, run_chunks, &task, n_chunks(adamw->n), 1);
+                                 .t = t};
+    cr_adamw_run(adamw->parallel, adamw->ops.step, &args, adamw->n);
 }
 
 uint64_t cr_adamw_t(const struct cr_adamw *adamw)

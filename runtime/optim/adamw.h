@@ -41,4 +41,8 @@ size_t cr_adamw_state_bytes(const struct cr_adamw *adamw);
 /* Puts back a stored state. Errors: CR_E_INPUT when its size is another or a moment is not finite or v negative. */
 cr_status cr_adamw_restore(struct cr_adamw *adamw, const void *state, size_t n_bytes, struct cr_error *err);
 
+/* Chunks of CR_ADAMW_CHUNK that n elements are cut into, and one call of a kernel over all of them. */
+size_t cr_adamw_chunks(size_t n);
+void cr_adamw_run(const struct cr_parallel *parallel, cr_adamw_fn *fn, const struct cr_adamw_args *args, size_t n);
+
 #endif

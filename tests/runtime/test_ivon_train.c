@@ -11,6 +11,7 @@
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 static struct cr_parallel serial;
@@ -411,9 +412,5 @@ int main(void)
     tcase_add_loop_test(all, steps_allocate_nothing, 0, 3);
     tcase_add_test(all, memory_is_predicted);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

@@ -16,6 +16,7 @@
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
 
@@ -765,9 +766,5 @@ int main(void)
     tcase_add_test(all, refused_options);
     tcase_add_test(all, memory);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

@@ -11,6 +11,7 @@
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 /* Ten steps: from step 4 on a snapshot after each second one, so after steps 6, 8 and 10. */
@@ -302,9 +303,5 @@ int main(void)
     tcase_add_test(all, draws);
     tcase_add_test(all, refusals_and_warnings);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }
