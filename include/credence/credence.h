@@ -155,6 +155,7 @@ struct cr_eval_options {
     double posterior_temperature; /* of the variance; 0 = 1 */
     double prune;                /* share of weights least sure to differ from 0 that are left out; 0, [0, 1) */
     const char *ood;             /* examples from elsewhere: how well the entropy tells them apart; eval only, or NULL */
+    const char *calibrate;       /* validation examples that a temperature of the answers is fitted on, or NULL */
 };
 
 struct cr_group_metrics {
@@ -188,6 +189,10 @@ struct cr_eval_result {
                                          members; NULL for one member */
     bool has_ood;
     struct cr_ood_metrics ood;
+    double temperature;          /* fitted on n_calibration examples; NaN = none was asked for */
+    uint64_t n_calibration;
+    double calibration_nll[2];   /* of those examples at temperature 1 and at the fitted one */
+    struct cr_group_metrics *calibrated; /* owned: [1 + n_groups] all, then each group, at the temperature; NULL = none */
 };
 
 CR_API void cr_eval_options_init(struct cr_eval_options *options);

@@ -15,6 +15,7 @@ static void fill_options(const struct cr_cli_args *args, struct cr_eval_options 
     o->data = cr_cli_text(args, CR_CLI_DATA);
     o->adapters = cr_cli_texts(args, CR_CLI_ADAPTER, &o->n_adapters);
     o->ood = cr_cli_text(args, CR_CLI_OOD);
+    o->calibrate = cr_cli_text(args, CR_CLI_CALIBRATE);
     o->json = cr_cli_text(args, CR_CLI_JSON);
     o->report = cr_cli_text(args, CR_CLI_REPORT);
     o->chat_template = cr_cli_text(args, CR_CLI_CHAT_TEMPLATE);
@@ -59,6 +60,17 @@ static void print_row(const char *name, const struct cr_group_metrics *m, bool c
     cr_cli_print("\n");
 }
 
+/* The rows again at the fitted temperature. */
+static void print_calibrated(const struct cr_eval_result *r, int width)
+{
+    cr_cli_print("calibrated: temperature %.4f, fitted on %llu examples (their NLL %.4f, raw %.4f)\n", r->temperature,
+                 (unsigned long long)r->n_calibration, r->calibration_nll[1], r->calibration_nll[0]);
+    for (size_t i = 0; i < r->n_groups; i++) {
+        print_row(cr_cli_quote(r->groups[i].task), &r->calibrated[1 + i], true, width);
+    }
+    print_row("all", &r->calibrated[0], true, width);
+}
+
 static void print_result(const struct cr_eval_result *r)
 {
     int width = 4;
@@ -73,6 +85,9 @@ static void print_result(const struct cr_eval_result *r)
         print_row(cr_cli_quote(r->groups[i].task), &r->groups[i], r->classification, width);
     }
     print_row("all", &r->all, r->classification, width);
+    if (r->calibrated != NULL) {
+        print_calibrated(r, width);
+    }
     if (r->n_members > 1 && r->classification) {
         cr_cli_print("%zu sets of weights: entropy %.4f, of which %.4f by their disagreement (mutual information); "
                      "%.2f %% answer otherwise than their mean\n",

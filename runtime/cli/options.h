@@ -69,6 +69,7 @@ enum cr_cli_option_id {
     CR_CLI_MC_DROPOUT,
     CR_CLI_PRUNE,
     CR_CLI_OOD,
+    CR_CLI_CALIBRATE,
     CR_CLI_JSON,
     CR_CLI_REPORT,
     CR_CLI_FORMAT,

@@ -10,46 +10,64 @@
 #include "runtime/eval/result.h"
 #include "runtime/eval/review.h"
 #include "runtime/eval/scoring.h"
+#include "runtime/eval/temperature.h"
 #include "runtime/thread/float_env.h"
 
 /* Outcomes after the first 1, 2, ... members: the last are those of the evaluation. */
 struct keeper {
-    struct cr_outcomes *running; /* [n_members] */
+    struct cr_outcomes *running;   /* [n_members] */
+    struct cr_outcomes calibrated; /* of all members at the fitted temperature; items NULL without one */
     size_t n_members;
 };
 
-/* What the first k members together say of an example of choices. */
-static void set_choice(struct cr_outcome *o, const struct cr_score *score, size_t k)
+/* What probabilities of the choices say of an example. */
+static void set_choice(struct cr_outcome *o, const struct cr_score *score, const double *probs)
 {
-    double mean[CR_LABELS_MAX];
     uint32_t n = score->example->n_choices;
-    cr_mean_probs(score->member_probs, k, n, mean);
-    o->prediction = (uint32_t)cr_argmax(mean, n);
-    o->confidence = mean[o->prediction];
+    o->prediction = (uint32_t)cr_argmax(probs, n);
+    o->confidence = probs[o->prediction];
     o->correct = o->prediction == score->example->answer;
-    o->brier = cr_brier(mean, n, score->example->answer);
+    o->brier = cr_brier(probs, n, score->example->answer);
     o->entropy = score->entropy; /* these of all members */
     o->expected_entropy = score->expected_entropy;
     o->mutual_information = score->mutual_information;
     o->disagreement = score->disagreement;
 }
 
+static struct cr_outcome *add_outcome(struct cr_outcomes *outcomes, const struct cr_score *score, double nll)
+{
+    struct cr_outcome *o = &outcomes->items[outcomes->n++];
+    *o = (struct cr_outcome){
+        .index = score->index, .n_targets = (uint32_t)score->n_targets, .task = score->example->task, .nll = nll};
+    return o;
+}
+
 static cr_status keep(void *ctx, const struct cr_score *score, struct cr_error *err)
 {
     struct keeper *keeper = ctx;
+    double mean[CR_LABELS_MAX];
     (void)err;
     for (size_t m = 0; m < keeper->n_members; m++) {
-        struct cr_outcomes *outcomes = &keeper->running[m];
-        struct cr_outcome *o = &outcomes->items[outcomes->n++];
-        *o = (struct cr_outcome){.index = score->index,
-                                 .n_targets = (uint32_t)score->n_targets,
-                                 .task = score->example->task,
-                                 .nll = score->running_nll[m]};
+        struct cr_outcome *o = add_outcome(&keeper->running[m], score, score->running_nll[m]);
         if (score->probs != NULL) {
-            set_choice(o, score, m + 1);
+            cr_mean_probs(score->member_probs, m + 1, score->example->n_choices, mean);
+            set_choice(o, score, mean);
         }
     }
+    if (score->calibrated != NULL) {
+        set_choice(add_outcome(&keeper->calibrated, score, score->calibrated_nll), score, score->calibrated);
+    }
     return CR_OK;
+}
+
+static cr_status make_outcomes(const struct cr_scoring *s, struct cr_outcomes *o, struct cr_error *err)
+{
+    o->classification = s->main.data.classification;
+    o->n_bins = s->options.n_bins;
+    o->items = cr_alloc(s->main.n, sizeof *o->items);
+    return o->items != NULL
+               ? CR_OK
+               : cr_fail(err, CR_E_MEMORY, "no memory for %zu results of %zu members", s->main.n, s->sets.n);
 }
 
 static cr_status make_keeper(const struct cr_scoring *s, struct keeper *keeper, struct cr_error *err)
@@ -60,15 +78,9 @@ static cr_status make_keeper(const struct cr_scoring *s, struct keeper *keeper, 
     }
     keeper->n_members = s->sets.n;
     for (size_t m = 0; m < s->sets.n; m++) {
-        struct cr_outcomes *o = &keeper->running[m];
-        o->classification = s->main.data.classification;
-        o->n_bins = s->options.n_bins;
-        o->items = cr_alloc(s->main.n, sizeof *o->items);
-        if (o->items == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for %zu results of %zu members", s->main.n, s->sets.n);
-        }
+        CR_TRY(make_outcomes(s, &keeper->running[m], err));
     }
-    return CR_OK;
+    return isfinite(s->temperature) ? make_outcomes(s, &keeper->calibrated, err) : CR_OK;
 }
 
 static void free_keeper(struct keeper *keeper)
@@ -77,6 +89,7 @@ static void free_keeper(struct keeper *keeper)
         cr_free(keeper->running[m].items);
     }
     cr_free(keeper->running);
+    cr_free(keeper->calibrated.items);
 }
 
 static cr_status measure_task(const struct cr_outcomes *all, int32_t task, const char *name,
@@ -108,6 +121,10 @@ static cr_status measure_tasks(const struct cr_scoring *s, const struct keeper *
             CR_TRY(measure_task(&keeper->running[m], (int32_t)t, data->task_names[t],
                                 &r->running[(1 + r->n_groups) * n_members + m], &n, err));
         }
+        if (r->calibrated != NULL && n > 0) {
+            CR_TRY(measure_task(&keeper->calibrated, (int32_t)t, data->task_names[t], &r->calibrated[1 + r->n_groups],
+                                &n, err));
+        }
         r->n_groups += n > 0;
     }
     return CR_OK;
@@ -127,11 +144,24 @@ static cr_status measure(const struct cr_scoring *s, const struct keeper *keeper
         }
     }
     CR_TRY(cr_outcomes_measure(&keeper->running[n_members - 1], &r->all, err));
+    if (keeper->calibrated.items != NULL) {
+        r->calibrated = cr_zalloc(1 + s->main.data.n_tasks, sizeof *r->calibrated);
+        if (r->calibrated == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for the figures of %zu tasks", s->main.data.n_tasks);
+        }
+        CR_TRY(cr_outcomes_measure(&keeper->calibrated, &r->calibrated[0], err));
+    }
     return measure_tasks(s, keeper, r, err);
 }
 
 static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr_eval_result *r, struct cr_error *err)
 {
+    r->temperature = (double)NAN;
+    if (s->options.calibrate != NULL) {
+        CR_TRY(cr_temperature_of(s, r->calibration_nll, err));
+        r->temperature = s->temperature;
+        r->n_calibration = s->calibration.n;
+    }
     CR_TRY(make_keeper(s, keeper, err));
     CR_TRY(cr_scoring_run(s, &s->main, keep, keeper, err));
     const struct cr_outcomes *all = &keeper->running[keeper->n_members - 1];
@@ -180,8 +210,10 @@ void cr_eval_result_deinit(struct cr_eval_result *result)
     if (result != NULL) {
         cr_free(result->groups);
         cr_free(result->running);
+        cr_free(result->calibrated);
         result->groups = NULL;
         result->running = NULL;
+        result->calibrated = NULL;
         result->n_groups = 0;
     }
 }

@@ -53,14 +53,20 @@ static cr_status check_paths(const struct cr_eval_options *o, struct cr_error *e
     if (o->model == NULL || o->data == NULL) {
         return cr_fail(err, CR_E_USAGE, "%s is required", o->model == NULL ? "--model" : "--data");
     }
-    const char *inputs[] = {o->model, o->data, o->ood};
-    const char *names[] = {"--model", "--data", "--ood"};
-    for (size_t i = 0; i < 3 + o->n_adapters; i++) {
-        const char *input = i < 3 ? inputs[i] : o->adapters[i - 3];
+    const char *inputs[] = {o->model, o->data, o->ood, o->calibrate};
+    const char *names[] = {"--model", "--data", "--ood", "--calibrate"};
+    for (size_t i = 0; i < 4 + o->n_adapters; i++) {
+        const char *input = i < 4 ? inputs[i] : o->adapters[i - 4];
         if (same_file(o->json, input) || same_file(o->report, input)) {
             return cr_fail(err, CR_E_USAGE, "%s is the same file as %s",
-                           same_file(o->json, input) ? "--json" : "--report", i < 3 ? names[i] : "--adapter");
+                           same_file(o->json, input) ? "--json" : "--report", i < 4 ? names[i] : "--adapter");
         }
+    }
+    if (same_file(o->calibrate, o->data) || same_file(o->calibrate, o->ood)) {
+        return cr_fail(err, CR_E_USAGE,
+                       "--calibrate is the same file as %s: a temperature fitted on the examples that it is judged by "
+                       "says nothing; give the validation file",
+                       same_file(o->calibrate, o->data) ? "--data" : "--ood");
     }
     if (o->json != NULL && o->report != NULL && (strcmp(o->json, o->report) == 0 || same_file(o->json, o->report))) {
         return cr_fail(err, CR_E_USAGE, "--json and --report are the same file");

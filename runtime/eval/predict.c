@@ -6,6 +6,7 @@
 #include "runtime/eval/metrics.h"
 #include "runtime/eval/result.h"
 #include "runtime/eval/scoring.h"
+#include "runtime/eval/temperature.h"
 #include "runtime/thread/float_env.h"
 
 struct receiver {
@@ -29,6 +30,13 @@ static void set_choices(json_t *line, const struct cr_score *score)
     json_object_set_new(line, "prediction", json_integer((json_int_t)cr_argmax(score->probs, n)));
     json_object_set_new(line, "probs", probs);
     json_object_set_new(line, "logits", logits);
+    if (score->calibrated != NULL) {
+        json_t *calibrated = json_array();
+        for (uint32_t c = 0; c < n; c++) {
+            json_array_append_new(calibrated, json_real(score->calibrated[c]));
+        }
+        json_object_set_new(line, "calibrated", calibrated);
+    }
 }
 
 static void set_text(json_t *line, const struct cr_score *score)
@@ -79,6 +87,10 @@ cr_status cr_predict(const struct cr_eval_options *options, const struct cr_host
     struct receiver receiver = {.scoring = &scoring, .emit = emit, .ctx = ctx};
     uint64_t saved = cr_float_env_enter();
     cr_status status = cr_scoring_open(options, host, &scoring, err);
+    if (status == CR_OK && scoring.options.calibrate != NULL) {
+        double nll[2];
+        status = cr_temperature_of(&scoring, nll, err);
+    }
     if (status == CR_OK) {
         status = cr_scoring_run(&scoring, &scoring.main, give, &receiver, err);
     }

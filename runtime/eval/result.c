@@ -38,6 +38,28 @@ static json_t *running_list(const struct cr_group_metrics *running, size_t n_mem
     return list;
 }
 
+/* Figures at the fitted temperature. The accuracy is that of the raw probabilities. */
+static json_t *calibrated_object(const struct cr_group_metrics *m)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "nll", cr_json_finite(m->nll));
+    json_object_set_new(object, "ece", cr_json_finite(m->ece));
+    json_object_set_new(object, "brier", cr_json_finite(m->brier));
+    json_object_set_new(object, "auroc_error", cr_json_finite(m->auroc_error));
+    return object;
+}
+
+/* How the temperature was found. */
+static json_t *calibration_object(const struct cr_eval_result *result)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "temperature", cr_json_finite(result->temperature));
+    json_object_set_new(object, "n", json_integer((json_int_t)result->n_calibration));
+    json_object_set_new(object, "nll_raw", cr_json_finite(result->calibration_nll[0]));
+    json_object_set_new(object, "nll", cr_json_finite(result->calibration_nll[1]));
+    return object;
+}
+
 /* group 0 is all of it. */
 static json_t *group(const struct cr_eval_result *result, size_t number)
 {
@@ -59,6 +81,9 @@ static json_t *group(const struct cr_eval_result *result, size_t number)
         json_object_set_new(object, "expected_entropy", cr_json_finite(m->expected_entropy));
         json_object_set_new(object, "mutual_information", cr_json_finite(m->mutual_information));
         json_object_set_new(object, "disagreement", cr_json_finite(m->disagreement));
+    }
+    if (result->calibrated != NULL) {
+        json_object_set_new(object, "calibrated", calibrated_object(&result->calibrated[number]));
     }
     if (result->running != NULL) {
         json_object_set_new(
@@ -103,6 +128,9 @@ cr_status cr_result_write(const struct cr_eval_result *result, const char *model
     }
     json_object_set_new(object, "groups", groups);
     json_object_set_new(object, "all", group(result, 0));
+    if (result->calibrated != NULL) {
+        json_object_set_new(object, "calibration", calibration_object(result));
+    }
     if (result->has_ood) {
         json_object_set_new(object, "ood", ood_object(&result->ood));
     }

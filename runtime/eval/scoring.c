@@ -9,6 +9,7 @@
 #include "runtime/core/host.h"
 #include "runtime/eval/metrics.h"
 #include "runtime/eval/nll.h"
+#include "runtime/eval/temperature.h"
 #include "runtime/thread/machine.h"
 
 enum { DEFAULT_LENGTH = 2048 };
@@ -84,23 +85,35 @@ static cr_status choose_examples(const struct cr_scoring *s, struct cr_scoring_s
     return CR_OK;
 }
 
+/* A file beside that of the data. */
+static cr_status load_beside(struct cr_scoring *s, const char *flag, const char *path, struct cr_scoring_set *set,
+                             struct cr_error *err)
+{
+    if (path == NULL) {
+        return CR_OK;
+    }
+    if (!s->main.data.classification) {
+        return cr_fail(err, CR_E_USAGE, "--%s needs questions with choices, the data file holds texts", flag);
+    }
+    CR_TRY(load_data(s, path, set, err));
+    if (!set->data.classification) {
+        return cr_fail(err, CR_E_INPUT, "the --%s file holds texts, the data file choices", flag);
+    }
+    if (set->data.n_labels > s->n_labels) {
+        s->n_labels = set->data.n_labels;
+        s->label_ids = set->data.label_ids;
+    }
+    return choose_examples(s, set, err);
+}
+
 static cr_status load_sets(struct cr_scoring *s, struct cr_error *err)
 {
     CR_TRY(load_data(s, s->options.data, &s->main, err));
     CR_TRY(choose_examples(s, &s->main, err));
     s->n_labels = s->main.data.n_labels;
-    if (s->options.ood == NULL) {
-        return CR_OK;
-    }
-    if (!s->main.data.classification) {
-        return cr_fail(err, CR_E_USAGE, "--ood needs questions with choices, the data file holds texts");
-    }
-    CR_TRY(load_data(s, s->options.ood, &s->ood, err));
-    if (!s->ood.data.classification) {
-        return cr_fail(err, CR_E_INPUT, "the --ood file holds texts, the data file choices");
-    }
-    s->n_labels = s->ood.data.n_labels > s->n_labels ? s->ood.data.n_labels : s->n_labels;
-    return choose_examples(s, &s->ood, err);
+    s->label_ids = s->main.data.classification ? s->main.data.label_ids : NULL;
+    CR_TRY(load_beside(s, "ood", s->options.ood, &s->ood, err));
+    return load_beside(s, "calibrate", s->options.calibrate, &s->calibration, err);
 }
 
 static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes, uint64_t scratch_bytes,
@@ -134,20 +147,19 @@ static size_t larger(size_t a, size_t b)
 
 static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
 {
-    const struct cr_dataset *main = &s->main.data, *ood = &s->ood.data;
-    struct cr_engine_options options = {
-        .model = s->model,
-        .lora = s->sets.slots,
-        .n_members = (uint32_t)s->sets.n_shown,
-        .parallel = s->workers.parallel,
-        .host = s->host,
-        .tier = s->workers.tier,
-        .max_tokens = larger(cr_batch_capacity(main), s->options.ood != NULL ? cr_batch_capacity(ood) : 0),
-        .max_seq = larger(main->max_ids, ood->max_ids),
-        .label_ids = !main->classification            ? NULL
-                     : ood->n_labels > main->n_labels ? ood->label_ids
-                                                      : main->label_ids,
-        .n_labels = s->n_labels};
+    const struct cr_dataset *sets[] = {&s->main.data, &s->ood.data, &s->calibration.data};
+    struct cr_engine_options options = {.model = s->model,
+                                        .lora = s->sets.slots,
+                                        .n_members = (uint32_t)s->sets.n_shown,
+                                        .parallel = s->workers.parallel,
+                                        .host = s->host,
+                                        .tier = s->workers.tier,
+                                        .label_ids = s->label_ids,
+                                        .n_labels = s->n_labels};
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        options.max_tokens = larger(options.max_tokens, sets[i]->n > 0 ? cr_batch_capacity(sets[i]) : 0);
+        options.max_seq = larger(options.max_seq, sets[i]->max_ids);
+    }
     CR_TRY(cr_batch_init(&s->batch, options.max_tokens, err));
     CR_TRY(cr_batch_init(&s->shared, options.max_tokens, err));
     s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
@@ -166,6 +178,7 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
 {
     static const struct cr_host silent;
     scoring->host = host != NULL ? host : &silent;
+    scoring->temperature = (double)NAN;
     CR_TRY(cr_eval_check_options(options, &scoring->options, err));
     CR_TRY(cr_workers_choose(&scoring->workers, scoring->host, err));
     CR_TRY(enter_phase(scoring, "load", err));
@@ -196,6 +209,7 @@ void cr_scoring_close(struct cr_scoring *s)
     cr_free(s->work);
     close_set(&s->main);
     close_set(&s->ood);
+    close_set(&s->calibration);
     cr_tokenizer_close(s->tokenizer);
     cr_model_close(s->model);
     memset(s, 0, sizeof *s);
@@ -238,7 +252,7 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
     const struct cr_example *example = &set->data.examples[index];
     uint32_t n = example->n_choices;
     size_t n_members = s->sets.n;
-    double wide[CR_LABELS_MAX], mean[CR_LABELS_MAX];
+    double wide[CR_LABELS_MAX], mean[CR_LABELS_MAX], calibrated[CR_LABELS_MAX];
     double *probs = s->work, *nll = probs + n_members * CR_LABELS_MAX, *running = nll + n_members;
     for (size_t m = 0; m < n_members; m++) {
         for (uint32_t c = 0; c < n; c++) {
@@ -267,6 +281,10 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
                              .expected_entropy = cr_expected_entropy(probs, n_members, n),
                              .mutual_information = information,
                              .disagreement = disagreement(s, logits, n)};
+    if (isfinite(s->temperature)) {
+        cr_temperature_apply(s->temperature, &score, calibrated, &score.calibrated_nll);
+        score.calibrated = calibrated;
+    }
     return fn(ctx, &score, err);
 }
 

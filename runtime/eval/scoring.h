@@ -35,15 +35,17 @@ struct cr_scoring {
 
     struct cr_model *model;
     struct cr_tokenizer *tokenizer;
-    struct cr_scoring_set main, ood; /* ood: of options.ood, else empty */
+    struct cr_scoring_set main, ood, calibration; /* the latter of options.ood, .calibrate, else empty */
     struct cr_sets sets;
     struct cr_engine *engine;
     uint32_t n_labels;            /* that the engine was made with */
+    const int32_t *label_ids;     /* [n_labels] of one of the sets; NULL for texts */
     struct cr_token_batch batch;  /* examples once */
     struct cr_token_batch shared; /* the same for each of several sets */
     float *scratch; /* owned: results of a batch, one stretch of scratch_floats a set, and one for a pass of several */
     size_t scratch_floats;
-    double *work; /* owned: probabilities and NLL of the members of one example */
+    double *work;       /* owned: probabilities and NLL of the members of one example */
+    double temperature; /* of the scores' `calibrated`: NaN before temperature.h has fitted it */
 
     uint64_t tokens; /* non-padding tokens that entered passes */
     double seconds;  /* in passes */
@@ -53,9 +55,11 @@ struct cr_scoring {
 struct cr_score {
     uint32_t index; /* in the dataset */
     const struct cr_example *example;
-    const double *probs; /* [n_choices]; NULL for texts */
-    const float *logits; /* [n_choices]; NULL for texts and for several members */
-    double nll;          /* choices: of the answer; texts: sum over the targets */
+    const double *probs;      /* [n_choices]; NULL for texts */
+    const double *calibrated; /* the same at the fitted temperature, NULL without one */
+    double calibrated_nll;    /* of the answer */
+    const float *logits;      /* [n_choices]; NULL for texts and for several members */
+    double nll;               /* choices: of the answer; texts: sum over the targets */
     uint64_t n_targets;
     size_t n_members;
     const double *member_probs; /* [n_members][n_choices]; NULL for texts */
@@ -75,7 +79,7 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
                           struct cr_error *err);
 void cr_scoring_close(struct cr_scoring *scoring);
 
-/* Calls fn once an example of s->main or s->ood in file order. Errors: CR_E_STOPPED between two batches, CR_E_DIVERGED
+/* Calls fn once an example of one of s's sets in file order. Errors: CR_E_STOPPED between two batches, CR_E_DIVERGED
  * for a logit or loss that is not finite (naming the line), CR_E_IO when the model file changed meanwhile, those of the
  * engine and of fn.
  */

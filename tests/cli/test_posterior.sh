@@ -56,6 +56,16 @@ mv out first
 expect predict 0 '3 sets' score predict -a ivon --samples 3 --posterior-temperature 2 --seed 4 --batch-size 3
 check predict cmp -s first out
 
+head -n 8 d.jsonl | sed 's/even or/odd or/' >v.jsonl
+expect calibrate 0 'eval 20/20' score eval -a ivon --calibrate v.jsonl --json j.json
+check calibrate grep -q '^calibrated: temperature .* fitted on 8 examples (their NLL ' out
+check calibrate [ "$(grep -c '^all  *20 ' out)" -eq 2 ]
+check calibrate grep -q '^  "calibration": ' j.json
+expect calibrate 0 'eval 20/20' score predict -a point --calibrate v.jsonl
+check calibrate [ "$(grep -c '"calibrated":\[' out)" -eq 20 ]
+expect calibrate 2 'same file as --data' score eval -a ivon --calibrate ./d.jsonl
+expect calibrate 4 'nowhere' score eval -a ivon --calibrate nowhere
+
 expect export 0 '' "$credence" export -a ivon --mean --format gguf -o mean.gguf
 check export cmp -s mean.gguf ivon/adapter.gguf
 expect export 0 '' "$credence" export -a ivon --sample 2 -o draw

@@ -549,6 +549,98 @@ START_TEST(examples_from_elsewhere)
 }
 END_TEST
 
+/* Mean NLL of predicted lines at a temperature, from their probabilities. */
+static double nll_at(const json_t *lines, double temperature)
+{
+    double sum = 0;
+    for (size_t i = 0; i < json_array_size(lines); i++) {
+        const json_t *line = json_array_get(lines, i), *probs = json_object_get(line, "probs");
+        double all = 0, own = 0;
+        for (size_t c = 0; c < json_array_size(probs); c++) {
+            double p = pow(json_real_value(json_array_get(probs, c)), 1 / temperature);
+            all += p;
+            own = (json_int_t)c == json_integer_value(json_object_get(line, "answer")) ? p : own;
+        }
+        sum -= log(own / all);
+    }
+    return sum / (double)json_array_size(lines);
+}
+
+/* The temperature is the best one of the validation file for this very predictor; what is raw stays as it was. */
+START_TEST(fitted_temperature)
+{
+    bool point = _i == 1;
+    struct call valid, raw, call;
+    char json[1024];
+    snprintf(json, sizeof json, "%s", cr_train_path("calibrated.json"));
+    train_adamw("sure", "q_proj,v_proj", 8, 0);
+    call_init(&valid, point ? "sure" : "ivon");
+    use_data(&valid, "choices.jsonl");
+    predict(&valid);
+    call_init(&raw, point ? "sure" : "ivon");
+    raw.options.json = json;
+    eval(&raw);
+    call_init(&call, point ? "sure" : "ivon");
+    call.options.calibrate = data;
+    call.options.json = json;
+    eval(&call);
+    double t = call.result.temperature;
+    ck_assert_uint_eq(call.result.n_calibration, N);
+    ck_assert(isnan(raw.result.temperature) && raw.result.calibrated == NULL);
+    /* 1e-12 in the logarithms of a mixture moves an NLL by less than 1e-10 while probabilities are above .01 */
+    ck_assert_double_eq_tol(call.result.calibration_nll[0], nll_at(valid.lines, 1), 1e-9);
+    ck_assert_double_eq_tol(call.result.calibration_nll[1], nll_at(valid.lines, t), 1e-9);
+    ck_assert_double_le(nll_at(valid.lines, t), nll_at(valid.lines, t * 1.01) + 1e-9);
+    ck_assert_double_le(nll_at(valid.lines, t), nll_at(valid.lines, t / 1.01) + 1e-9);
+    ck_assert_double_gt(fabs(log(t)), 0.05);
+    ck_assert(call.result.all.nll == raw.result.all.nll && call.result.all.ece == raw.result.all.ece);
+    ck_assert(call.result.calibrated[0].accuracy == raw.result.all.accuracy);
+    predict(&call);
+    ck_assert_double_eq_tol(call.result.calibrated[0].nll, nll_at(call.lines, t), 1e-9);
+    for (size_t i = 0; i < N; i++) {
+        const json_t *p = json_object_get(line_of(&call, i), "probs");
+        const json_t *q = json_object_get(line_of(&call, i), "calibrated");
+        double odds = json_real_value(json_array_get(p, 0)) / json_real_value(json_array_get(p, 1));
+        double want = 1 / (1 + pow(odds, -1 / t));
+        ck_assert_double_eq_tol(json_real_value(json_array_get(q, 0)), want, 1e-9);
+    }
+    json_t *file = json_load_file(json, 0, NULL);
+    ck_assert(real(json_object_get(file, "calibration"), "temperature") == t);
+    ck_assert(real(json_object_get(json_object_get(file, "all"), "calibrated"), "nll") ==
+              call.result.calibrated[0].nll);
+    json_decref(file);
+    call_free(&valid);
+    call_free(&raw);
+    call_free(&call);
+}
+END_TEST
+
+START_TEST(refused_calibration)
+{
+    struct call call;
+    char texts[1024];
+    snprintf(texts, sizeof texts, "%s", cr_train_path("texts.jsonl"));
+    call_init(&call, "ivon");
+    call.options.calibrate = call.options.data;
+    refuse(&call, CR_E_USAGE, "--calibrate is the same file as --data");
+    call_init(&call, "ivon");
+    call.options.calibrate = data;
+    call.options.ood = data;
+    refuse(&call, CR_E_USAGE, "--calibrate is the same file as --ood");
+    call_init(&call, "ivon");
+    call.options.calibrate = texts;
+    refuse(&call, CR_E_INPUT, "--calibrate");
+    call_init(&call, "ivon");
+    use_data(&call, "texts.jsonl");
+    call.options.calibrate = data;
+    refuse(&call, CR_E_USAGE, "--calibrate needs questions");
+    call_init(&call, "ivon");
+    call.options.calibrate = data;
+    call.options.json = data;
+    refuse(&call, CR_E_USAGE, "--json is the same file as --calibrate");
+}
+END_TEST
+
 /* Half of the weights out: exactly so many zeros, and the same in an evaluation of the posterior's mean. */
 START_TEST(pruning)
 {
@@ -734,6 +826,7 @@ START_TEST(memory)
     for (long at = 1; status != CR_OK; at++) {
         call_init(&call, "ivon");
         call.options.samples = 2;
+        call.options.calibrate = data;
         cr_alloc_fail_at(at, at % 2 == 0);
         status = cr_eval(&call.options, &call.host, &call.result, &call.err);
         cr_alloc_fail_at(0, false);
@@ -753,6 +846,8 @@ int main(void)
     tcase_add_checked_fixture(all, setup, cr_train_dir_drop);
     tcase_add_test(all, samples_are_exported_samples);
     tcase_add_loop_test(all, running_figures, 0, 2);
+    tcase_add_loop_test(all, fitted_temperature, 0, 2);
+    tcase_add_test(all, refused_calibration);
     tcase_add_test(all, averaged_token_distribution);
     tcase_add_test(all, same_bits_for_batches_and_threads);
     tcase_add_test(all, same_bits_for_shared_passes);
