@@ -107,7 +107,8 @@ struct cr_finetune_options {
     uint32_t swag_rank;          /* 10 deviations are kept */
     double swag_lr;              /* 1e-4 */
     uint32_t swag_anneal;        /* 50 steps from the run's rate to swag_lr; 0 = five epochs */
-    double swag_scale;           /* .5 of the covariance is drawn with: the paper's */
+    double swag_scale;           /* share of the covariance that is drawn with; 0 = .5 or 1 by the held-out examples, .5
+                                  * when there are none */
     double lr_b, ess_b, hess_init_b, clip_radius_b; /* of the B matrices where they differ; 0 = as A */
 };
 

@@ -19,6 +19,14 @@ double cr_label_nll(const float *logits, uint32_t n, uint32_t answer)
     return cr_softmax_nll(wide, n, answer);
 }
 
+static void take(const struct cr_nll_job *job, size_t at, double *sum, double nll)
+{
+    *sum += nll;
+    if (job->each != NULL) {
+        job->each[at] = nll;
+    }
+}
+
 static cr_status add_batch(const struct cr_nll_job *job, double *sum, struct cr_nll *total, struct cr_error *err)
 {
     const struct cr_token_batch *batch = job->batch;
@@ -28,13 +36,14 @@ static cr_status add_batch(const struct cr_nll_job *job, double *sum, struct cr_
     if (job->dataset->classification) {
         CR_TRY(cr_engine_label_logits(job->engine, batch, job->scratch, err));
         for (size_t row = 0; row < batch->n_rows; row++) {
-            *sum += cr_label_nll(job->scratch + row * job->n_labels, batch->row_choices[row],
-                                 (uint32_t)batch->row_target[row]);
+            take(job, total->n_targets + row, sum,
+                 cr_label_nll(job->scratch + row * job->n_labels, batch->row_choices[row],
+                              (uint32_t)batch->row_target[row]));
         }
     } else {
         CR_TRY(cr_engine_token_nll(job->engine, batch, job->scratch, err));
         for (size_t row = 0; row < batch->n_rows; row++) {
-            *sum += (double)job->scratch[row];
+            take(job, total->n_targets + row, sum, (double)job->scratch[row]);
         }
     }
     total->n_targets += batch->n_rows;

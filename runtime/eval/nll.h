@@ -19,6 +19,7 @@ struct cr_nll_job {
     uint32_t n_labels; /* that the engine was made with */
     float *scratch;    /* [cr_nll_scratch_floats] */
     const struct cr_host *host;
+    double *each; /* NLL of every target in order; NULL: not kept */
 };
 
 struct cr_nll {

@@ -13,6 +13,10 @@
 #include "runtime/optim/adamw.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/swag_file.h"
+#include "runtime/posterior/swag_scale.h"
+
+/* Share of the covariance where nothing chooses: arXiv 1902.02476. */
+#define PAPER_SCALE 0.5
 
 /* Epochs of annealing where no steps are said: the settings of the paper's runs. */
 enum { ANNEAL_EPOCHS = 5, ROWS_MAX = 256 };
@@ -25,7 +29,9 @@ struct learner {
     struct cr_swag swag;
     struct cr_swag_plan plan;
     struct cr_swag_head head;
-    double scale;
+    double scale;                 /* 0 until it is chosen */
+    struct cr_swag_scales trials; /* best 0: the scale was given, or nothing was held out */
+    uint64_t seed;
     double (*own_lr)(const void *schedule, uint64_t step);
     const void *schedule;
     float *moments; /* owned: mean, mean_low, m2 [3n] */
@@ -44,9 +50,9 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
     if (o->swag_rank < 2 || o->swag_rank > ROWS_MAX) { /* the divisor is K - 1 */
         return cr_fail(err, CR_E_USAGE, "--swag-rank %u, expected 2 to %d", o->swag_rank, ROWS_MAX);
     }
-    return o->swag_scale > 0 && isfinite(o->swag_scale)
+    return o->swag_scale >= 0 && isfinite(o->swag_scale)
                ? CR_OK
-               : cr_fail(err, CR_E_USAGE, "scale of SWAG %g, expected a number above 0", o->swag_scale);
+               : cr_fail(err, CR_E_USAGE, "scale of SWAG %g, expected 0 or a number above it", o->swag_scale);
 }
 
 static void settings(const struct cr_finetune_options *o, json_t *object)
@@ -113,6 +119,7 @@ static cr_status make(struct learner *l, const struct cr_method_setup *setup, st
     l->own_lr = setup->own_lr;
     l->schedule = setup->schedule;
     l->scale = o->swag_scale;
+    l->seed = o->seed;
     l->adamw.weight_decay = o->weight_decay;
     l->adamw.max_norm = o->max_grad_norm;
     l->head.layout = sizeof l->head;
@@ -285,13 +292,28 @@ static void put_result(void *state, const void *result)
     l->head.n = l->swag.n;
 }
 
+static double scale_of(const struct learner *l)
+{
+    return l->scale > 0 ? l->scale : l->trials.best > 0 ? l->trials.best : PAPER_SCALE;
+}
+
+static cr_status tune(void *state, const struct cr_method_trial *trial, struct cr_error *err)
+{
+    struct learner *l = state;
+    if (l->scale > 0 || !ready(l)) {
+        return CR_OK;
+    }
+    show_point(l); /* keeps the training weights, which draws are about to overwrite */
+    return cr_swag_choose_scale(&l->swag, &l->ops, l->parallel, trial, l->seed, l->adapter->params, &l->trials, err);
+}
+
 static void announce(const void *state, const struct cr_host *host)
 {
     const struct learner *l = state;
     uint64_t n = cr_swag_snapshots(&l->plan);
     cr_host_log(host, CR_LOG_INFO,
-                "swag: %" PRIu64 " snapshots, one every %" PRIu64 " steps after step %" PRIu64 ", rate %g, scale %g", n,
-                l->plan.every, l->plan.start, l->plan.lr, l->scale);
+                "swag: %" PRIu64 " snapshots, one every %" PRIu64 " steps after step %" PRIu64 ", rate %g", n,
+                l->plan.every, l->plan.start, l->plan.lr);
     if (n <= l->swag.n_rows) {
         cr_host_log(host, CR_LOG_WARNING,
                     "swag: %" PRIu64 " snapshots, of which the first has no deviation, give rank %" PRIu64 " of %u", n,
@@ -308,14 +330,21 @@ static void facts(const void *state, json_t *object)
     }
     json_object_set_new(object, "snapshots", json_integer((json_int_t)l->swag.n));
     json_object_set_new(object, "rank", json_integer(cr_swag_rank(&l->swag)));
-    json_object_set_new(object, "scale", json_real(l->scale));
+    json_object_set_new(object, "scale", json_real(scale_of(l)));
+    if (l->trials.best > 0) {
+        json_t *list = json_array();
+        for (int i = 0; i < 2; i++) {
+            json_array_append_new(list, json_pack("{s:f,s:f}", "scale", l->trials.scale[i], "nll", l->trials.nll[i]));
+        }
+        json_object_set_new(object, "scales_tried", list);
+    }
     json_object_set_new(object, "sigma", json_real(sqrt(sum / (double)l->adapter->n_trainable)));
 }
 
 static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
 {
     const struct learner *l = state;
-    return cr_swag_write(&l->swag, l->scale, about, dir, err);
+    return cr_swag_write(&l->swag, scale_of(l), about, dir, err);
 }
 
 const struct cr_method cr_method_swag = {
@@ -338,6 +367,7 @@ const struct cr_method cr_method_swag = {
     .restore = restore,
     .take_result = take_result,
     .put_result = put_result,
+    .tune = tune,
     .announce = announce,
     .facts = facts,
     .write = write,

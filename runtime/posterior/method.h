@@ -53,6 +53,13 @@ struct cr_posterior_about {
     uint32_t n_labels;
 };
 
+/* Held-out examples, for what a finished result leaves open. */
+struct cr_method_trial {
+    void *ctx;
+    uint64_t n_targets;                                             /* loss terms, at least 1 */
+    cr_status (*nll)(void *ctx, double *out, struct cr_error *err); /* [n_targets] with what stands in params */
+};
+
 enum { CR_METHOD_MAX_SECTIONS = 5 };
 
 struct cr_method {
@@ -90,6 +97,9 @@ struct cr_method {
 
     void (*take_result)(const void *state, void *result);
     void (*put_result)(void *state, const void *result);
+
+    /* Once, with the result in place, before anything is written; not called when nothing is held out. May be NULL. */
+    cr_status (*tune)(void *state, const struct cr_method_trial *trial, struct cr_error *err);
 
     /* Words for people: a line when training begins; warnings, asked for at every report; facts of summary.json. */
     void (*announce)(const void *state, const struct cr_host *host); /* may be NULL */

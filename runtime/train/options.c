@@ -33,7 +33,6 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .swag_rank = 10,
         .swag_lr = 1e-4,
         .swag_anneal = 50,
-        .swag_scale = 0.5,
     };
 }
 

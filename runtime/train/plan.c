@@ -119,7 +119,8 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     m.best = train->options.keep_best ? train->method->result_bytes(&train->options, n_params) : 0;
     m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + train->n_train * sizeof(uint32_t) +
               cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
-              train->max_evals * sizeof(struct cr_train_eval);
+              train->max_evals * sizeof(struct cr_train_eval) +
+              cr_train_trial_targets(train) * 2 * sizeof(double);
     m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
     m.total = m.held + m.model + m.engine + m.adapter + m.optimiser + m.best + m.batch + m.overhead;
     uint64_t peak = cr_machine_peak_rss();

@@ -170,7 +170,10 @@ cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err)
     if (train->best != NULL && train->has_best) {
         train->method->put_result(train->state, train->best);
     }
-    status = write_adapter(train, gguf_path, &why);
+    status = cr_train_tune(train, &why);
+    if (status == CR_OK) {
+        status = write_adapter(train, gguf_path, &why);
+    }
     if (status == CR_OK) {
         status = write_summary(train, summary_path, &why);
     }

@@ -153,6 +153,9 @@ cr_status cr_train_loop(struct cr_train *train, struct cr_error *err);
 /* validate.c: one evaluation at the present step; keeps the best parameters, decides on early stopping. */
 bool cr_train_eval_due(const struct cr_train *train);
 cr_status cr_train_validate(struct cr_train *train, struct cr_error *err);
+/* What the method decides by held-out examples once it has its result; its loss terms that are looked at. */
+cr_status cr_train_tune(struct cr_train *train, struct cr_error *err);
+uint64_t cr_train_trial_targets(const struct cr_train *train);
 
 /* journal.c: train.jsonl. Losing it is a warning, never an end. */
 cr_status cr_journal_open(struct cr_train *train, uint64_t keep_lines, struct cr_error *err);

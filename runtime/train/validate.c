@@ -5,8 +5,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
 #include "runtime/eval/nll.h"
+
+/* Held-out examples that choices at the end look at: many passes over each. */
+enum { TRIAL_EXAMPLES = 200 };
 
 bool cr_train_eval_due(const struct cr_train *train)
 {
@@ -43,16 +47,21 @@ static void remember(struct cr_train *train, double nll)
     }
 }
 
+static struct cr_nll_job job_of(struct cr_train *train)
+{
+    return (struct cr_nll_job){.engine = train->engine,
+                               .batch = &train->batch,
+                               .dataset = train->valid,
+                               .examples = train->valid_pool,
+                               .n = train->n_valid,
+                               .n_labels = train->n_labels,
+                               .scratch = train->scratch,
+                               .host = train->host};
+}
+
 cr_status cr_train_validate(struct cr_train *train, struct cr_error *err)
 {
-    struct cr_nll_job job = {.engine = train->engine,
-                             .batch = &train->batch,
-                             .dataset = train->valid,
-                             .examples = train->valid_pool,
-                             .n = train->n_valid,
-                             .n_labels = train->n_labels,
-                             .scratch = train->scratch,
-                             .host = train->host};
+    struct cr_nll_job job = job_of(train);
     struct cr_nll nll;
     uint64_t start = cr_clock_ns();
     train->method->show_point(train->state);
@@ -63,4 +72,59 @@ cr_status cr_train_validate(struct cr_train *train, struct cr_error *err)
                 train->step, nll.mean, nll.n_targets, train->data.classification ? "examples" : "tokens", seconds,
                 train->history->best_step == train->step ? ", best so far" : "");
     return CR_OK;
+}
+
+struct trial {
+    struct cr_train *train;
+    uint32_t *examples; /* owned: spread evenly over the held-out ones */
+};
+
+static size_t trial_examples(const struct cr_train *train)
+{
+    return train->method->tune == NULL ? 0 : train->n_valid < TRIAL_EXAMPLES ? train->n_valid : TRIAL_EXAMPLES;
+}
+
+static uint32_t trial_example(const struct cr_train *train, size_t i)
+{
+    return train->valid_pool[i * train->n_valid / trial_examples(train)];
+}
+
+static cr_status trial_nll(void *ctx, double *out, struct cr_error *err)
+{
+    const struct trial *trial = ctx;
+    struct cr_nll_job job = job_of(trial->train);
+    struct cr_nll nll;
+    job.examples = trial->examples;
+    job.n = trial_examples(trial->train);
+    job.each = out;
+    return cr_nll_mean(&job, &nll, err);
+}
+
+uint64_t cr_train_trial_targets(const struct cr_train *train)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < trial_examples(train); i++) {
+        n += train->valid->examples[trial_example(train, i)].n_targets;
+    }
+    return n;
+}
+
+cr_status cr_train_tune(struct cr_train *train, struct cr_error *err)
+{
+    struct trial trial = {.train = train};
+    struct cr_method_trial given = {&trial, cr_train_trial_targets(train), trial_nll};
+    if (given.n_targets == 0) {
+        return CR_OK;
+    }
+    trial.examples = cr_alloc(trial_examples(train), sizeof *trial.examples);
+    if (trial.examples == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for held-out examples");
+    }
+    for (size_t i = 0; i < trial_examples(train); i++) {
+        trial.examples[i] = trial_example(train, i);
+    }
+    train->method->show_point(train->state);
+    cr_status status = train->method->tune(train->state, &given, err);
+    cr_free(trial.examples);
+    return status;
 }

@@ -66,7 +66,7 @@ START_TEST(moments_of_the_snapshots)
     open_posterior("out", &p);
     ck_assert_uint_eq(p->swag.n, 3);
     ck_assert_uint_eq(p->swag.n_rows, 2);
-    ck_assert(p->swag_scale == 0.5);
+    ck_assert(p->swag_scale == 0.5 || p->swag_scale == 1);
     size_t n = p->adapter->n_params;
     for (int i = 0; i < 3; i++) {
         open_checkpoint("out", 6 + 2 * i, &at[i]);
@@ -245,6 +245,53 @@ START_TEST(draws)
 }
 END_TEST
 
+/* Both scales as an evaluation of the finished posterior sees them, and the better one in the file; a scale that was
+ * given stays; without held-out examples the paper's. */
+START_TEST(scale_by_validation)
+{
+    struct cr_train_run run;
+    struct cr_posterior *p = NULL;
+    char valid[1024];
+    size_t n;
+    snprintf(valid, sizeof valid, "%s", cr_train_path("other.jsonl"));
+    full_init(&run, "out");
+    run.options.seed = 0; /* that of nll_of */
+    run.options.valid = valid;
+    cr_train_must(&run);
+    json_t *summary = json_load_file(cr_train_path("out/summary.json"), 0, NULL);
+    json_t *facts = json_object_get(summary, "posterior"), *tried = json_object_get(facts, "scales_tried");
+    double scale = json_real_value(json_object_get(facts, "scale")), nll[2];
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *one = json_array_get(tried, i);
+        double own = json_real_value(json_object_get(one, "scale"));
+        ck_assert(own == (i == 0 ? 0.5 : 1.0));
+        nll[i] = json_real_value(json_object_get(one, "nll"));
+        /* the same draws of f32 weights: sums of 30 terms in double */
+        ck_assert_double_eq_tol(nll[i], nll_of("out", 5, own / scale, &n), 1e-12);
+    }
+    ck_assert(nll[0] != nll[1]);
+    ck_assert(scale == (nll[1] < nll[0] ? 1.0 : 0.5));
+    json_decref(summary);
+    open_posterior("out", &p);
+    ck_assert(p->swag_scale == scale);
+    cr_posterior_close(p);
+    full_init(&run, "given");
+    run.options.swag_scale = 0.25;
+    cr_train_must(&run);
+    open_posterior("given", &p);
+    ck_assert(p->swag_scale == 0.25);
+    cr_posterior_close(p);
+    full_init(&run, "none");
+    run.options.no_valid = true;
+    run.options.keep_best = false;
+    run.options.patience = 0;
+    cr_train_must(&run);
+    open_posterior("none", &p);
+    ck_assert(p->swag_scale == 0.5);
+    cr_posterior_close(p);
+}
+END_TEST
+
 START_TEST(refusals_and_warnings)
 {
     struct cr_train_run run;
@@ -260,7 +307,8 @@ START_TEST(refusals_and_warnings)
     REFUSE(swag_rank, 257, "--swag-rank");
     REFUSE(swag_lr, 0, "--swag-lr");
     REFUSE(swag_lr, (double)NAN, "--swag-lr");
-    REFUSE(swag_scale, 0, "scale");
+    REFUSE(swag_scale, -1, "scale");
+    REFUSE(swag_scale, (double)NAN, "scale");
     REFUSE(swag_every, 7, "no snapshot");
     REFUSE(swag_every, 4, "no spread");
 #undef REFUSE
@@ -297,6 +345,7 @@ int main(void)
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_add_test(all, moments_of_the_snapshots);
     tcase_add_test(all, rates);
+    tcase_add_test(all, scale_by_validation);
     tcase_add_loop_test(all, stop_and_resume, 0, 9);
     tcase_add_loop_test(all, any_thread_count, 0, 2);
     tcase_add_test(all, trains_as_adamw);
