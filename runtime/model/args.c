@@ -141,7 +141,8 @@ struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const st
                                       .n_kv = config->n_kv,
                                       .head_dim = config->head_dim,
                                       .scale = 1.0f / __builtin_sqrtf((float)config->head_dim),
-                                      .f32_scores = true};
+                                      .f32_scores = true,
+                                      .prefix = cr_prefix_attention(e)};
 }
 
 void cr_engine_rotate(struct cr_engine *e, float *qkv, bool inverse, size_t begin, size_t end)
@@ -154,7 +155,7 @@ void cr_engine_rotate(struct cr_engine *e, float *qkv, bool inverse, size_t begi
                                 .n_rot = config->n_rot,
                                 .style = config->rope_style,
                                 .pos = e->batch->pos,
-                                .table = e->rope_table,
+                                .table = e->rope_table + cr_prefix_offset(e) * config->n_rot,
                                 .inverse = inverse};
     e->rope.apply(&args, begin, end);
     args.x = qkv + e->q * CR_LANES;

@@ -237,6 +237,8 @@ static void backward_o(struct cr_engine *e, uint32_t layer, const struct layer_s
     if (set == &e->all) {
         cr_phase_add(e, job_expand_o, state, e->all.n_blocks, CR_BLOCK_STEP);
     }
+    struct prefix_layer prefix = {layer, NULL};
+    cr_prefix_add_mix(e, &prefix);
     cr_phase_run(e, "o_dx", (int)layer);
 
     if (cr_projection_drops(e)) {
@@ -273,13 +275,17 @@ static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer
     cr_phase_add(e, cr_job_attention_bwd, &args, args.n_seg * args.n_heads, 1);
     cr_phase_run(e, "attention_bwd", (int)layer);
 
+    bool further = layer > e->first_layer;
     struct grad_in in[3];
     fill_grad_in_qkv(e, layer, in);
     struct qkv_job job = {layer, state, &args, in, NULL};
-    cr_phase_add(e, job_qkv_enter, &job, e->all.n_blocks, CR_BLOCK_STEP);
+    struct prefix_layer prefix = {layer, &args};
+    cr_prefix_add_grads(e, &prefix);
+    if (further || adapts(e, layer, CR_PROJ_Q, CR_PROJ_V)) {
+        cr_phase_add(e, job_qkv_enter, &job, e->all.n_blocks, CR_BLOCK_STEP);
+    }
     cr_phase_run(e, "qkv_enter", (int)layer);
 
-    bool further = layer > e->first_layer;
     struct dx_job dn = {.n = 0};
     struct grad_pair pairs[3];
     for (size_t i = 0; i < 3; i++) {
@@ -310,7 +316,7 @@ static void backward_layer(struct cr_engine *e, uint32_t layer)
 
     struct grad_in o = dense_gradient(e, layer, CR_PROJ_O, dx, e->dop, e->embd, state->o, set);
     struct out_job enter_o = {&o, dx, e->dop, e->embd};
-    bool further = layer > e->first_layer || adapts(e, layer, CR_PROJ_Q, CR_PROJ_O);
+    bool further = layer > e->first_layer || e->options.prefix != NULL || adapts(e, layer, CR_PROJ_Q, CR_PROJ_O);
     if (last) {
         struct grad_in down = gradient_down(e, layer, dx, set);
         struct out_job enter = {&down, dx, e->dop, e->embd};

@@ -9,7 +9,7 @@
 
 static uint32_t first_adapted(const struct cr_engine *e)
 {
-    uint32_t n_layers = e->model->config.n_layers;
+    uint32_t n_layers = e->options.prefix == NULL ? e->model->config.n_layers : 0;
     for (uint32_t layer = 0; layer < n_layers; layer++) {
         for (enum cr_proj proj = 0; proj < CR_N_PROJ; proj++) {
             if (cr_engine_rank(e, layer, proj) > 0) {
@@ -83,7 +83,7 @@ cr_status cr_engine_create(const struct cr_engine_options *options, struct cr_en
     }
     cr_engine_plan(e, e->arena);
     const struct cr_model_config *config = &e->model->config;
-    cr_rope_table(e->rope_table, e->options.max_seq, config->n_rot, config->rope_base, config->rope_freq_scale,
+    cr_rope_table(e->rope_table, cr_engine_positions(e), config->n_rot, config->rope_base, config->rope_freq_scale,
                   e->model->rope_factors);
     if (options->label_ids != NULL) {
         fill_label_rows(e);
@@ -121,7 +121,8 @@ static cr_status begin(struct cr_engine *e, const struct cr_token_batch *batch, 
                            batch->seg[s + 1] - batch->seg[s], e->options.max_seq);
         }
     }
-    return cr_parts_set(e, batch, err);
+    CR_TRY(cr_parts_set(e, batch, err));
+    return cr_prefix_set(e, err);
 }
 
 static cr_status stopped(struct cr_error *err)
@@ -200,4 +201,19 @@ cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch
     CR_TRY(forward_only(engine, batch, false, err));
     cr_head_logits(engine, logits);
     return CR_OK;
+}
+
+cr_status cr_engine_fill_prefix(struct cr_engine *engine, uint32_t vertex, const struct cr_token_batch *batch,
+                                struct cr_error *err)
+{
+    const struct cr_prefix *prefix = engine->options.prefix;
+    if (prefix == NULL || vertex >= prefix->n_vertices || batch->n_seg == 0 || batch->seg[1] < prefix->n_rows) {
+        return cr_fail(err, CR_E_USAGE, "engine: no sequence of %u tokens for vertex %u of %u",
+                       prefix != NULL ? prefix->n_rows : 0, vertex, prefix != NULL ? prefix->n_vertices : 0);
+    }
+    engine->prefix.filling = true;
+    engine->prefix.vertex = vertex;
+    cr_status status = forward_only(engine, batch, engine->options.label_ids != NULL, err);
+    engine->prefix.filling = false;
+    return status;
 }

@@ -6,6 +6,9 @@
  * Several adapters, the members, may share the passes over the frozen weights: an ensemble, draws of a posterior,
  * tasks. A batch says which of its token blocks are whose (its parts). Row results, losses and gradients of a member
  * are the same bits as if its part were a batch by itself.
+ *
+ * Every sequence may see a prefix of its own (prefix.h), whose gradients are added to those of the vertices in the
+ * order of the sequences.
  */
 #ifndef CR_MODEL_ENGINE_H
 #define CR_MODEL_ENGINE_H
@@ -16,6 +19,7 @@
 #include "runtime/core/host.h"
 #include "runtime/core/token_batch.h"
 #include "runtime/model/model.h"
+#include "runtime/model/prefix.h"
 
 struct cr_engine;
 
@@ -31,6 +35,9 @@ struct cr_engine_options {
     size_t max_seq;           /* longest sequence */
     const int32_t *label_ids; /* classification: tokens of the labels; NULL = texts */
     uint32_t n_labels;
+    const struct cr_prefix *prefix; /* that every sequence sees; NULL: none; borrowed; read by each pass; label rows of
+                                     * its own for n_labels or more, or none */
+    size_t max_prefixes;            /* with prefix: sequences of a batch */
     bool train;
     bool recompute; /* keep only layer inputs and recompute each layer in the backward pass */
 };
@@ -49,9 +56,9 @@ struct cr_engine_noise {
 };
 
 /* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to the lora's grad_a, grad_b and
- * that sum to loss, both member by member. noise, loss: [n_members]. Classification batches use the restricted softmax
- * over the first row_choices labels. Errors of every pass: CR_E_USAGE for a batch that was not planned for,
- * CR_E_STOPPED when the host wants the work to end; gradients and loss are then of no use. */
+ * the prefix's grads, and that sum to loss, both member by member. noise, loss: [n_members]. Classification batches use
+ * the restricted softmax over the first row_choices labels. Errors of every pass: CR_E_USAGE for a batch that was not
+ * planned for, CR_E_STOPPED when the host wants the work to end; gradients and loss are then of no use. */
 cr_status cr_engine_train(struct cr_engine *engine, const struct cr_token_batch *batch,
                           const struct cr_engine_noise *noise, double *loss, struct cr_error *err);
 
@@ -69,6 +76,11 @@ cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_token_ba
 /* Forward only. logits [n_rows][n_vocab]: for tests and small row counts. */
 cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits,
                            struct cr_error *err);
+
+/* Forward only, with no prefix seen: the keys and values of the first n_rows tokens of the batch, which are of its
+ * first sequence, become a vertex of options.prefix. The batch has one loss row or more, which do not matter. */
+cr_status cr_engine_fill_prefix(struct cr_engine *engine, uint32_t vertex, const struct cr_token_batch *batch,
+                                struct cr_error *err);
 
 /* Seconds spent by kind of operation since the last call with reset; names static. For traces and --verbose time. */
 struct cr_engine_span {

@@ -53,6 +53,24 @@ struct token_set {
     size_t n_parts;
 };
 
+/* The prefixes of a pass: with options.prefix only. */
+struct prefix_pass {
+    struct cr_attention_prefix attention; /* over the mixtures of the layer under way; n_prefixes 0: none is seen */
+    float *mixed;                         /* [max_prefixes] keys, values */
+    uint32_t *of_seg;                     /* [cr_prefix_max_seg] */
+    double *weights;                      /* [max_prefixes][n_layers + 1][n_vertices] */
+    uint32_t *of_row;                     /* [16] a block of rows, with label rows of its own, as is the next */
+    float *logits;                        /* [n_vertices * n_labels] of a row by every vertex, then their gradients */
+    bool filling;                         /* the pass shows none: it makes a vertex */
+    uint32_t vertex;
+};
+
+/* Arguments of a layer's prefix jobs; attention is needed for gradients only. */
+struct prefix_layer {
+    uint32_t layer;
+    const struct cr_attention_args *attention;
+};
+
 /* Slot of a row set that holds no row. */
 #define CR_NO_ROW UINT32_MAX
 
@@ -118,6 +136,8 @@ struct cr_engine {
     struct cr_qgemm_member *terms;            /* [CR_N_PROJ][max_blocks]: of the products of a phase */
     struct cr_engine_noise *forward_noise;    /* [n_members] of forward-only passes */
 
+    struct prefix_pass prefix;
+
     /* the pass under way */
     const struct cr_token_batch *batch;
     const struct cr_engine_noise *noise; /* [n_members] */
@@ -161,6 +181,30 @@ struct cr_lowrank_args cr_engine_lowrank(const struct cr_engine *e, uint32_t mem
 void cr_engine_terms(const struct cr_engine *e, uint32_t layer, enum cr_proj proj, bool backward, const float *u,
                      const struct token_set *set, struct cr_qgemm_args *args);
 
+/* prefix.c: the sequences of the batch and their weights, after cr_parts_set; nothing without a prefix. Errors:
+ * CR_E_USAGE. */
+cr_status cr_prefix_set(struct cr_engine *e, struct cr_error *err);
+size_t cr_prefix_offset(const struct cr_engine *e); /* position of a sequence's first token */
+const struct cr_attention_prefix *cr_prefix_attention(const struct cr_engine *e); /* NULL: none */
+bool cr_prefix_own_head(const struct cr_engine *e);                               /* label rows are vertices, too */
+
+/* Sequences of a batch: those that see a prefix, and the pads of each part. */
+static inline size_t cr_prefix_max_seg(const struct cr_engine *e)
+{
+    return e->options.max_prefixes + e->n_members;
+}
+
+/* Jobs of the phase before attention, forward and backward; and of any phase after it, backward. */
+void cr_prefix_add_mix(struct cr_engine *e, const struct prefix_layer *layer);
+void cr_prefix_add_grads(struct cr_engine *e, const struct prefix_layer *layer);
+
+/* prefix.logits -> head_z, and head_dz -> prefix.logits. */
+void cr_prefix_mix_logits(struct cr_engine *e);
+void cr_prefix_spread_logits(struct cr_engine *e);
+
+/* Keys and values of the first tokens become the vertex that is filled. */
+void cr_prefix_keep(struct cr_engine *e, uint32_t layer, const struct layer_state *state);
+
 /* parts.c: checks the parts of a batch and sets e->batch, e->all, e->rows up. Errors: CR_E_USAGE. */
 cr_status cr_parts_set(struct cr_engine *e, const struct cr_token_batch *batch, struct cr_error *err);
 
@@ -184,6 +228,12 @@ void cr_engine_rotate(struct cr_engine *e, float *qkv, bool inverse, size_t begi
 /* Between f32 activations and operand memory, token blocks [begin, end). On f32 tiers a copy; op NULL: none is kept. */
 void cr_engine_to_operand(struct cr_engine *e, float *x, void *op, size_t features, size_t begin, size_t end);
 void cr_engine_from_operand(struct cr_engine *e, void *op, float *x, size_t features, size_t begin, size_t end);
+
+/* Positions of the rope table. */
+static inline size_t cr_engine_positions(const struct cr_engine *e)
+{
+    return e->options.max_seq + (e->options.prefix != NULL ? e->options.prefix->n_rows : 0);
+}
 
 /* plan.c: places everything in the arena at `base` and returns its size; with base NULL it only counts. */
 size_t cr_engine_plan(struct cr_engine *e, void *base);

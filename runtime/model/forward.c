@@ -135,8 +135,13 @@ static void run_qkv(struct cr_engine *e, uint32_t layer, const struct layer_stat
 
 static void run_attention(struct cr_engine *e, uint32_t layer, const struct layer_state *state)
 {
+    struct prefix_layer prefix = {layer, NULL};
     cr_phase_add(e, job_rope, state, e->all.n_blocks, CR_BLOCK_STEP);
+    cr_prefix_add_mix(e, &prefix);
     cr_phase_run(e, "rope", (int)layer);
+    if (e->prefix.filling) {
+        cr_prefix_keep(e, layer, state);
+    }
     struct cr_attention_args args = cr_engine_attention(e, state);
     cr_phase_add(e, cr_job_attention_fwd, &args, args.n_seg * args.n_heads, 1);
     cr_phase_run(e, "attention", (int)layer);

@@ -53,16 +53,19 @@ void cr_head_norm_bwd(struct cr_engine *e)
     cr_phase_run(e, "norm_bwd", -1);
 }
 
-/* Label rows: z = E_labels h, a product of at most 26 rows, in f32 on every tier. */
+/* Label rows: z = E_labels h, a product of at most 26 rows, in f32 on every tier; or of the rows of every vertex. */
 static struct cr_lowrank_args label_args(struct cr_engine *e)
 {
-    return (struct cr_lowrank_args){.p = e->label_rows,
+    const struct cr_prefix *own = cr_prefix_own_head(e) ? e->options.prefix : NULL;
+    size_t rank = own != NULL ? (size_t)own->n_vertices * own->n_labels : e->options.n_labels;
+    return (struct cr_lowrank_args){.p = own != NULL ? own->params + cr_prefix_rows_floats(own) : e->label_rows,
                                     .p_rs = e->embd,
                                     .p_ks = 1,
-                                    .rank = e->options.n_labels,
+                                    .rank = rank,
                                     .n_features = e->embd,
                                     .n_blocks = e->rows.n_blocks,
-                                    .u_stride = (size_t)e->options.n_labels * CR_LANES,
+                                    .u = own != NULL ? e->prefix.logits : NULL,
+                                    .u_stride = rank * CR_LANES,
                                     .scale = 1.0f,
                                     .dropout = {.keep16 = 65536}};
 }
@@ -72,15 +75,25 @@ static void job_label_down(struct cr_engine *e, const void *arg, size_t begin, s
     e->lowrank.down(arg, begin, end, scratch);
 }
 
-void cr_head_label_logits(struct cr_engine *e)
+/* With x as the rows after the final norm. */
+static struct cr_lowrank_args label_args_of_x(struct cr_engine *e)
 {
     struct cr_lowrank_args args = label_args(e);
     args.x = e->head_x;
     args.x_type = CR_X_F32;
     args.x_stride = e->embd * CR_LANES * sizeof(float);
-    args.u = e->head_z;
+    return args;
+}
+
+void cr_head_label_logits(struct cr_engine *e)
+{
+    struct cr_lowrank_args args = label_args_of_x(e);
+    args.u = args.u != NULL ? args.u : e->head_z;
     cr_phase_add(e, job_label_down, &args, e->rows.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "labels", -1);
+    if (cr_prefix_own_head(e)) {
+        cr_prefix_mix_logits(e);
+    }
 }
 
 static void job_label_up(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
@@ -88,6 +101,11 @@ static void job_label_up(struct cr_engine *e, const void *arg, size_t begin, siz
     size_t stride = e->embd * CR_LANES;
     memset(e->dn + begin * stride, 0, (end - begin) * stride * sizeof(float));
     e->lowrank.up(arg, begin, end, scratch);
+}
+
+static void job_label_grad(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
+{
+    e->lowrank.grad(arg, begin, end, scratch);
 }
 
 /* Loss of the row in a slot, and the gradient of its logits. */
@@ -127,11 +145,18 @@ void cr_head_label_loss(struct cr_engine *e, double *loss)
         }
         loss[part->member] += sum;
     }
-    struct cr_lowrank_args args = label_args(e);
+    struct cr_lowrank_args args = label_args(e), grad = label_args_of_x(e);
     args.y = e->dn;
     args.y_stride = e->embd * CR_LANES;
-    args.u = e->head_dz;
+    args.u = args.u != NULL ? args.u : e->head_dz;
     cr_phase_add(e, job_label_up, &args, e->rows.n_blocks, CR_BLOCK_STEP);
+    if (cr_prefix_own_head(e)) {
+        cr_prefix_spread_logits(e);
+        grad.g = e->options.prefix->grads + cr_prefix_rows_floats(e->options.prefix);
+        grad.g_rs = e->embd;
+        grad.g_ks = 1;
+        cr_phase_add(e, job_label_grad, &grad, e->embd, 4 * CR_LOWRANK_STEP);
+    }
     cr_phase_run(e, "labels_bwd", -1);
     cr_head_norm_bwd(e);
 }

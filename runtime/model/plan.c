@@ -151,6 +151,36 @@ static void plan_backward(struct cursor *c, struct cr_engine *e)
     }
 }
 
+/* Mixtures and gradients are of one layer at a time. */
+static void plan_prefix(struct cursor *c, struct cr_engine *e)
+{
+    const struct cr_prefix *prefix = e->options.prefix;
+    if (prefix == NULL) {
+        return;
+    }
+    size_t n = e->options.max_prefixes, tensor = cr_prefix_tensor(prefix), parts = cr_prefix_max_seg(e);
+    struct prefix_pass *p = &e->prefix;
+    size_t partials = parts * e->q * cr_tl16_blocks(prefix->n_rows) * CR_LANES;
+    p->mixed = take(c, n * 2 * tensor * sizeof(float));
+    p->of_seg = take(c, parts * sizeof *p->of_seg);
+    p->weights = take(c, n * (prefix->n_layers + 1) * prefix->n_vertices * sizeof *p->weights);
+    if (cr_prefix_own_head(e)) {
+        p->of_row = take(c, e->max_blocks * CR_LANES * sizeof *p->of_row);
+        p->logits = take_f32(c, e, (size_t)prefix->n_vertices * prefix->n_labels);
+    }
+    p->attention = (struct cr_attention_prefix){.k = p->mixed,
+                                                .v = p->mixed != NULL ? p->mixed + tensor : NULL,
+                                                .stride = 2 * tensor,
+                                                .n_rows = prefix->n_rows,
+                                                .of_seg = p->of_seg};
+    if (e->options.train) {
+        p->attention.dk = take(c, tensor * sizeof(float));
+        p->attention.dv = take(c, tensor * sizeof(float));
+        p->attention.dk_part = take(c, partials * sizeof(float));
+        p->attention.dv_part = take(c, partials * sizeof(float));
+    }
+}
+
 static size_t jobs_needed(const struct cr_engine *e)
 {
     size_t widest = max_size(max_size(e->ff, e->q + 2 * e->kv), max_size(e->embd, CR_HEAD_CHUNK));
@@ -165,7 +195,8 @@ static size_t kernel_scratch(const struct cr_engine *e)
     size_t bytes = cr_qgemm_scratch_bytes(&e->qgemm, widest, CR_RANK_MAX);
     bytes = max_size(bytes, cr_head_scratch_bytes(e, cr_qgemm_scratch_bytes(&e->qgemm, e->embd, 0)));
     bytes = max_size(bytes, cr_lowrank_scratch_bytes(widest, CR_RANK_MAX));
-    bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim, 0));
+    bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim,
+                                                       cr_engine_positions(e) - e->options.max_seq));
     bytes = max_size(bytes, e->embd * sizeof(float));
     return (bytes + 4095) / 4096 * 4096;
 }
@@ -174,13 +205,14 @@ size_t cr_engine_plan(struct cr_engine *e, void *base)
 {
     struct cursor cursor = {base, 0}, *c = &cursor;
     const struct cr_model_config *config = &e->model->config;
-    e->rope_table = take(c, e->options.max_seq * config->n_rot * sizeof(float));
+    e->rope_table = take(c, cr_engine_positions(e) * config->n_rot * sizeof(float));
     plan_layers(c, e);
     e->xn = take_operand(c, e, e->embd);
     e->o32 = take_f32(c, e, e->q);
     e->h = take_operand(c, e, e->ff);
     plan_head(c, e);
     plan_backward(c, e);
+    plan_prefix(c, e);
     e->all_parts = take(c, e->max_blocks * sizeof *e->all_parts);
     e->row_parts = take(c, e->max_blocks * sizeof *e->row_parts);
     e->terms = take(c, CR_N_PROJ * e->max_blocks * sizeof *e->terms);

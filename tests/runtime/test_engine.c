@@ -32,30 +32,6 @@ static struct cr_engine *make_engine(const struct cr_model *model, const struct 
     return e;
 }
 
-/* Loss of a forward pass, in double from the engine's row results. */
-static double forward_loss(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels)
-{
-    struct cr_error err = {0};
-    double loss = 0;
-    float *out = calloc(batch->n_rows * (n_labels > 0 ? n_labels : 1), sizeof(float));
-    cr_status status =
-        n_labels > 0 ? cr_engine_label_logits(e, batch, out, &err) : cr_engine_token_nll(e, batch, out, &err);
-    ck_assert_msg(status == CR_OK, "%s", err.message);
-    for (size_t row = 0; row < batch->n_rows; row++) {
-        double nll = (double)out[row];
-        if (n_labels > 0) {
-            double sum = 0, z0 = (double)out[row * n_labels + (size_t)batch->row_target[row]];
-            for (uint32_t c = 0; c < n_labels; c++) {
-                sum += exp((double)out[row * n_labels + c] - z0);
-            }
-            nll = log(sum);
-        }
-        loss += (double)batch->row_weight[row] * nll;
-    }
-    free(out);
-    return loss;
-}
-
 static double train(struct cr_engine *e, struct cr_test_lora *lora, const struct cr_token_batch *batch, double dropout,
                     uint32_t step)
 {
@@ -67,43 +43,10 @@ static double train(struct cr_engine *e, struct cr_test_lora *lora, const struct
     return loss;
 }
 
-/* Central difference of the loss along the gradient of one matrix, against the gradient's own norm. The step moves the
- * loss by about 1e-2, so that f32 rounding of the loss (1e-6) weighs 1e-4 and the cubic term less. */
-typedef double loss_fn(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels);
-
-static void check_matrix_by(loss_fn *loss_of, struct cr_engine *e, const struct cr_token_batch *batch,
-                            uint32_t n_labels, float *param, const float *grad, size_t n, const char *what)
-{
-    double norm2 = 0;
-    for (size_t i = 0; i < n; i++) {
-        norm2 += (double)grad[i] * (double)grad[i];
-    }
-    double norm = sqrt(norm2);
-    ck_assert_msg(norm > 1e-6, "%s: gradient norm %g", what, norm);
-    float *saved = malloc(n * sizeof(float));
-    memcpy(saved, param, n * sizeof(float));
-    double best = HUGE_VAL;
-    for (double move = 3e-2; move > 3e-3; move /= 3) {
-        double step = move / norm, loss[2], actual = 0;
-        for (int side = 0; side < 2; side++) {
-            for (size_t i = 0; i < n; i++) {
-                param[i] = (float)((double)saved[i] + (side == 0 ? -step : step) * (double)grad[i] / norm);
-            }
-            loss[side] = loss_of(e, batch, n_labels);
-        }
-        actual = (loss[1] - loss[0]) / (2 * step);
-        double error = fabs(actual - norm) / norm;
-        best = error < best ? error : best;
-    }
-    memcpy(param, saved, n * sizeof(float));
-    free(saved);
-    ck_assert_msg(best <= 1e-3, "%s: difference quotient off by %.2e of the gradient (norm %g)", what, best, norm);
-}
-
 static void check_matrix(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels, float *param,
                          const float *grad, size_t n, const char *what)
 {
-    check_matrix_by(forward_loss, e, batch, n_labels, param, grad, n, what);
+    cr_test_gradient_by(cr_test_loss, e, batch, n_labels, param, grad, n, what);
 }
 
 static void check_gradients(const struct cr_tiny_spec *spec, uint32_t n_labels)
@@ -119,7 +62,7 @@ static void check_gradients(const struct cr_tiny_spec *spec, uint32_t n_labels)
     struct cr_engine *e = make_engine(m.model, &lora, &parallel, CR_TIER_SCALAR, n_labels, true, false);
 
     double loss = train(e, &lora, &batch, 0, 0);
-    double again = forward_loss(e, &batch, n_labels);
+    double again = cr_test_loss(e, &batch, n_labels);
     ck_assert_msg(fabs(loss - again) <= 1e-5 * fabs(loss), "loss %.9g, forward only %.9g", loss, again);
     for (uint32_t i = 0; i < m.model->config.n_layers * CR_N_PROJ; i++) {
         char what[64];
@@ -201,10 +144,10 @@ START_TEST(gradients_with_dropout)
         memcpy(grads, lora.grads, lora.n_params * sizeof(float));
         for (uint32_t i = 0; i < m.model->config.n_layers * CR_N_PROJ; i++) {
             struct cr_lora *l = &lora.lora[i];
-            check_matrix_by(noisy_loss, e, &batch, 3, l->a, grads + (l->a - lora.params), (size_t)l->rank * l->n_in,
-                            cr_proj_hf_name(i % CR_N_PROJ));
-            check_matrix_by(noisy_loss, e, &batch, 3, l->b, grads + (l->b - lora.params), (size_t)l->rank * l->n_out,
-                            cr_proj_hf_name(i % CR_N_PROJ));
+            cr_test_gradient_by(noisy_loss, e, &batch, 3, l->a, grads + (l->a - lora.params), (size_t)l->rank * l->n_in,
+                                cr_proj_hf_name(i % CR_N_PROJ));
+            cr_test_gradient_by(noisy_loss, e, &batch, 3, l->b, grads + (l->b - lora.params),
+                                (size_t)l->rank * l->n_out, cr_proj_hf_name(i % CR_N_PROJ));
         }
         cr_engine_destroy(e);
     }

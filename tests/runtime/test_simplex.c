@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/posterior/simplex.h"
+#include "runtime/model/simplex.h"
 #include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
 

@@ -1,5 +1,6 @@
 #include "tests/support/engine_test.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,9 +39,15 @@ struct cr_test_lora cr_test_lora_make(const struct cr_model *model, uint32_t tar
                 continue;
             }
             if (pass == 1) {
-                l.lora[i] = (struct cr_lora){l.params + at, l.params + at + rank * w->n_cols, l.grads + at,
-                                             l.grads + at + rank * w->n_cols, rank, (uint32_t)w->n_cols,
-                                             (uint32_t)w->n_rows, i, scale};
+                l.lora[i] = (struct cr_lora){l.params + at,
+                                             l.params + at + rank * w->n_cols,
+                                             l.grads + at,
+                                             l.grads + at + rank * w->n_cols,
+                                             rank,
+                                             (uint32_t)w->n_cols,
+                                             (uint32_t)w->n_rows,
+                                             i,
+                                             scale};
             }
             at += rank * (w->n_cols + w->n_rows);
         }
@@ -118,4 +125,56 @@ void cr_test_batch_free(struct cr_token_batch *b)
     free(b->row_target);
     free(b->row_choices);
     free(b->row_weight);
+}
+
+double cr_test_loss(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels)
+{
+    struct cr_error err = {0};
+    double loss = 0;
+    float *out = calloc(batch->n_rows * (n_labels > 0 ? n_labels : 1), sizeof(float));
+    cr_status status =
+        n_labels > 0 ? cr_engine_label_logits(e, batch, out, &err) : cr_engine_token_nll(e, batch, out, &err);
+    ck_assert_msg(status == CR_OK, "%s", err.message);
+    for (size_t row = 0; row < batch->n_rows; row++) {
+        double nll = (double)out[row];
+        if (n_labels > 0) {
+            double sum = 0, z0 = (double)out[row * n_labels + (size_t)batch->row_target[row]];
+            for (uint32_t c = 0; c < n_labels; c++) {
+                sum += exp((double)out[row * n_labels + c] - z0);
+            }
+            nll = log(sum);
+        }
+        loss += (double)batch->row_weight[row] * nll;
+    }
+    free(out);
+    return loss;
+}
+
+void cr_test_gradient_by(cr_test_loss_fn *loss_of, struct cr_engine *e, const struct cr_token_batch *batch,
+                         uint32_t n_labels, float *param, const float *grad, size_t n, const char *what)
+{
+    double norm2 = 0;
+    for (size_t i = 0; i < n; i++) {
+        norm2 += (double)grad[i] * (double)grad[i];
+    }
+    double norm = sqrt(norm2);
+    ck_assert_msg(norm > 1e-6, "%s: gradient norm %g", what, norm);
+    float *saved = malloc(n * sizeof(float));
+    memcpy(saved, param, n * sizeof(float));
+    double best = HUGE_VAL;
+    for (double move = 3e-2; move > 3e-3; move /= 3) {
+        double step = move / norm, loss[2], actual = 0;
+        for (int side = 0; side < 2; side++) {
+            for (size_t i = 0; i < n; i++) {
+                param[i] = (float)((double)saved[i] + (side == 0 ? -step : step) * (double)grad[i] / norm);
+            }
+            loss[side] = loss_of(e, batch, n_labels);
+        }
+        actual = (loss[1] - loss[0]) / (2 * step);
+        double error = fabs(actual - norm) / norm;
+        best = error < best ? error : best;
+    }
+    memcpy(param, saved, n * sizeof(float));
+    free(saved);
+    ck_assert_msg(best <= 1e-3, "%s: difference quotient off by %.2e of the gradient (norm %g)", what, best, norm);
 }

@@ -32,4 +32,13 @@ struct cr_token_batch cr_test_batch_make(const uint32_t *lengths, const uint32_t
                                          float weight);
 void cr_test_batch_free(struct cr_token_batch *batch);
 
+/* Loss of a forward pass, in double from the engine's row results. */
+typedef double cr_test_loss_fn(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels);
+cr_test_loss_fn cr_test_loss;
+
+/* Central difference of the loss along the gradient of one matrix, against the gradient's own norm. The step moves the
+ * loss by about 1e-2, so that f32 rounding of the loss (1e-6) weighs 1e-4 and the cubic term less. */
+void cr_test_gradient_by(cr_test_loss_fn *loss_of, struct cr_engine *e, const struct cr_token_batch *batch,
+                         uint32_t n_labels, float *param, const float *grad, size_t n, const char *what);
+
 #endif

@@ -2,12 +2,17 @@
 
 void OF(cr_simplex_mix)(const double *lambda, const REAL *const *vertex, size_t m, size_t n, REAL *out)
 {
-    for (size_t i = 0; i < n; i++) {
-        double sum = 0;
+    for (size_t begin = 0; begin < n; begin += STRETCH) { /* so that a compiler sees vectors */
+        double sum[STRETCH] = {0};
+        size_t left = n - begin, width = left < STRETCH ? left : STRETCH;
         for (size_t j = 0; j < m; j++) {
-            sum += lambda[j] * (double)vertex[j][i];
+            for (size_t i = 0; i < width; i++) {
+                sum[i] += lambda[j] * (double)vertex[j][begin + i];
+            }
         }
-        out[i] = (REAL)sum;
+        for (size_t i = 0; i < width; i++) {
+            out[begin + i] = (REAL)sum[i];
+        }
     }
 }
 

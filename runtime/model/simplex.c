@@ -1,16 +1,18 @@
-#include "runtime/posterior/simplex.h"
+#include "runtime/model/simplex.h"
 
 #include "credence/kernels/math.h"
 #include "credence/kernels/rng.h"
 
+enum { STRETCH = 64 };
+
 #define REAL float
 #define OF(name) name##_f32
-#include "runtime/posterior/simplex_real.h"
+#include "runtime/model/simplex_real.h"
 #undef REAL
 #undef OF
 #define REAL double
 #define OF(name) name##_f64
-#include "runtime/posterior/simplex_real.h"
+#include "runtime/model/simplex_real.h"
 
 /* Last words of the counters: blocks of a point, and what the other draws are for. */
 enum { KEY_PURPOSE = 0x73696d70, PAIR_BLOCK = 0x70616972 };

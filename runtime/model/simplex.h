@@ -9,8 +9,8 @@
  * Arrays: n contiguous numbers of one tensor, one pointer a vertex. Arithmetic in double, results rounded once; sums
  * over vertices run in their order. No aliasing, no memory of our own, nothing fails; m >= 1.
  */
-#ifndef CR_POSTERIOR_SIMPLEX_H
-#define CR_POSTERIOR_SIMPLEX_H
+#ifndef CR_MODEL_SIMPLEX_H
+#define CR_MODEL_SIMPLEX_H
 
 #include <stddef.h>
 #include <stdint.h>
