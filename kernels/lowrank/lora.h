@@ -5,9 +5,10 @@
 #include "credence/kernels/qgemm.h"
 
 struct cr_lora {
-    float *a, *b;           /* A [rank][n_in], B [n_out][rank], row-major; rows of B in the model file's order */
-    float *grad_a, *grad_b; /* same shapes, added to; NULL when not training */
-    uint32_t rank;          /* 0 = this projection is not adapted */
+    float *a, *b;              /* A [rank][n_in], B [n_out][rank], row-major; rows of B in the model file's order */
+    float *grad_a, *grad_b;    /* same shapes, added to; NULL when not training */
+    float *noise, *grad_noise; /* [rank][n_in] beside A with signs of every token's own (flipout); NULL = none */
+    uint32_t rank;             /* 0 = this projection is not adapted */
     uint32_t n_in, n_out;
     uint32_t tensor_id; /* layer * 7 + projection: stream of its random draws */
     float scale;        /* alpha / rank */

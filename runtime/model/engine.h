@@ -39,6 +39,7 @@ struct cr_engine_options {
                                      * its own for n_labels or more, or none */
     size_t max_prefixes;            /* with prefix: sequences of a batch */
     bool train;
+    bool flipout;   /* room for noise with signs (struct cr_lora) */
     bool recompute; /* keep only layer inputs and recompute each layer in the backward pass */
 };
 
@@ -53,6 +54,7 @@ struct cr_engine_noise {
     double dropout; /* 0 = off */
     uint64_t seed;
     uint32_t step; /* optimiser step: part of the mask's counter */
+    bool flipout;  /* lora->noise acts, its signs keyed by seed and step; in an engine made for it, without dropout */
 };
 
 /* Forward and backward of one micro-batch: adds the gradient of sum_rows weight * nll to the lora's grad_a, grad_b and

@@ -147,8 +147,8 @@ struct cr_engine {
 
     struct job *jobs;
     size_t n_jobs, max_jobs;
-    char *scratch; /* one stretch of scratch_bytes a worker: kernels, then the tiles of ffn.c */
-    size_t scratch_bytes, tiles_at;
+    char *scratch; /* one stretch of scratch_bytes a worker: kernels, the tiles of ffn.c, room of flipout.c */
+    size_t scratch_bytes, tiles_at, flipout_at;
     cr_engine_trace_fn *trace;
     void *trace_ctx;
 };

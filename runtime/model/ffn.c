@@ -143,7 +143,7 @@ static void add_grad(struct cr_engine *e, const struct grad_job *job, void *x, e
         args.x_type = x_type;
         args.x_stride = tile_floats(e) * sizeof(float);
         args.x = whole((char *)x + (part.begin - block) * args.x_stride, cr_tl16_bytes(x_type, begin));
-        e->lowrank.grad(&args, begin, end, scratch);
+        cr_projection_run_grad(e, job, &part, &args, begin, end, scratch);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/model/ffn.h"
+#include "runtime/model/flipout.h"
 
 struct norm_job {
     uint32_t layer;
@@ -41,6 +42,9 @@ static void reduce_input(struct cr_engine *e, uint32_t layer, enum cr_proj proj,
         args.n_features = n_features;
         args.u = state->lora_u[proj];
         e->lowrank.down(&args, from, to, scratch);
+        if (cr_flipout_acts(e, part->member, lora)) {
+            cr_flipout_down(e, lora, &args, from, to, scratch);
+        }
     }
 }
 

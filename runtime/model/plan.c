@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "runtime/model/ffn.h"
+#include "runtime/model/flipout.h"
 
 /* Walks the arena: with base NULL it only counts. */
 struct cursor {
@@ -220,7 +221,8 @@ size_t cr_engine_plan(struct cr_engine *e, void *base)
     e->max_jobs = jobs_needed(e);
     e->jobs = take(c, e->max_jobs * sizeof(struct job));
     e->tiles_at = kernel_scratch(e);
-    e->scratch_bytes = e->tiles_at + cr_ffn_tiles_bytes(e);
+    e->flipout_at = e->tiles_at + cr_ffn_tiles_bytes(e);
+    e->scratch_bytes = e->flipout_at + (cr_flipout_scratch_bytes(e) + 4095) / 4096 * 4096;
     e->scratch = take(c, (size_t)e->options.parallel->n_workers * e->scratch_bytes);
     /* last: once it is there, ranks are read from it */
     e->ranks = take(c, (size_t)config->n_layers * CR_N_PROJ * sizeof *e->ranks);

@@ -1,6 +1,8 @@
 /* One projection on the way back: reductions, gradients of A and B, and its share of dX. */
 #include "runtime/model/projection.h"
 
+#include "runtime/model/flipout.h"
+
 static void set_dy(const struct cr_engine *e, const struct grad_in *in, struct cr_lowrank_args *args)
 {
     args->x = in->dy != NULL ? in->dy : in->dy_op;
@@ -72,13 +74,23 @@ bool cr_projection_grad(const struct cr_engine *e, const struct grad_job *job, c
     return true;
 }
 
+void cr_projection_run_grad(struct cr_engine *e, const struct grad_job *job, const struct token_part *part,
+                            const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch)
+{
+    const struct cr_lora *lora = cr_engine_lora(e, part->member, job->in->layer, job->in->proj);
+    e->lowrank.grad(args, begin, end, scratch);
+    if (!job->of_b && cr_flipout_acts(e, part->member, lora)) {
+        cr_flipout_grad(e, lora, args, begin, end, scratch);
+    }
+}
+
 void cr_job_grad(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
     const struct grad_job *job = arg;
     for (size_t i = 0; i < job->in->set->n_parts; i++) {
         struct cr_lowrank_args args;
         if (cr_projection_grad(e, job, &job->in->set->parts[i], &args)) {
-            e->lowrank.grad(&args, begin, end, scratch);
+            cr_projection_run_grad(e, job, &job->in->set->parts[i], &args, begin, end, scratch);
         }
     }
 }
@@ -111,7 +123,8 @@ void cr_projection_add_grads(struct cr_engine *e, const struct grad_in *in, stru
 bool cr_projection_drops(const struct cr_engine *e)
 {
     for (size_t i = 0; i < e->all.n_parts; i++) {
-        if (cr_engine_drops(e, e->all.parts[i].member)) {
+        uint32_t member = e->all.parts[i].member;
+        if (cr_engine_drops(e, member) || e->noise[member].flipout) {
             return true;
         }
     }
@@ -146,7 +159,8 @@ void cr_projection_add_masked(struct cr_engine *e, const struct grad_in *in, flo
         const struct token_part *part = &in->set->parts[i];
         const struct cr_lora *lora = cr_engine_lora(e, part->member, in->layer, in->proj);
         size_t from = begin, to = end;
-        if (lora == NULL || !cr_engine_drops(e, part->member) || !meets(part, &from, &to)) {
+        bool drops = cr_engine_drops(e, part->member);
+        if (lora == NULL || !(drops || cr_flipout_acts(e, part->member, lora)) || !meets(part, &from, &to)) {
             continue;
         }
         struct cr_lowrank_args args = cr_engine_lowrank(e, part->member, in->layer, in->proj, in->set);
@@ -157,7 +171,11 @@ void cr_projection_add_masked(struct cr_engine *e, const struct grad_in *in, flo
         args.y_stride = y_stride;
         args.n_features = lora->n_in;
         args.u = e->lora_v[in->proj];
-        e->lowrank.up(&args, from, to, scratch);
+        if (drops) {
+            e->lowrank.up(&args, from, to, scratch);
+        } else {
+            cr_flipout_up(e, lora, &args, from, to, scratch);
+        }
     }
 }
 

@@ -46,6 +46,10 @@ void cr_projection_reduce(struct cr_engine *e, const struct grad_in *in, size_t 
 bool cr_projection_grad(const struct cr_engine *e, const struct grad_job *job, const struct token_part *part,
                         struct cr_lowrank_args *args);
 
+/* Runs it for features [begin, end), and for A the gradient of the noise beside it. */
+void cr_projection_run_grad(struct cr_engine *e, const struct grad_job *job, const struct token_part *part,
+                            const struct cr_lowrank_args *args, size_t begin, size_t end, void *scratch);
+
 /* Adds the jobs of dA, of dB, or both to the phase. `pair` and `in` must live until the phase has run. */
 void cr_projection_add_grad_a(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
 void cr_projection_add_grad_b(struct cr_engine *e, const struct grad_in *in, struct grad_pair *pair);
@@ -55,11 +59,11 @@ void cr_projection_add_grads(struct cr_engine *e, const struct grad_in *in, stru
 void cr_projection_add_dx(struct cr_engine *e, struct dx_job *job, const struct grad_in *in, float *y, size_t y_stride);
 job_fn cr_job_dx;
 
-/* Members with dropout: y += mask * (A^T V), token blocks [begin, end). */
+/* Members with dropout: y += mask * (A^T V); with noise: what that adds to dX; token blocks [begin, end). */
 void cr_projection_add_masked(struct cr_engine *e, const struct grad_in *in, float *y, size_t y_stride, size_t begin,
                               size_t end, void *scratch);
 
-/* Whether a mask stands before the adapters of any member of this pass. */
+/* Whether the adapters of any member of this pass add to dX apart from the products: a mask or noise. */
 bool cr_projection_drops(const struct cr_engine *e);
 
 /* The operand of an f32 gradient: `op`, or x itself on f32 tiers. */

@@ -39,15 +39,15 @@ struct cr_test_lora cr_test_lora_make(const struct cr_model *model, uint32_t tar
                 continue;
             }
             if (pass == 1) {
-                l.lora[i] = (struct cr_lora){l.params + at,
-                                             l.params + at + rank * w->n_cols,
-                                             l.grads + at,
-                                             l.grads + at + rank * w->n_cols,
-                                             rank,
-                                             (uint32_t)w->n_cols,
-                                             (uint32_t)w->n_rows,
-                                             i,
-                                             scale};
+                l.lora[i] = (struct cr_lora){.a = l.params + at,
+                                             .b = l.params + at + rank * w->n_cols,
+                                             .grad_a = l.grads + at,
+                                             .grad_b = l.grads + at + rank * w->n_cols,
+                                             .rank = rank,
+                                             .n_in = (uint32_t)w->n_cols,
+                                             .n_out = (uint32_t)w->n_rows,
+                                             .tensor_id = i,
+                                             .scale = scale};
             }
             at += rank * (w->n_cols + w->n_rows);
         }
