@@ -16,6 +16,7 @@
 #include "credence/kernels/qgemm.h"
 #include "kernels/common/lanes.h"
 #include "kernels/qgemm/amx_plan.h"
+#include "kernels/qgemm/columns.h"
 
 enum { PIECE_BLOCKS = 8, PIECE_ROWS = 8, SQUARE_PIECES = 6 };
 
@@ -114,8 +115,8 @@ CR_INLINE void transpose(const uint16_t *square, char *to, const bool high)
 
 CR_INLINE void dx_decode(struct cursor *c, emit_fn *const emit)
 {
-    const struct cr_qtype_info *info = cr_qtype_info(c->w->type);
-    size_t run = c->out / 32 + c->strip, at = run * 32 / info->block_values * info->block_bytes;
+    size_t run = c->out / 32 + c->strip;
+    const struct cr_qgemm_columns columns = cr_qgemm_columns(c->w, run * 32, run * 32 + 32);
     size_t n = 32 * (c->first + c->step) + PIECE_ROWS * c->part;
     bool fresh = c->strip == 0 || run % 8 == 0; /* strips pass before steps */
     for (size_t i = PIECE_ROWS * c->part; i < PIECE_ROWS * (c->part + 1); i++, n++) {
@@ -125,9 +126,7 @@ CR_INLINE void dx_decode(struct cursor *c, emit_fn *const emit)
             continue;
         }
         const char *row = (const char *)c->w->data + n * c->w->row_bytes;
-        if (n + 32 < c->w->n_rows) { /* a row is a page away from the next: no hardware prefetcher follows */
-            __builtin_prefetch(row + 32 * c->w->row_bytes + at, 0, 2);
-        }
+        cr_qgemm_fetch_row(c->w, n, &columns);
         const struct runs runs = {row, run, 1, (char *)words, 0, c->scales + i * AMX_SCALES_BYTES, fresh};
         emit(c, &runs);
     }

@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-#include "credence/kernels/dequant.h"
-#include "kernels/qgemm/plan.h"
 #include "credence/kernels/qgemm.h"
+#include "kernels/qgemm/columns.h"
+#include "kernels/qgemm/plan.h"
 
 /* Row r of a strip is 64 bytes in every 512: 16 weights as they come. */
 static void pack_fwd(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
@@ -32,7 +32,9 @@ static void pack_fwd(const struct cr_qmat *w, size_t out, size_t n_out, char *pa
 static void pack_dx(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
 {
     cr_dequant_fn *dequant = cr_dequant_fn_for(w->type, DEQUANT_TIER);
+    const struct cr_qgemm_columns columns = cr_qgemm_columns(w, out, out + n_out);
     for (size_t n = 0; n < w->n_rows; n++) {
+        cr_qgemm_fetch_row(w, n, &columns);
         dequant((const char *)w->data + n * w->row_bytes, out, n_out, rows); /* n_out <= CR_QGEMM_BLOCK_MAX */
         char *to = panel + n * 32;
         for (size_t c = 0; c < n_out; c += 8) {

@@ -11,8 +11,8 @@
 
 #include <string.h>
 
-#include "credence/kernels/dequant.h"
 #include "credence/kernels/qgemm.h"
+#include "kernels/qgemm/columns.h"
 #include "kernels/qgemm/plan.h"
 
 /* Columns of eight rows that `rows` holds. */
@@ -52,10 +52,12 @@ static void pack_fwd(const struct cr_qmat *w, size_t out, size_t n_out, char *pa
 static void pack_dx(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes, float *rows)
 {
     cr_dequant_fn *dequant = cr_dequant_fn_for(w->type, CR_TIER_NEON);
+    const struct cr_qgemm_columns columns = cr_qgemm_columns(w, out, out + n_out);
     size_t each = (size_t)PACK_STEP * PACK_MULTIPLE, n_rows = (w->n_rows + each - 1) / each * each;
     for (size_t n = 0; n < n_rows; n += PACK_STEP) {
         for (size_t r = 0; r < PACK_STEP; r++) { /* n_out <= CR_QGEMM_BLOCK_MAX = CR_QGEMM_ROWS */
             if (n + r < w->n_rows) {
+                cr_qgemm_fetch_row(w, n + r, &columns);
                 dequant((const char *)w->data + (n + r) * w->row_bytes, out, n_out, rows + r * CR_QGEMM_ROWS);
             } else {
                 memset(rows + r * CR_QGEMM_ROWS, 0, n_out * sizeof *rows);

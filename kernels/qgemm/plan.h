@@ -29,9 +29,9 @@ enum {
 };
 
 struct cr_qgemm_plan {
-    size_t n_steps;                      /* lines of the reduced dimension */
-    size_t strip_bytes;                  /* of the panel */
-    size_t n_block;                      /* outputs of a panel */
+    size_t n_steps;                                 /* lines of the reduced dimension */
+    size_t strip_bytes;                             /* of the panel */
+    size_t n_block;                                 /* outputs of a panel */
     size_t lowrank_at, rows_at, tile_at, tokens_at; /* offsets in scratch */
     size_t bytes;
 };

@@ -8,7 +8,7 @@
 
 #include <immintrin.h>
 
-#include "credence/kernels/dequant.h"
+#include "kernels/qgemm/columns.h"
 #include "kernels/qgemm/variants.h"
 #include "kernels/qgemm/words_k_bf16.h"
 
@@ -85,9 +85,12 @@ INLINE void put_step(__m512i even, __m512i odd, char *strip, size_t strip_bytes)
 INLINE void columns_of(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
                        words_fn *const words)
 {
+    const struct cr_qgemm_columns columns = cr_qgemm_columns(w, out, out + n_out);
     for (size_t n = 0; n < w->n_rows; n += 2) {
         const char *even = (const char *)w->data + n * w->row_bytes;
         const char *odd = n + 1 < w->n_rows ? even + w->row_bytes : NULL;
+        cr_qgemm_fetch_row(w, n, &columns);
+        cr_qgemm_fetch_row(w, n + 1, &columns);
         char *to = panel + n / 2 * 32;
         for (size_t c = 0; c < n_out; c += 32) {
             __m512i a = words(even, (out + c) / 32);
@@ -100,9 +103,12 @@ INLINE void columns_of(const struct cr_qmat *w, size_t out, size_t n_out, char *
 INLINE void columns_of_k(const struct cr_qmat *w, size_t out, size_t n_out, char *panel, size_t strip_bytes,
                          scales_fn *const scales, run_fn *const run)
 {
+    const struct cr_qgemm_columns columns = cr_qgemm_columns(w, out, out + n_out);
     for (size_t n = 0; n < w->n_rows; n += 2) {
         const char *even = (const char *)w->data + n * w->row_bytes;
         const char *odd = n + 1 < w->n_rows ? even + w->row_bytes : NULL;
+        cr_qgemm_fetch_row(w, n, &columns);
+        cr_qgemm_fetch_row(w, n + 1, &columns);
         char *to = panel + n / 2 * 32;
         struct k_scales s[2];
         for (size_t c = 0; c < n_out; c += 32) {
