@@ -58,10 +58,10 @@ struct cr_finetune_options {
     const char *valid;           /* path or NULL: hold out a seeded, stratified tenth */
     bool no_valid;               /* train on everything; keep must be last */
     const char *adapter;         /* adapter directory or .gguf to continue from, or NULL */
-    const char *method;          /* "adamw"; or "ivon", "swag" */
+    const char *method;          /* "adamw"; or "ivon", "swag", "ensemble" */
     const char *targets;         /* "q_proj,v_proj"; "all"; GGUF leaf names too */
     uint32_t rank;               /* 8, 1...256 */
-    double alpha;                /* 0 = 2 * rank */
+    double alpha;                /* 0 = 2 * rank; ensemble: rank */
     double dropout;              /* 0, [0, 1) */
     double epochs;               /* 1; ignored when steps > 0 */
     uint64_t steps;              /* 0 = by epochs */
@@ -110,6 +110,11 @@ struct cr_finetune_options {
     double swag_scale;           /* share of the covariance that is drawn with; 0 = .5 or 1 by the held-out examples, .5
                                   * when there are none */
     double lr_b, ess_b, hess_init_b, clip_radius_b; /* of the B matrices where they differ; 0 = as A */
+    /* ensemble: members trained side by side on the same batches, see runtime/posterior/members.h */
+    uint32_t members;            /* 4 */
+    double init_gain;            /* of where their A start; 0 = 1, for normal starts .02 */
+    const char *member_init;     /* "xavier" (NULL), "normal", or "peft": without a gain, as a single adapter */
+    uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as fit; changes no bit */
 };
 
 /* What a finished (or dry) run says. Strings are fixed buffers. */
@@ -194,6 +199,9 @@ struct cr_eval_result {
     uint64_t n_calibration;
     double calibration_nll[2];   /* of those examples at temperature 1 and at the fitted one */
     struct cr_group_metrics *calibrated; /* owned: [1 + n_groups] all, then each group, at the temperature; NULL = none */
+    /* of 2 to 64 members on choices, means over pairs of members and examples: share of pairs with different answers,
+     * root of half their symmetric Kullback-Leibler divergence; else NaN */
+    double pair_disagreement, pair_distance;
 };
 
 CR_API void cr_eval_options_init(struct cr_eval_options *options);
@@ -247,6 +255,8 @@ struct cr_export_options {
     double posterior_temperature; /* 0 = 1 */
     double prune;        /* as in cr_eval_options */
     bool allow_inexact;
+    bool member_set;     /* member number `member` (from 0) of an ensemble */
+    uint32_t member;
 };
 CR_API cr_status cr_export(const struct cr_export_options *options, const struct cr_host *host, struct cr_error *err);
 

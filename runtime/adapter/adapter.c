@@ -56,9 +56,10 @@ static bool count_params(const struct cr_lora *slots, size_t n_slots, size_t *n_
 static void place_slots(struct cr_adapter *adapter)
 {
     size_t at = 0;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+    size_t n_slots = (size_t)adapter->n_layers * CR_N_PROJ;
+    for (size_t i = 0; i < adapter->n_sets * n_slots; i++) {
         struct cr_lora *slot = &adapter->slots[i];
-        slot->tensor_id = (uint32_t)i;
+        slot->tensor_id = (uint32_t)(i % n_slots);
         slot->a = slot->b = slot->grad_a = slot->grad_b = NULL;
         if (slot->rank == 0) {
             continue;
@@ -74,31 +75,57 @@ static void place_slots(struct cr_adapter *adapter)
     }
 }
 
-cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads, struct cr_adapter **out,
-                              struct cr_error *err)
+static cr_status assemble(const struct cr_lora *slots, uint32_t n_layers, uint32_t n_sets, bool with_grads,
+                          struct cr_adapter **out, struct cr_error *err)
 {
     size_t n_slots = (size_t)n_layers * CR_N_PROJ;
     size_t n_params = 0, n_trainable = 0;
-    if (!count_params(slots, n_slots, &n_params, &n_trainable)) {
+    if (!count_params(slots, n_slots, &n_params, &n_trainable) || n_params > SIZE_MAX / sizeof(float) / n_sets) {
         return cr_fail(err, CR_E_MEMORY, "the adapter is too large for this machine's address space");
     }
     struct cr_adapter *adapter = cr_zalloc(1, sizeof *adapter);
     if (adapter != NULL) {
         adapter->n_layers = n_layers;
-        adapter->n_params = n_params;
-        adapter->n_trainable = n_trainable;
-        adapter->slots = cr_alloc(n_slots, sizeof *adapter->slots);
-        adapter->params = cr_zalloc(n_params, sizeof *adapter->params);
-        adapter->grads = with_grads ? cr_zalloc(n_params, sizeof *adapter->grads) : NULL;
+        adapter->n_sets = n_sets;
+        adapter->n_params = n_sets * n_params;
+        adapter->n_trainable = n_sets * n_trainable;
+        adapter->slots = cr_alloc(n_sets * n_slots, sizeof *adapter->slots);
+        adapter->params = cr_zalloc(adapter->n_params, sizeof *adapter->params);
+        adapter->grads = with_grads ? cr_zalloc(adapter->n_params, sizeof *adapter->grads) : NULL;
     }
     if (adapter == NULL || adapter->slots == NULL || adapter->params == NULL ||
         (with_grads && adapter->grads == NULL)) {
         cr_adapter_destroy(adapter);
-        return cr_fail(err, CR_E_MEMORY, "out of memory for an adapter of %zu numbers", n_params);
+        return cr_fail(err, CR_E_MEMORY, "out of memory for an adapter of %zu numbers", n_sets * n_params);
     }
-    memcpy(adapter->slots, slots, n_slots * sizeof *slots);
+    for (uint32_t k = 0; k < n_sets; k++) {
+        memcpy(adapter->slots + k * n_slots, slots, n_slots * sizeof *slots);
+    }
     place_slots(adapter);
     *out = adapter;
+    return CR_OK;
+}
+
+cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads, struct cr_adapter **out,
+                              struct cr_error *err)
+{
+    return assemble(slots, n_layers, 1, with_grads, out, err);
+}
+
+cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct cr_error *err)
+{
+    struct cr_adapter *one = *adapter;
+    struct cr_adapter *many = NULL;
+    CR_TRY(assemble(one->slots, one->n_layers, n_sets, one->grads != NULL, &many, err));
+    for (uint32_t k = 0; k < n_sets; k++) {
+        memcpy(many->params + k * one->n_params, one->params, one->n_params * sizeof *one->params);
+    }
+    many->alpha = one->alpha;
+    many->dropout = one->dropout;
+    many->base_hash = one->base_hash;
+    memcpy(many->method, one->method, sizeof many->method);
+    cr_adapter_destroy(one);
+    *adapter = many;
     return CR_OK;
 }
 

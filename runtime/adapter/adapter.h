@@ -17,7 +17,8 @@ struct cr_adapter {
     uint32_t n_layers;
     struct cr_lora *slots; /* [n_layers * CR_N_PROJ], views into params and grads */
     float *params, *grads; /* [n_params]; grads NULL unless asked for */
-    size_t n_params;       /* including alignment gaps */
+    uint32_t n_sets;       /* 1; of members or tasks: sets of parameters one behind the other, slots [n_sets][...] */
+    size_t n_params;       /* of all sets, including alignment gaps */
     size_t n_trainable;    /* without gaps */
     uint32_t rank;         /* as configured: largest rank */
     double alpha;
@@ -36,6 +37,9 @@ cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double 
                             uint64_t seed, bool with_grads, struct cr_adapter **out, struct cr_error *err);
 void cr_adapter_destroy(struct cr_adapter *adapter);
 
+/* *adapter (of one set) becomes n_sets copies of itself in one vector. Errors: CR_E_MEMORY, it is then as it was. */
+cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct cr_error *err);
+
 /* Reads a PEFT directory, a GGUF LoRA file or a training checkpoint for this model: every check of names, shapes, ranks, finiteness.
  * Errors: CR_E_IO, CR_E_INPUT, CR_E_BUSY when the recorded base hash differs and allow_inexact is false; an absent
  * hash is accepted with a warning through host->log. Returns owned. */
@@ -47,6 +51,19 @@ cr_status cr_adapter_save_peft(const struct cr_adapter *adapter, const struct cr
                                const char *method, struct cr_error *err);
 cr_status cr_adapter_save_gguf(const struct cr_adapter *adapter, const struct cr_model *model, const char *path,
                                struct cr_error *err);
+
+/* Set k of several as an adapter: a view that owns nothing. */
+static inline struct cr_adapter cr_adapter_set(const struct cr_adapter *adapter, uint32_t k)
+{
+    struct cr_adapter set = *adapter;
+    set.n_sets = 1;
+    set.n_params /= adapter->n_sets;
+    set.n_trainable /= adapter->n_sets;
+    set.slots += (size_t)k * adapter->n_layers * CR_N_PROJ;
+    set.params += k * set.n_params;
+    set.grads = adapter->grads != NULL ? adapter->grads + k * set.n_params : NULL;
+    return set;
+}
 
 static inline const struct cr_lora *cr_adapter_slot(const struct cr_adapter *adapter, uint32_t layer, enum cr_proj proj)
 {

@@ -46,6 +46,9 @@ char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_m
     json_object_set_new(object, "dropout", json_real(adapter->dropout));
     json_object_set_new(object, "head_dim", json_integer(base.head_dim));
     json_object_set_new(object, "slots", slots);
+    if (adapter->n_sets > 1) {
+        json_object_set_new(object, "sets", json_integer(adapter->n_sets));
+    }
     char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
     char *copy = text != NULL ? cr_strdup(text) : NULL;
     free(text);
@@ -243,10 +246,17 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
         status = cr_fail(err, CR_E_INPUT, "%s: shapes of the adapter: an object with slots expected", label);
         goto out;
     }
+    int64_t n_sets = 1;
+    CR_TRY_OUT(status, cr_json_get_int(object, "sets", false, 1, UINT32_MAX, &n_sets, label, err));
+    if (weights->bytes % ((uint64_t)n_sets * ALIGN_FLOATS * sizeof(float)) != 0) {
+        status = cr_fail(err, CR_E_INPUT, "%s: %zu bytes of weights are not %lld sets", label, weights->bytes,
+                         (long long)n_sets);
+        goto out;
+    }
     struct source source = {.label = label,
                             .object = object,
                             .weights = weights->data,
-                            .n_left = weights->bytes / sizeof(float)};
+                            .n_left = weights->bytes / sizeof(float) / (size_t)n_sets};
     CR_TRY_OUT(status, build(&source, model, with_grads, out, base, err));
     read_method(&checkpoint, *out);
 out:

@@ -16,7 +16,7 @@ cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool w
                           struct cr_adapter_base *base, struct cr_error *err);
 cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                                struct cr_adapter_base *base, struct cr_error *err);
-/* From a training checkpoint (runtime/io/checkpoint.h): its current weights. */
+/* From a training checkpoint (runtime/io/checkpoint.h): its current weights; of several sets the first. */
 cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *model, bool with_grads,
                                      struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err);
 cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
@@ -30,7 +30,7 @@ cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct c
 
 /* The shapes of an adapter's parameters as one line of JSON, for a checkpoint beside the flat weights:
  * {"alpha","architecture","base_xxh3","dropout","head_dim","slots":[[layer, projection, rank, in, out, scale]...]},
- * slots in the order of the parameters. Returns owned text, NULL when memory cannot be had. */
+ * slots in the order of the parameters; "sets" where there are several, each of these shapes. Returns owned text, NULL when memory cannot be had. */
 char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_model *model);
 
 /* A base hash as it stands in a file. Errors: CR_E_INPUT naming label. */

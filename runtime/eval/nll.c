@@ -27,26 +27,57 @@ static void take(const struct cr_nll_job *job, size_t at, double *sum, double nl
     }
 }
 
-static cr_status add_batch(const struct cr_nll_job *job, double *sum, struct cr_nll *total, struct cr_error *err)
+/* Examples order[0 ... n-1] through every set, so many at once as fit: the results of set k at scratch + k floats.
+ * Returns their number of rows. */
+static cr_status run_sets(const struct cr_nll_job *job, const uint32_t *order, size_t n, size_t *n_rows,
+                          struct cr_error *err)
+{
+    struct cr_token_batch *batch = job->batch;
+    size_t fit = batch->max_tokens / cr_batch_part_tokens(job->dataset, order, n);
+    float *out = job->scratch;
+    for (size_t first = 0, group; first < job->n_sets; first += group) {
+        group = job->n_sets - first < fit ? job->n_sets - first : fit;
+        cr_batch_clear(batch);
+        for (size_t k = first; k < first + group; k++) {
+            cr_batch_add_part(batch, (uint32_t)k, job->dataset, order, n, 1.0f);
+        }
+        *n_rows = batch->n_rows / group;
+        if (*n_rows == 0) {
+            return CR_OK;
+        }
+        CR_TRY(job->dataset->classification ? cr_engine_label_logits(job->engine, batch, out, err)
+                                            : cr_engine_token_nll(job->engine, batch, out, err));
+        out += batch->n_rows * (job->dataset->classification ? job->n_labels : 1);
+    }
+    return CR_OK;
+}
+
+/* The batch still holds the last group, whose parts have the same rows. */
+static double row_nll(const struct cr_nll_job *job, size_t n_rows, size_t row)
 {
     const struct cr_token_batch *batch = job->batch;
-    if (batch->n_rows == 0) {
-        return CR_OK;
+    for (size_t k = 0; k < job->n_sets; k++) {
+        size_t at = k * n_rows + row;
+        job->set_nll[k] = job->dataset->classification
+                              ? cr_label_nll(job->scratch + at * job->n_labels, batch->row_choices[row],
+                                             (uint32_t)batch->row_target[row])
+                              : (double)job->scratch[at];
     }
-    if (job->dataset->classification) {
-        CR_TRY(cr_engine_label_logits(job->engine, batch, job->scratch, err));
-        for (size_t row = 0; row < batch->n_rows; row++) {
-            take(job, total->n_targets + row, sum,
-                 cr_label_nll(job->scratch + row * job->n_labels, batch->row_choices[row],
-                              (uint32_t)batch->row_target[row]));
-        }
-    } else {
-        CR_TRY(cr_engine_token_nll(job->engine, batch, job->scratch, err));
-        for (size_t row = 0; row < batch->n_rows; row++) {
-            take(job, total->n_targets + row, sum, (double)job->scratch[row]);
-        }
+    return job->n_sets == 1 ? job->set_nll[0] : cr_mixture_nll(job->set_nll, job->n_sets);
+}
+
+static cr_status add_examples(const struct cr_nll_job *job, const uint32_t *order, size_t n, double *sum,
+                              struct cr_nll *total, struct cr_error *err)
+{
+    size_t n_rows = 0;
+    CR_TRY(run_sets(job, order, n, &n_rows, err));
+    for (size_t row = 0; row < n_rows; row++) {
+        take(job, total->n_targets + row, sum, row_nll(job, n_rows, row));
     }
-    total->n_targets += batch->n_rows;
+    total->n_targets += n_rows;
+    for (size_t i = 0; i < n; i++) {
+        total->n_tokens += job->dataset->examples[order[i]].n_ids;
+    }
     return CR_OK;
 }
 
@@ -59,9 +90,7 @@ cr_status cr_nll_mean(const struct cr_nll_job *job, struct cr_nll *out, struct c
             return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples", done, job->n);
         }
         size_t n = cr_batch_take(job->dataset, job->examples + done, job->n - done);
-        cr_batch_fill(job->batch, job->dataset, job->examples + done, n, 1.0f);
-        CR_TRY(add_batch(job, &sum, &total, err));
-        total.n_tokens += job->batch->n_tokens;
+        CR_TRY(add_examples(job, job->examples + done, n, &sum, &total, err));
         done += n;
         struct cr_progress progress = {.phase = "validate",
                                        .step = done,

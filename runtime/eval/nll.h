@@ -1,5 +1,6 @@
 /* nll: mean negative log-likelihood of examples under a model with its adapter as it stands.
  *
+ * Several sets of parameters: of the mean of their probabilities, token by token for texts.
  * Choices: mean over examples of -log softmax(answer) over the example's own label tokens. Texts: mean over target
  * tokens, whole vocabulary. Sums in double in the order given, logarithm and exponential without the C library: the
  * same bits for any packing, thread count and backend.
@@ -17,7 +18,9 @@ struct cr_nll_job {
     const uint32_t *examples; /* [n] */
     size_t n;
     uint32_t n_labels; /* that the engine was made with */
-    float *scratch;    /* [cr_nll_scratch_floats] */
+    uint32_t n_sets;   /* members of the engine, whose mean probability counts */
+    double *set_nll;   /* [n_sets] work */
+    float *scratch;    /* [n_sets][cr_nll_scratch_floats] */
     const struct cr_host *host;
     double *each; /* NLL of every target in order; NULL: not kept */
 };

@@ -131,6 +131,10 @@ cr_status cr_result_write(const struct cr_eval_result *result, const char *model
     if (result->calibrated != NULL) {
         json_object_set_new(object, "calibration", calibration_object(result));
     }
+    if (isfinite(result->pair_disagreement)) {
+        json_object_set_new(object, "pair_disagreement", json_real(result->pair_disagreement));
+        json_object_set_new(object, "pair_distance", json_real(result->pair_distance));
+    }
     if (result->has_ood) {
         json_object_set_new(object, "ood", ood_object(&result->ood));
     }

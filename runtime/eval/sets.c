@@ -13,12 +13,37 @@ static cr_status refuse_samples(const struct cr_eval_options *o, const char *lab
                    o->samples, label);
 }
 
+/* All members of an ensemble, or the first ones. */
+static cr_status members_of(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
+                            struct cr_error *err)
+{
+    const char *flag = o->mean                        ? "--mean"
+                       : o->posterior_temperature > 0 ? "--posterior-temperature"
+                       : o->prune > 0                 ? "--prune"
+                       : o->mc_dropout                ? "--mc-dropout"
+                                                      : NULL;
+    if (flag != NULL) {
+        return cr_fail(err, CR_E_USAGE,
+                       "%s: %s is an ensemble, whose members answer as they are; --samples 1 takes the first of them",
+                       flag, p->label);
+    }
+    if (o->samples > p->sets.n) {
+        return cr_fail(err, CR_E_USAGE, "--samples %u: the ensemble %s has %u members", o->samples, p->label,
+                       p->sets.n);
+    }
+    *samples = o->samples > 0 ? o->samples : p->sets.n;
+    return CR_OK;
+}
+
 /* Sets that an adapter gives. */
 static cr_status samples_of(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
                             struct cr_error *err)
 {
     bool point = cr_posterior_is_point(p);
     bool dropout = o->mc_dropout && !o->mean;
+    if (cr_posterior_is_ensemble(p)) {
+        return members_of(o, p, samples, err);
+    }
     if (point && (o->posterior_temperature > 0 || o->prune > 0)) {
         return cr_fail(err, CR_E_USAGE, "%s: %s is one set of weights, not a posterior",
                        o->prune > 0 ? "--prune" : "--posterior-temperature", p->label);

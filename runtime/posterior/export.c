@@ -24,6 +24,12 @@ static cr_status check_options(const struct cr_export_options *options, bool *gg
     if (options->mean && options->sample_set) {
         return cr_fail(err, CR_E_USAGE, "export: --mean and --sample exclude each other");
     }
+    if (options->member_set && (options->mean || options->sample_set || options->prune > 0)) {
+        return cr_fail(err, CR_E_USAGE, "export: --member excludes --%s",
+                       options->mean         ? "mean"
+                       : options->sample_set ? "sample"
+                                             : "prune");
+    }
     if (!(options->posterior_temperature >= 0) || !isfinite(options->posterior_temperature)) {
         return cr_fail(err, CR_E_USAGE, "export: --posterior-temperature %g, expected a number above 0",
                        options->posterior_temperature);
@@ -38,10 +44,28 @@ static cr_status check_options(const struct cr_export_options *options, bool *gg
     return CR_OK;
 }
 
+static cr_status choose_member(struct cr_posterior *posterior, const struct cr_export_options *options,
+                               struct cr_error *err)
+{
+    if (!cr_posterior_is_ensemble(posterior)) {
+        return cr_fail(err, CR_E_USAGE, "--member: %s is no ensemble", posterior->label);
+    }
+    if (!options->member_set || options->member >= posterior->sets.n) {
+        return cr_fail(err, CR_E_USAGE,
+                       "%s is an ensemble, of which no one set of weights is the mean: --member K, 0 to %u, expected",
+                       posterior->label, posterior->sets.n - 1);
+    }
+    struct cr_posterior_draw draw = {.sample = options->member};
+    return cr_posterior_draw(posterior, &draw, posterior->adapter->params, err);
+}
+
 /* What will be written stands in the parameters of the adapter afterwards. */
 static cr_status choose(struct cr_posterior *posterior, const struct cr_export_options *options, struct cr_error *err)
 {
     struct cr_adapter *adapter = posterior->adapter;
+    if (options->member_set || cr_posterior_is_ensemble(posterior)) {
+        return choose_member(posterior, options, err);
+    }
     if (options->prune > 0) {
         CR_TRY(cr_posterior_prune(posterior, options->prune, err));
     }
@@ -84,6 +108,9 @@ static cr_status check_file(const char *path, bool force, struct cr_error *err)
 /* What is written is one set of weights, and says so. */
 static const char *method_of(const struct cr_posterior *posterior, const struct cr_export_options *options)
 {
+    if (cr_posterior_is_ensemble(posterior)) {
+        return CR_MEMBER_METHOD;
+    }
     if (!cr_posterior_is_point(posterior)) {
         bool swag = posterior->swag.n > 0;
         return options->sample_set ? (swag ? "swag-sample" : "ivon-sample") : swag ? "swag-mean" : "ivon-mean";

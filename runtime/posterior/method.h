@@ -62,13 +62,22 @@ struct cr_method_trial {
 
 enum { CR_METHOD_MAX_SECTIONS = 5 };
 
+/* Whose examples are whose, where the adapter has several sets of parameters. */
+enum cr_method_sharing {
+    CR_EVERY_SET, /* each set sees every example: one set, or members whose mean probabilities answer */
+    CR_BY_TASK    /* set 1 + task sees the examples of its task, set 0 those without one */
+};
+
 struct cr_method {
     const char *name;
 
     /* Options of a run: refusals that need no file (CR_E_USAGE); then what depends on the data, once it is known. */
     cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err);
-    void (*resolve)(struct cr_finetune_options *options, uint64_t n_targets);    /* may be NULL */
-    void (*settings)(const struct cr_finetune_options *options, json_t *object); /* its own keys; may be NULL */
+    double scale; /* alpha over rank where nothing is said; 0: 2 */
+    enum cr_method_sharing sharing;
+    uint32_t (*n_sets)(const struct cr_finetune_options *options, size_t n_tasks); /* of the adapter; NULL: 1 */
+    void (*resolve)(struct cr_finetune_options *options, uint64_t n_targets);      /* may be NULL */
+    void (*settings)(const struct cr_finetune_options *options, json_t *object);   /* its own keys; may be NULL */
 
     /* Bytes of the state beside params and grads, and of the result. */
     uint64_t (*state_bytes)(const struct cr_finetune_options *options, uint64_t n_params, uint64_t n_slots);
@@ -106,12 +115,14 @@ struct cr_method {
     void (*watch)(void *state, const struct cr_host *host);          /* may be NULL */
     void (*facts)(const void *state, json_t *object);                /* may be NULL */
 
-    /* dir/posterior.safetensors; NULL when the adapter says it all. */
+    /* dir/posterior.safetensors; NULL when the adapter says it all. With no_adapter there is none beside it: no one set
+     * of parameters stands for the result, and what is written here is all. */
+    bool no_adapter;
     cr_status (*write)(const void *state, const struct cr_posterior_about *about, const char *dir,
                        struct cr_error *err);
 };
 
-extern const struct cr_method cr_method_adamw, cr_method_ivon, cr_method_swag;
+extern const struct cr_method cr_method_adamw, cr_method_ensemble, cr_method_ivon, cr_method_swag;
 
 /* NULL when there is none of that name. */
 const struct cr_method *cr_method_find(const char *name);

@@ -33,6 +33,10 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     bool present = checkpoint || (directory && cr_posterior_present(path));
     bool ivon = strcmp(p->adapter->method, "ivon") == 0;
     bool swag = strcmp(p->adapter->method, "swag") == 0;
+    if (strcmp(p->adapter->method, "ensemble") == 0 && (checkpoint || directory)) {
+        return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
+                          : cr_members_read(path, p->adapter, &p->base, &p->sets, err);
+    }
     if (ivon && present) {
         return read_ivon(p, path, directory, tier, err);
     }
@@ -60,6 +64,19 @@ static cr_status open_adapter(struct cr_posterior *p, const char *path, const st
     return cr_adapter_load(path, model, false, allow_inexact, host, &p->adapter, err);
 }
 
+/* The adapter at the path, or the first member of the ensemble there. */
+static cr_status open_first(struct cr_posterior *p, const char *path, const struct cr_model *model, bool allow_inexact,
+                            const struct cr_host *host, struct cr_error *err)
+{
+    char *member = cr_members_first(path);
+    cr_status status = open_adapter(p, member != NULL ? member : path, model, allow_inexact, host, err);
+    if (status == CR_OK && member != NULL) {
+        cr_adapter_set_method(p->adapter, "ensemble", strlen("ensemble"));
+    }
+    cr_free(member);
+    return status;
+}
+
 cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool allow_inexact,
                             const struct cr_host *host, enum cr_tier tier, struct cr_posterior **out,
                             struct cr_error *err)
@@ -74,7 +91,7 @@ cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool
         status = cr_fail(err, CR_E_MEMORY, "no memory for a posterior");
         goto out;
     }
-    CR_TRY_OUT(status, open_adapter(p, path, model, allow_inexact, host, err));
+    CR_TRY_OUT(status, open_first(p, path, model, allow_inexact, host, err));
     status = read_spread(p, path, host, tier, err);
 out:
     if (status == CR_OK) {
@@ -91,6 +108,7 @@ void cr_posterior_close(struct cr_posterior *posterior)
         cr_adapter_destroy(posterior->adapter);
         cr_free(posterior->hess);
         cr_swag_free(&posterior->swag);
+        cr_weight_sets_free(&posterior->sets);
         cr_free(posterior->parts);
         cr_free(posterior->label);
         cr_free(posterior);
@@ -120,6 +138,9 @@ cr_status cr_posterior_draw(const struct cr_posterior *p, const struct cr_poster
     const float *mean = p->adapter->params;
     if (p->swag.n > 0) {
         return draw_swag(p, draw, out, err);
+    }
+    if (p->sets.n > 0) {
+        mean = p->sets.values + draw->sample * p->adapter->n_params;
     }
     memcpy(out, mean, p->adapter->n_params * sizeof *out);
     if (p->hess != NULL) {

@@ -9,6 +9,7 @@
 
 #include "runtime/adapter/files.h"
 #include "runtime/posterior/ivon.h"
+#include "runtime/posterior/sets_file.h"
 #include "runtime/posterior/swag.h"
 
 /* Draws where the user says nothing. Source: IVON-LoRA's evaluation. */
@@ -18,8 +19,10 @@ struct cr_posterior {
     struct cr_adapter *adapter; /* owned: params are the mean, or the point */
     struct cr_adapter_base base;
     float *hess;         /* owned: [n_params] of ivon */
-    struct cr_swag swag; /* owned: of swag; n 0 = none. Neither: a point */
+    struct cr_swag swag; /* owned: of swag; n 0 = none */
     double swag_scale;
+    struct cr_weight_sets
+        sets; /* owned: of ensemble, the first is the adapter; n 0 = none. None of the three: a point */
     struct cr_dplr_ops dplr;
     struct cr_ivon_group groups[CR_IVON_GROUPS];
     struct cr_ivon_part *parts; /* owned */
@@ -35,8 +38,9 @@ struct cr_posterior_draw {
     double temperature; /* of the variance */
 };
 
-/* model NULL: shapes are trusted (export). Errors: those of cr_adapter_load and cr_adapter_read; CR_E_INPUT for a
- * posterior that is of another adapter, base or method, or whose variances make no sense. Returns owned. */
+/* params of an ensemble are its first member. model NULL: shapes are trusted (export). Errors: those of cr_adapter_load
+ * and cr_adapter_read; CR_E_INPUT for a posterior that is of another adapter, base or method, or whose variances make
+ * no sense. Returns owned. */
 cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool allow_inexact,
                             const struct cr_host *host, enum cr_tier tier, struct cr_posterior **out,
                             struct cr_error *err);
@@ -44,10 +48,17 @@ void cr_posterior_close(struct cr_posterior *posterior); /* NULL is fine */
 
 static inline bool cr_posterior_is_point(const struct cr_posterior *posterior)
 {
-    return posterior->hess == NULL && posterior->swag.n == 0;
+    return posterior->hess == NULL && posterior->swag.n == 0 && posterior->sets.n == 0;
 }
 
-/* out [adapter->n_params] = one draw, or the point. Errors: CR_E_MEMORY. */
+/* Members are what they are: nothing is drawn, and no one set stands for them. */
+static inline bool cr_posterior_is_ensemble(const struct cr_posterior *posterior)
+{
+    return posterior->sets.n > 0;
+}
+
+/* out [adapter->n_params] = one draw, or the point. Draw k of an ensemble is member k, which it must have.
+ * Errors: CR_E_MEMORY. */
 cr_status cr_posterior_draw(const struct cr_posterior *posterior, const struct cr_posterior_draw *draw, float *out,
                             struct cr_error *err);
 

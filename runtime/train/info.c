@@ -108,6 +108,9 @@ static void put_posterior(struct cr_buf *text, const char *dir)
     if (p->swag.n > 0) {
         cr_buf_printf(text, "           swag, %" PRIu64 " snapshots, rank %" PRIu32 " of %" PRIu32 ", scale %g\n",
                       p->swag.n, cr_swag_rank(&p->swag), p->swag.n_rows, p->swag_scale);
+    } else if (p->sets.n > 0) {
+        cr_buf_printf(text, "           ensemble, %" PRIu32 " members of %zu weights\n", p->sets.n,
+                      p->adapter->n_trainable);
     } else if (p->hess != NULL) {
         const struct cr_ivon_group *a = &p->groups[CR_IVON_GROUP_A], *b = &p->groups[CR_IVON_GROUP_B];
         cr_buf_printf(text, "           ivon, ess %g for A and %g for B, weight decay %g\n", a->ess, b->ess,
@@ -198,7 +201,7 @@ static cr_status put_directory(struct cr_buf *text, const char *path, struct cr_
         cr_buf_puts(text, "directory  PEFT adapter\n");
         put_adapter(text, path);
     }
-    if (adapter && has_file(path, CR_POSTERIOR_FILE)) {
+    if (has_file(path, CR_POSTERIOR_FILE)) {
         put_posterior(text, path);
     }
     if (has_file(path, "train.jsonl")) {

@@ -25,28 +25,6 @@ static const uint32_t *examples_of_step(struct cr_train *train, size_t *n)
     return train->order + begin;
 }
 
-/* Gradient of the mean over the targets of all examples, micro-batch by micro-batch. `draw` keys the dropout. */
-static cr_status accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,
-                            uint64_t *tokens, struct cr_error *err)
-{
-    uint64_t targets = 0;
-    for (size_t i = 0; i < n; i++) {
-        targets += train->data.examples[examples[i]].n_targets;
-    }
-    float weight = targets > 0 ? (float)(1.0 / (double)targets) : 0;
-    struct cr_engine_noise noise = {
-        .dropout = train->options.dropout, .seed = train->options.seed, .step = (uint32_t)draw};
-    memset(train->adapter->grads, 0, train->adapter->n_params * sizeof *train->adapter->grads);
-    for (size_t done = 0; done < n;) {
-        size_t take = cr_batch_take(&train->data, examples + done, n - done);
-        cr_batch_fill(&train->batch, &train->data, examples + done, take, weight);
-        CR_TRY(cr_engine_train(train->engine, &train->batch, &noise, loss, err));
-        *tokens += train->batch.n_tokens;
-        done += take;
-    }
-    return CR_OK;
-}
-
 static cr_status diverged(const struct cr_train *train, const char *what, double value, struct cr_error *err)
 {
     const char *last = train->last_checkpoint;
@@ -93,7 +71,8 @@ static cr_status run_passes(struct cr_train *train, struct cr_step_result *resul
         double loss = 0;
         uint64_t tokens = 0;
         method->begin_pass(train->state, train->step, pass);
-        CR_TRY(accumulate(train, examples, n, train->step * n_passes + pass, &loss, &tokens, err));
+        memset(train->adapter->grads, 0, train->adapter->n_params * sizeof *train->adapter->grads);
+        CR_TRY(cr_train_accumulate(train, examples, n, train->step * n_passes + pass, &loss, &tokens, err));
         double norm2 = cr_norm2_of(&train->norm2, train->adapter->grads);
         loss_sum += loss;
         norm2_sum += norm2;

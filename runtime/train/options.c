@@ -33,6 +33,7 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .swag_rank = 10,
         .swag_lr = 1e-4,
         .swag_anneal = 50,
+        .members = 4,
     };
 }
 
@@ -169,7 +170,8 @@ cr_status cr_train_check_options(const struct cr_finetune_options *given, struct
         o.targets = "q_proj,v_proj";
     }
     if (!(o.alpha > 0)) {
-        o.alpha = 2.0 * o.rank;
+        double scale = cr_method_find(o.method)->scale;
+        o.alpha = (scale > 0 ? scale : 2) * o.rank;
     }
     if (!o.keep_best_set) {
         o.keep_best = o.valid != NULL;

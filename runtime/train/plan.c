@@ -27,6 +27,7 @@ void cr_train_resolve(struct cr_train *train)
     for (size_t i = 0; i < train->n_train; i++) {
         train->n_targets += train->data.examples[train->train_pool[i]].n_targets;
     }
+    train->n_sets = train->method->n_sets != NULL ? train->method->n_sets(&train->options, train->data.n_tasks) : 1;
     if (train->method->resolve != NULL) {
         train->method->resolve(&train->options, train->n_targets);
     }
@@ -65,6 +66,7 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
     *out = (struct cr_engine_options){
         .model = train->model,
         .lora = lora,
+        .n_members = train->n_sets,
         .parallel = train->workers.parallel,
         .host = train->host,
         .tier = train->workers.tier,
@@ -77,11 +79,12 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
     };
 }
 
-/* The shapes of an adapter that does not exist yet, and the floats it will hold. Returns owned slots or NULL. */
+/* The shapes of all sets of an adapter that does not exist yet, and the floats it will hold. Returns owned slots or NULL. */
 static struct cr_lora *shapes(const struct cr_train *train, uint64_t *n_params)
 {
     uint32_t n_layers = train->model->config.n_layers;
-    struct cr_lora *slots = cr_zalloc((size_t)n_layers * CR_N_PROJ, sizeof *slots);
+    size_t n_slots = (size_t)n_layers * CR_N_PROJ;
+    struct cr_lora *slots = cr_zalloc(train->n_sets * n_slots, sizeof *slots);
     *n_params = 0;
     for (uint32_t layer = 0; slots != NULL && layer < n_layers; layer++) {
         for (uint32_t proj = 0; proj < CR_N_PROJ; proj++) {
@@ -99,6 +102,10 @@ static struct cr_lora *shapes(const struct cr_train *train, uint64_t *n_params)
             *n_params += divide_up((uint64_t)slot->rank * slot->n_out, 16) * 16;
         }
     }
+    for (uint32_t k = 1; slots != NULL && k < train->n_sets; k++) {
+        memcpy(slots + k * n_slots, slots, n_slots * sizeof *slots);
+    }
+    *n_params *= train->n_sets;
     return slots;
 }
 
@@ -118,7 +125,7 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
                   cr_norm2_bytes((size_t)n_params);
     m.best = train->options.keep_best ? train->method->result_bytes(&train->options, n_params) : 0;
     m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + train->n_train * sizeof(uint32_t) +
-              cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
+              train->n_sets * cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval) +
               cr_train_trial_targets(train) * 2 * sizeof(double);
     m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
@@ -160,7 +167,7 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
     uint64_t n_params;
     struct cr_lora *made = NULL;
     const struct cr_lora *lora;
-    if (train->adapter != NULL) {
+    if (train->adapter != NULL) { /* one that was read: of one set */
         n_params = train->adapter->n_params;
         lora = train->adapter->slots;
     } else {

@@ -28,6 +28,9 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                  &train->adapter, err));
     }
     train->adapter->dropout = o->dropout;
+    if (train->n_sets > 1) {
+        CR_TRY(cr_adapter_repeat(&train->adapter, train->n_sets, err));
+    }
     struct cr_method_setup setup = {.options = &train->options,
                                     .adapter = train->adapter,
                                     .parallel = train->workers.parallel,
@@ -57,8 +60,10 @@ static cr_status make_engine(struct cr_train *train, struct cr_error *err)
     CR_TRY(cr_batch_init(&train->batch, options.max_tokens, err));
     CR_TRY(cr_engine_create(&options, &train->engine, err));
     size_t floats = cr_nll_scratch_floats(train->batch.max_rows, options.n_labels);
-    train->scratch = cr_alloc(floats, sizeof *train->scratch);
-    return train->scratch != NULL ? CR_OK : no_memory("validation", err);
+    train->scratch = cr_alloc(train->n_sets * floats, sizeof *train->scratch);
+    train->noise = cr_zalloc(train->n_sets, sizeof *train->noise);
+    train->set_loss = cr_zalloc(train->n_sets, sizeof *train->set_loss);
+    return train->scratch != NULL && train->noise != NULL && train->set_loss != NULL ? CR_OK : no_memory("validation", err);
 }
 
 cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
@@ -98,6 +103,8 @@ void cr_train_free(struct cr_train *train)
     cr_adapter_destroy(train->adapter);
     cr_free(train->best);
     cr_free(train->scratch);
+    cr_free(train->noise);
+    cr_free(train->set_loss);
     cr_free(train->order);
     cr_free(train->history);
     cr_free(train->train_pool);

@@ -101,15 +101,16 @@ static cr_status write_summary(const struct cr_train *train, const char *path, s
     return status;
 }
 
+/* The first ones are those of the adapter, the last that of methods with a posterior. */
 static const char *const output_names[] = {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf",
                                            "summary.json", CR_POSTERIOR_FILE};
 
-enum { N_OUTPUTS = sizeof output_names / sizeof output_names[0] };
+enum { N_OF_ADAPTER = 3, N_OUTPUTS = sizeof output_names / sizeof output_names[0] };
 
 bool cr_train_outputs_present(const struct cr_train *train)
 {
-    int n = train->method->write != NULL ? N_OUTPUTS : N_OUTPUTS - 1; /* the last one is that of some methods */
-    for (int i = 0; i < n; i++) {
+    int n = train->method->write != NULL ? N_OUTPUTS : N_OUTPUTS - 1;
+    for (int i = train->method->no_adapter ? N_OF_ADAPTER : 0; i < n; i++) {
         char *path = cr_path_join(train->options.output, output_names[i]);
         bool present = path != NULL && access(path, F_OK) == 0;
         cr_free(path);
@@ -146,6 +147,9 @@ static cr_status write_adapter(struct cr_train *train, const char *gguf_path, st
     const struct cr_adapter *adapter = train->adapter;
     train->method->show_point(train->state);
     CR_TRY(write_posterior(train, err));
+    if (train->method->no_adapter) {
+        return CR_OK;
+    }
     CR_TRY(cr_adapter_save_peft(adapter, train->model, train->options.output, train->options.method, err));
     return cr_adapter_save_gguf(adapter, train->model, gguf_path, err);
 }

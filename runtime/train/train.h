@@ -71,12 +71,15 @@ struct cr_train {
     uint64_t n_targets;                 /* loss terms of an epoch */
 
     uint32_t targets;
+    uint32_t n_sets;                    /* of parameters in the adapter: members, tasks; else 1 */
     struct cr_adapter *adapter;
     const struct cr_method *method;
     void *state;                        /* owned: of the method */
     struct cr_norm2 norm2;              /* of gradients and parameters */
     struct cr_token_batch batch;
     struct cr_engine *engine;
+    struct cr_engine_noise *noise; /* owned: [n_sets] */
+    double *set_loss;              /* owned: [n_sets], work of a pass */
     void *best;          /* owned: result of the method at the best evaluation; NULL unless the best is kept */
     size_t best_bytes;
     bool has_best;
@@ -139,6 +142,11 @@ void cr_train_free(struct cr_train *train);
 cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr_error *err);
 cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
                            struct cr_error *err);
+
+/* passes.c: adds the gradient of the mean over the targets of these examples, and over the sets that see each, to the
+ * adapter's, and the loss to *loss; the micro-batches are a function of the examples alone. `draw` keys the dropout. */
+cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,
+                              uint64_t *tokens, struct cr_error *err);
 
 /* loop.c */
 struct cr_step_result {

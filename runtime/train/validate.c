@@ -55,6 +55,8 @@ static struct cr_nll_job job_of(struct cr_train *train)
                                .examples = train->valid_pool,
                                .n = train->n_valid,
                                .n_labels = train->n_labels,
+                               .n_sets = train->n_sets,
+                               .set_nll = train->set_loss,
                                .scratch = train->scratch,
                                .host = train->host};
 }

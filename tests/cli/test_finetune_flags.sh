@@ -34,10 +34,10 @@ tune words 2 '--keep: expected one of best|last' --keep first
 tune words 2 '--lr-schedule: expected one of linear|cosine|constant' --lr-schedule step
 tune words 2 '--on-long: expected one of cut|skip' --on-long drop
 tune words 2 '--mask-prompt: expected one of yes|no' --mask-prompt true
-tune words 2 '--method: expected one of adamw|ivon|swag' --method adam
+tune words 2 '--method: expected one of adamw|ivon|swag|ensemble' --method adam
 tune words 2 '--grad-checkpoint: expected one of auto|yes|no' --grad-checkpoint 1
 
-for method in ensemble bora prefix; do tune later 2 "method $method is not built yet" --method "$method"; done
+for method in bora prefix; do tune later 2 "method $method is not built yet" --method "$method"; done
 for flag in --ess --hess-init --clip-radius; do
     tune ivon 2 "$flag belongs to --method ivon, not to adamw" $flag 1e-3
     for value in 0 -1 nan x; do tune ivon 2 "$flag: expected a number above 0" --method ivon $flag $value; done
@@ -47,7 +47,11 @@ tune swag 2 '--swag-rank: expected a whole number from 2' --method swag --swag-r
 tune swag 2 '--swag-start: expected a number from 0 to below 1' --method swag --swag-start 1
 tune ivon 2 '--mc-samples: expected a whole number from 1' --method ivon --mc-samples 0
 tune ivon 2 '--preset: expected paper' --method ivon --preset best
-tune later 2 '--members: method ensemble is not built yet' --members 4
+tune ensemble 2 '--members belongs to --method ensemble, not to swag' --method swag --members 4
+for value in 0 1025 x; do tune ensemble 2 '--members: expected a whole number from 1' --method ensemble --members $value; done
+for value in 0 -1 nan; do tune ensemble 2 '--init-gain: expected a number above 0' --method ensemble --init-gain $value; done
+tune ensemble 2 'head of its own' --method ensemble --preset paper
+tune ensemble 2 'start apart' --method ensemble -a d.jsonl
 
 tune conflict 2 '--epochs and --steps exclude each other' --epochs 1 --steps 3
 tune conflict 2 '--valid and --no-valid exclude each other' --valid d.jsonl --no-valid

@@ -1,0 +1,145 @@
+/* ensemble as a method of the training loop: M members that differ in where they start and in their dropout.
+ *
+ * One vector of all members: AdamW, the joint clip and the checkpoint see it as one long adapter. The loop gives every
+ * micro-batch to every member and asks for the mean of their losses.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "credence/kernels/rng.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+#include "runtime/core/host.h"
+#include "runtime/optim/adamw_method.h"
+#include "runtime/posterior/members.h"
+#include "runtime/posterior/sets_file.h"
+
+/* Standard deviation of normal starts where none is said: the paper's. */
+#define NORMAL_GAIN 0.02
+
+static const char *const init_names[] = {
+    [CR_MEMBERS_PEFT] = "peft", [CR_MEMBERS_XAVIER] = "xavier", [CR_MEMBERS_NORMAL] = "normal"};
+
+static const char *init_name(const struct cr_finetune_options *o)
+{
+    return o->member_init != NULL ? o->member_init : init_names[CR_MEMBERS_XAVIER];
+}
+
+/* The number of names when it is none of them. */
+static int init_of(const struct cr_finetune_options *o)
+{
+    int init = 0;
+    while (init <= CR_MEMBERS_NORMAL && strcmp(init_names[init], init_name(o)) != 0) {
+        init++;
+    }
+    return init;
+}
+
+static double gain_of(const struct cr_finetune_options *o)
+{
+    return o->init_gain > 0 ? o->init_gain : init_of(o) == CR_MEMBERS_NORMAL ? NORMAL_GAIN : 1;
+}
+
+static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    char shown[CR_ESCAPE_BYTES];
+    if (o->members < 1 || o->members > CR_WEIGHT_SETS_MAX) {
+        return cr_fail(err, CR_E_USAGE, "--members %u, expected 1 to %d", o->members, CR_WEIGHT_SETS_MAX);
+    }
+    if (!(o->init_gain >= 0) || !isfinite(o->init_gain)) {
+        return cr_fail(err, CR_E_USAGE, "--init-gain %g, expected a number above 0", o->init_gain);
+    }
+    if (init_of(o) > CR_MEMBERS_NORMAL) {
+        return cr_fail(err, CR_E_USAGE, "start of members \"%s\" unknown, expected peft, xavier or normal",
+                       cr_escape(shown, sizeof shown, o->member_init, strlen(o->member_init)));
+    }
+    return o->adapter == NULL
+               ? CR_OK
+               : cr_fail(err, CR_E_USAGE, "--adapter: the members of an ensemble start apart, not from one adapter");
+}
+
+static void settings(const struct cr_finetune_options *o, json_t *object)
+{
+    json_object_set_new(object, "members", json_integer(o->members));
+    json_object_set_new(object, "member-init", json_string(init_name(o)));
+    json_object_set_new(object, "init-gain", json_real(gain_of(o)));
+}
+
+static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
+{
+    (void)n_tasks;
+    return o->members;
+}
+
+/* The adapter holds M copies of a start whose B is 0. */
+static cr_status start(const struct cr_method_setup *setup, struct cr_error *err)
+{
+    const struct cr_finetune_options *o = setup->options;
+    struct cr_rng_ops rng;
+    CR_TRY(cr_rng_ops_init(&rng, setup->tier));
+    for (uint32_t m = 0; m < setup->adapter->n_sets; m++) {
+        struct cr_adapter member = cr_adapter_set(setup->adapter, m);
+        for (uint32_t i = 0; i < member.n_layers * CR_N_PROJ; i++) {
+            const struct cr_lora *slot = &member.slots[i];
+            if (slot->rank > 0) {
+                cr_members_start(&rng, (enum cr_members_init)init_of(o), gain_of(o), cr_members_seed(o->seed, m),
+                                 slot->tensor_id, slot->rank, slot->n_in, slot->a);
+            }
+        }
+    }
+    (void)err;
+    return CR_OK;
+}
+
+static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+{
+    CR_TRY(start(setup, err));
+    return cr_learner_create(setup, state, err);
+}
+
+static void announce(const void *state, const struct cr_host *host)
+{
+    const struct cr_learner *l = state;
+    cr_host_log(host, CR_LOG_INFO, "ensemble: %u members of %zu weights, start %s, gain %g, shared frozen head",
+                l->adapter->n_sets, l->adapter->n_trainable / l->adapter->n_sets, init_name(l->options),
+                gain_of(l->options));
+}
+
+static void facts(const void *state, json_t *object)
+{
+    const struct cr_learner *l = state;
+    json_object_set_new(object, "members", json_integer(l->adapter->n_sets));
+    json_object_set_new(object, "head", json_string("frozen"));
+}
+
+static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
+{
+    const struct cr_learner *l = state;
+    return cr_members_write(about, init_name(l->options), gain_of(l->options), dir, err);
+}
+
+const struct cr_method cr_method_ensemble = {
+    .name = "ensemble",
+    .check = check,
+    .scale = 1,
+    .n_sets = n_sets,
+    .settings = settings,
+    .state_bytes = cr_learner_state_bytes,
+    .result_bytes = cr_learner_result_bytes,
+    .create = create,
+    .destroy = cr_learner_destroy,
+    .n_passes = cr_learner_n_passes,
+    .begin_pass = cr_learner_pass,
+    .end_pass = cr_learner_pass,
+    .update = cr_learner_update,
+    .show_point = cr_learner_show_point,
+    .point = cr_learner_point,
+    .sections = cr_learner_sections,
+    .restore = cr_learner_restore,
+    .take_result = cr_learner_take_result,
+    .put_result = cr_learner_put_result,
+    .announce = announce,
+    .facts = facts,
+    .write = write,
+    .no_adapter = true,
+};

@@ -1,0 +1,60 @@
+#!/bin/sh
+# An ensemble from outside: training, all members and the first ones, exports, refusals.
+. "$(dirname "$0")/lib.sh"
+"$make_model" model m.gguf || exit 1
+i=0
+while [ $i -lt 20 ]; do
+    echo "{\"question\": \"Is $i even or is it odd?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))}"
+    i=$((i + 1))
+done >d.jsonl
+
+tune() {
+    "$credence" finetune -m m.gguf -d d.jsonl --steps 4 -t 2 "$@"
+}
+score() {
+    command=$1
+    shift
+    "$credence" "$command" -m m.gguf -d d.jsonl -t 1 "$@"
+}
+
+expect train 0 'ensemble: 3 members' tune -o run --method ensemble --members 3
+for file in posterior.safetensors members/00/adapter_config.json members/02/adapter_model.safetensors summary.json; do
+    check train [ -s "run/$file" ]
+done
+check train [ ! -e run/adapter_config.json ]
+check train [ ! -e run/members/03 ]
+check settings grep -q '"init-gain": 1.0' run/summary.json
+expect resume 0 'nothing to do' tune -o run --method ensemble --members 3 --resume
+expect resume 8 'members 3, now 2' tune -o run --method ensemble --members 2 --resume
+expect dry 0 'memory' tune -o dry --method ensemble --members 2 --dry-run
+check dry [ ! -e dry ]
+
+expect info 0 '' "$credence" info run
+check info grep -q '^ *ensemble, 3 members of ' out
+
+expect all 0 '3 sets of weights' score eval -a run --json j.json
+check all grep -q '"pair_disagreement"' j.json
+check all grep -q '"method": "ensemble"' j.json
+expect two 0 '2 sets of weights' score predict -a run --samples 2
+check two [ "$(grep -c '"members":2' out)" -eq 20 ]
+mv out first
+expect two 0 '2 sets of weights' score predict -a run --samples 2 --batch-size 3
+check two cmp -s first out
+expect mixture 0 '2 sets of weights' score predict -a run/members/00 -a run/members/01
+check mixture cmp -s first out
+
+expect many 2 '--samples 4: the ensemble run has 3 members' score eval -a run --samples 4
+expect zero 2 '--samples: expected a whole number from 1' score eval -a run --samples 0
+expect mean 2 '--mean: run is an ensemble' score eval -a run --mean
+expect scale 2 '--posterior-temperature: run is an ensemble' score eval -a run --posterior-temperature 2
+
+expect export 0 '' "$credence" export -a run --member 1 -o second
+check export cmp -s second/adapter_model.safetensors run/members/01/adapter_model.safetensors
+expect export 0 '' "$credence" export -a run --member 2 --format gguf -o third.gguf
+check export [ -s third.gguf ]
+expect export 2 '--member K, 0 to 2, expected' "$credence" export -a run -o none
+expect export 2 '--member K, 0 to 2, expected' "$credence" export -a run --member 3 -o none
+expect export 2 '--member excludes --mean' "$credence" export -a run --member 0 --mean -o none
+expect export 2 'second is no ensemble' "$credence" export -a second --member 0 -o none
+check export [ ! -e none ]
+finish

@@ -1,0 +1,383 @@
+/* Whole runs with method ensemble: against AdamW, groups of members, the joint clip, exact resume, thread counts,
+ * files, predictions, refusals. */
+#include <check.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/io/checkpoint.h"
+#include "runtime/posterior/members.h"
+#include "runtime/posterior/method.h"
+#include "runtime/posterior/posterior.h"
+#include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
+#include "tests/support/train_test.h"
+
+enum { N_MEMBERS = 3 };
+
+static void full_init(struct cr_train_run *run, const char *output)
+{
+    cr_train_full_init(run, output);
+    run->options.method = "ensemble";
+    run->options.members = N_MEMBERS;
+    run->options.targets = "q_proj,k_proj,v_proj,o_proj";
+    run->options.save_every = 1;
+    run->options.keep_checkpoints = 20;
+    run->options.report_every = 1;
+}
+
+/* A copy of a path, which the ring of four would lose. */
+static const char *kept(const char *name)
+{
+    static char paths[8][1024];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s", cr_train_path(name));
+    return path;
+}
+
+static void open_checkpoint(const char *output, int step, struct cr_checkpoint *out)
+{
+    char name[300];
+    snprintf(name, sizeof name, "%s/checkpoints/step-%08d.cck", output, step);
+    ck_assert_int_eq(cr_checkpoint_open(cr_train_path(name), out, NULL), CR_OK);
+}
+
+static const float *section(const struct cr_checkpoint *checkpoint, uint32_t kind, size_t *n)
+{
+    const struct cr_checkpoint_section *found = cr_checkpoint_find(checkpoint, kind);
+    ck_assert_ptr_nonnull(found);
+    *n = found->bytes / sizeof(float);
+    return (const float *)found->data;
+}
+
+static void export_member(const char *from, uint32_t member, const char *to)
+{
+    struct cr_error err = {0};
+    struct cr_export_options o = {.size = sizeof o,
+                                  .adapter = kept(from),
+                                  .output = kept(to),
+                                  .format = "peft",
+                                  .member_set = true,
+                                  .member = member};
+    ck_assert_msg(cr_export(&o, NULL, &err) == CR_OK, "%s", err.message);
+}
+
+/* One member is a run of AdamW from where that member starts: same weights, moments, losses, validation, to the bit. */
+START_TEST(one_member_is_adamw)
+{
+    struct cr_train_run run;
+    struct cr_checkpoint at[2];
+    size_t n[2];
+    full_init(&run, "one");
+    run.options.members = 1;
+    run.options.keep_best = false;
+    cr_train_must(&run);
+    double nll = run.result.best_nll;
+    export_member("one/checkpoints/step-00000000.cck", 0, "start");
+    full_init(&run, "adamw");
+    run.options.method = "adamw";
+    run.options.adapter = kept("start");
+    run.options.keep_best = false;
+    cr_train_must(&run);
+    ck_assert(run.result.best_nll == nll);
+    open_checkpoint("one", 9, &at[0]);
+    open_checkpoint("adamw", 9, &at[1]);
+    for (uint32_t kind = 0; kind < 2; kind++) {
+        uint32_t which = kind == 0 ? CR_CKPT_WEIGHTS : CR_CKPT_OPTIMISER;
+        const float *a = section(&at[0], which, &n[0]), *b = section(&at[1], which, &n[1]);
+        ck_assert_uint_eq(n[0], n[1]);
+        ck_assert_mem_eq(a, b, n[0] * sizeof *a);
+    }
+    char *journals[2] = {cr_train_journal("one"), cr_train_journal("adamw")};
+    ck_assert_str_eq(journals[0], journals[1]);
+    for (int i = 0; i < 2; i++) {
+        cr_free(journals[i]);
+        cr_checkpoint_close(&at[i]);
+    }
+}
+END_TEST
+
+static void same_ensembles(const char *a, const char *b)
+{
+    static const char *const names[] = {CR_POSTERIOR_FILE, "members/00/adapter_model.safetensors",
+                                        "members/02/adapter_model.safetensors", "members/01/adapter_config.json",
+                                        "checkpoints/step-00000009.cck"};
+    char x[300], y[300];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        snprintf(x, sizeof x, "%s/%s", a, names[i]);
+        snprintf(y, sizeof y, "%s/%s", b, names[i]);
+        ck_assert_msg(cr_train_same(x, y), "%s differs from %s", x, y);
+    }
+    char *journals[2] = {cr_train_journal(a), cr_train_journal(b)};
+    ck_assert_str_eq(journals[0], journals[1]);
+    cr_free(journals[0]);
+    cr_free(journals[1]);
+}
+
+/* Which members share a pass changes no bit of any of them, nor of the validation. */
+START_TEST(any_group)
+{
+    struct cr_train_run run;
+    full_init(&run, "together");
+    if (_i == 0) {
+        run.options.data = kept("texts.jsonl");
+    }
+    cr_train_must(&run);
+    for (uint32_t at_once = 1; at_once < N_MEMBERS; at_once++) {
+        const char *data = run.options.data;
+        char name[16];
+        snprintf(name, sizeof name, "by%u", at_once);
+        full_init(&run, name);
+        run.options.data = data;
+        run.options.members_at_once = at_once;
+        cr_train_must(&run);
+        same_ensembles("together", name);
+    }
+    ck_assert(!cr_train_same("together/members/00/adapter_model.safetensors",
+                             "together/members/01/adapter_model.safetensors"));
+    ck_assert(!cr_train_exists("together/adapter_config.json"));
+}
+END_TEST
+
+START_TEST(stop_and_resume)
+{
+    struct cr_train_run run;
+    full_init(&run, "whole");
+    cr_train_must(&run);
+    full_init(&run, "cut");
+    run.stop_at = 1 + 3 * _i;
+    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
+    run.stop_at = -1;
+    run.options.resume = true;
+    run.options.members_at_once = 2;
+    cr_train_must(&run);
+    same_ensembles("whole", "cut");
+    run.options.resume = true;
+    cr_train_must(&run);
+    ck_assert(run.result.nothing_to_do);
+}
+END_TEST
+
+START_TEST(any_thread_count)
+{
+    struct cr_train_run run;
+    struct cr_parallel pool;
+    full_init(&run, "one");
+    cr_train_must(&run);
+    cr_parallel_openmp(&pool, 3);
+    full_init(&run, "many");
+    run.host.parallel = &pool;
+    cr_train_must(&run);
+    same_ensembles("one", "many");
+}
+END_TEST
+
+/* One step on all of the data, so that no order matters. Returns the gradient's norm and the loss. */
+static double first_step(const char *name, uint32_t members, uint64_t seed, double max_norm, double *loss)
+{
+    struct cr_train_run run;
+    full_init(&run, name);
+    run.options.members = members;
+    run.options.seed = seed;
+    run.options.max_grad_norm = max_norm;
+    run.options.dropout = 0;
+    run.options.warmup = 0;
+    run.options.steps = 1;
+    run.options.batch_size = CR_TRAIN_CHOICES;
+    run.options.grad_accumulation_steps = 1;
+    run.options.no_valid = true;
+    run.options.keep_best = false;
+    cr_train_must(&run);
+    char *journal = cr_train_journal(name);
+    json_t *line = json_loads(journal, JSON_DISABLE_EOF_CHECK, NULL);
+    double norm = json_number_value(json_object_get(line, "grad_norm"));
+    *loss = json_number_value(json_object_get(line, "loss"));
+    json_decref(line);
+    cr_free(journal);
+    return norm;
+}
+
+/* The loss is the mean over members, so each gradient has 1 / M; the clip looks at all of them together. A gradient's
+ * operands may be rounded to bf16, and a factor of 1 / 3 rounds them elsewhere: by 2^-9 of each number at most, twice
+ * in a product. */
+START_TEST(joint_loss_and_clip)
+{
+    double loss, norm2 = 0, losses = 0;
+    for (uint32_t m = 0; m < N_MEMBERS; m++) {
+        char name[16];
+        snprintf(name, sizeof name, "single%u", m);
+        double norm = first_step(name, 1, cr_members_seed(5, m), 0, &loss);
+        norm2 += norm * norm;
+        losses += loss;
+    }
+    double joint = first_step("joint", N_MEMBERS, 5, 0, &loss);
+    ck_assert_double_eq_tol(loss, losses / N_MEMBERS, 0x1p-8 * loss);
+    ck_assert_double_eq_tol(joint, sqrt(norm2) / N_MEMBERS, 0x1p-8 * joint);
+    double clip = joint / 2;
+    ck_assert_double_eq_tol(first_step("clipped", N_MEMBERS, 5, clip, &loss), joint, 1e-9 * joint);
+    struct cr_checkpoint at;
+    size_t n, n_weights;
+    open_checkpoint("clipped", 1, &at);
+    section(&at, CR_CKPT_WEIGHTS, &n_weights);
+    const float *state = section(&at, CR_CKPT_OPTIMISER, &n);
+    ck_assert_uint_eq(n, 16 + 2 * n_weights);
+    double m2 = 0;
+    for (size_t i = 0; i < n_weights; i++) {
+        m2 += (double)state[16 + i] * (double)state[16 + i];
+    }
+    ck_assert_double_eq_tol(sqrt(m2), 0.1 * clip, 0x1p-20 * clip); /* m = (1 - beta1) g after one step */
+    cr_checkpoint_close(&at);
+}
+END_TEST
+
+static cr_status score(const char *adapter, const char *second, uint32_t samples, const char *data,
+                       struct cr_eval_result *result, struct cr_error *err)
+{
+    struct cr_eval_options o;
+    const char *adapters[] = {kept(adapter), second != NULL ? kept(second) : NULL};
+    struct cr_host host = {.n_threads = 1};
+    cr_eval_options_init(&o);
+    o.model = kept("model.gguf");
+    o.data = kept(data);
+    o.adapters = adapters;
+    o.n_adapters = second != NULL ? 2 : 1;
+    o.samples = samples;
+    return cr_eval(&o, &host, result, err);
+}
+
+static double nll_of(const char *adapter, const char *second, uint32_t samples, const char *data, size_t n_members)
+{
+    struct cr_eval_result result = {0};
+    struct cr_error err = {0};
+    ck_assert_msg(score(adapter, second, samples, data, &result, &err) == CR_OK, "%s", err.message);
+    ck_assert_uint_eq(result.n_members, n_members);
+    double nll = result.all.nll;
+    if (result.classification && n_members > 1) {
+        ck_assert_double_gt(result.pair_distance, 0);
+        ck_assert(result.pair_disagreement >= 0 && result.pair_disagreement <= 1);
+    }
+    cr_eval_result_deinit(&result);
+    return nll;
+}
+
+/* Validation is the NLL of the predictor that an evaluation uses; the first members are a smaller ensemble. */
+START_TEST(predictions)
+{
+    struct cr_train_run run;
+    const char *data = _i == 0 ? "choices.jsonl" : "texts.jsonl", *valid = _i == 0 ? "other.jsonl" : "texts.jsonl";
+    full_init(&run, "out");
+    run.options.data = kept(data);
+    run.options.valid = kept(valid);
+    cr_train_must(&run);
+    double all = nll_of("out", NULL, 0, valid, N_MEMBERS);
+    ck_assert_double_eq_tol(all, run.result.best_nll, 1e-12 * all); /* two orders of a sum in double */
+    ck_assert(all == nll_of("out", NULL, N_MEMBERS, valid, N_MEMBERS));
+    double first = nll_of("out/members/00", NULL, 0, valid, 1);
+    ck_assert(first == nll_of("out", NULL, 1, valid, 1));
+    ck_assert(nll_of("out/members/00", "out/members/01", 0, valid, 2) == nll_of("out", NULL, 2, valid, 2));
+    export_member("out", 2, "third");
+    double third = nll_of("third", NULL, 0, valid, 1);
+    ck_assert(third == nll_of("out/members/02", NULL, 0, valid, 1) && third != first);
+    /* The last checkpoint is the ensemble too. */
+    full_init(&run, "last");
+    run.options.data = kept(data);
+    run.options.keep_best = false;
+    cr_train_must(&run);
+    ck_assert(nll_of("last", NULL, 0, valid, N_MEMBERS) ==
+              nll_of("last/checkpoints/step-00000009.cck", NULL, 0, valid, N_MEMBERS));
+    struct cr_eval_result result = {0};
+    struct cr_error err;
+    ck_assert_int_eq(score("out", NULL, N_MEMBERS + 1, valid, &result, &err), CR_E_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.message, "has 3 members"));
+}
+END_TEST
+
+START_TEST(files_that_do_not_fit)
+{
+    struct cr_train_run run;
+    struct cr_posterior *p = NULL;
+    struct cr_error err = {0};
+    full_init(&run, "out");
+    run.options.steps = 2;
+    cr_train_must(&run);
+    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_OK);
+    ck_assert_uint_eq(p->sets.n, N_MEMBERS);
+    ck_assert_str_eq(p->adapter->method, "ensemble");
+    cr_posterior_close(p);
+    /* Another first member than the posterior's. */
+    size_t n;
+    uint8_t *bytes = cr_train_bytes("out/members/01/adapter_model.safetensors", &n);
+    cr_train_write("out/members/00/adapter_model.safetensors", bytes, n);
+    cr_free(bytes);
+    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "not the one in members/00"));
+    /* Members alone are no ensemble. */
+    ck_assert_int_eq(remove(cr_train_path("out/" CR_POSTERIOR_FILE)), 0);
+    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_IO);
+    ck_assert_ptr_nonnull(strstr(err.message, CR_POSTERIOR_FILE));
+}
+END_TEST
+
+START_TEST(refusals)
+{
+    struct cr_train_run run;
+#define REFUSE(field, value, part)                                                                                     \
+    do {                                                                                                               \
+        full_init(&run, "out");                                                                                        \
+        run.options.field = (value);                                                                                   \
+        cr_train_must_fail(&run, CR_E_USAGE, part);                                                                    \
+    } while (0)
+    REFUSE(members, 0, "--members 0");
+    REFUSE(members, CR_WEIGHT_SETS_MAX + 1, "--members 1025");
+    REFUSE(init_gain, -1, "--init-gain");
+    REFUSE(init_gain, (double)NAN, "--init-gain");
+    REFUSE(member_init, "zero", "\"zero\" unknown");
+    REFUSE(adapter, kept("model.gguf"), "start apart");
+#undef REFUSE
+    ck_assert(!cr_train_exists("out"));
+    struct cr_finetune_options o;
+    struct cr_error err;
+    ck_assert_int_eq(cr_finetune_options_for(&o, "ensemble", "paper", &err), CR_E_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.message, "head of its own"));
+    ck_assert_int_eq(cr_finetune_options_for(&o, "ensemble", NULL, &err), CR_OK);
+    ck_assert_str_eq(o.targets, "q_proj,k_proj,v_proj,o_proj");
+    /* Settings are recorded: another number of members is another run. */
+    full_init(&run, "out");
+    run.options.steps = 2;
+    cr_train_must(&run);
+    full_init(&run, "out");
+    run.options.steps = 2;
+    run.options.resume = true;
+    run.options.init_gain = 3;
+    cr_train_must_fail(&run, CR_E_BUSY, "init-gain");
+    struct cr_export_options e = {.size = sizeof e, .adapter = kept("out"), .output = kept("none"), .format = "peft"};
+    ck_assert_int_eq(cr_export(&e, NULL, &err), CR_E_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.message, "--member K, 0 to 2"));
+    e.member_set = true;
+    e.member = N_MEMBERS;
+    ck_assert_int_eq(cr_export(&e, NULL, &err), CR_E_USAGE);
+    ck_assert(!cr_train_exists("none"));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("ensemble_train");
+    TCase *all = tcase_create("all");
+    tcase_set_timeout(all, 300);
+    tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
+    tcase_add_test(all, one_member_is_adamw);
+    tcase_add_loop_test(all, any_group, 0, 2);
+    tcase_add_loop_test(all, stop_and_resume, 0, 3);
+    tcase_add_test(all, any_thread_count);
+    tcase_add_test(all, joint_loss_and_clip);
+    tcase_add_loop_test(all, predictions, 0, 2);
+    tcase_add_test(all, files_that_do_not_fit);
+    tcase_add_test(all, refusals);
+    suite_add_tcase(suite, all);
+    return cr_run_suite(suite);
+}
