@@ -162,6 +162,7 @@ struct cr_eval_options {
     double prune;                /* share of weights least sure to differ from 0 that are left out; 0, [0, 1) */
     const char *ood;             /* examples from elsewhere: how well the entropy tells them apart; eval only, or NULL */
     const char *calibrate;       /* validation examples that a temperature of the answers is fitted on, or NULL */
+    bool no_examples;            /* json without what cr_compare needs of each example */
 };
 
 struct cr_group_metrics {
@@ -208,6 +209,36 @@ CR_API void cr_eval_options_init(struct cr_eval_options *options);
 CR_API cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *host,
                          struct cr_eval_result *result, struct cr_error *err);
 CR_API void cr_eval_result_deinit(struct cr_eval_result *result);
+
+/* compare: do evaluations of one test file differ? */
+struct cr_compare_entry {
+    const char *name;            /* of the row; NULL = the method in its file */
+    const char *const *files;    /* [n_files] of cr_eval's json, one a seed */
+    size_t n_files;
+    bool calibrated;             /* the answers at the temperature that was fitted for each */
+};
+
+struct cr_compare_options {
+    size_t size;
+    const struct cr_compare_entry *entries; /* [n_entries], at least 2, as many files in each; the first is compared with */
+    size_t n_entries;
+    const char *in_domain;       /* comma list of tasks; the examples of the others together are "shifted"; NULL = no such
+                                    group */
+    double margin_accuracy;      /* in points: equivalence is shown within it; 0 = 1.5 */
+    double margin_nll;           /* 0 = 0.03 */
+    const char *json;            /* path or NULL */
+    const char *report;          /* HTML path or NULL */
+    const char *settings_json;   /* one JSON object of flags as given; NULL = {} */
+    uint64_t seed;               /* of the resamples */
+};
+
+CR_API void cr_compare_options_init(struct cr_compare_options *options);
+
+/* Paired bootstrap over examples, and over seeds when there are several: figures of each entry with 95 % intervals,
+ * differences from the first, equivalence and being not worse by 90 % intervals (two one-sided tests at 5 %). Tables in
+ * markdown go through emit. Errors: CR_E_USAGE; CR_E_INPUT for files that cannot be compared; CR_E_STOPPED. */
+CR_API cr_status cr_compare(const struct cr_compare_options *options, const struct cr_host *host,
+                            bool (*emit)(void *ctx, const char *text, size_t n_bytes), void *ctx, struct cr_error *err);
 
 /* Calls emit(ctx, line) once an example, in file order: one JSON object a line without the line feed. emit returns
  * false to stop (CR_E_IO). */

@@ -17,6 +17,7 @@ static void fill_options(const struct cr_cli_args *args, struct cr_eval_options 
     o->ood = cr_cli_text(args, CR_CLI_OOD);
     o->calibrate = cr_cli_text(args, CR_CLI_CALIBRATE);
     o->json = cr_cli_text(args, CR_CLI_JSON);
+    o->no_examples = cr_cli_given(args, CR_CLI_NO_EXAMPLES);
     o->report = cr_cli_text(args, CR_CLI_REPORT);
     o->chat_template = cr_cli_text(args, CR_CLI_CHAT_TEMPLATE);
     o->system = cr_cli_text(args, CR_CLI_SYSTEM);

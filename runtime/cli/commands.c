@@ -19,10 +19,13 @@ const struct cr_cli_command cr_cli_commands[] = {
     {.name = "export", .bit = CR_CLI_EXPORT, .operands = "", .run = cr_cli_run_export,
         .summary = "write an adapter in the form of another program",
         .detail = ""},
-    {.name = "compare", .bit = CR_CLI_COMPARE, .operands = "A.json B.json ...", .min_operands = 2,
-        .max_operands = SIZE_MAX, .run = NULL,
+    {.name = "compare", .bit = CR_CLI_COMPARE, .operands = "[NAME=]A.json[,...] [NAME=]B.json[,...] ...",
+        .min_operands = 2, .max_operands = SIZE_MAX, .polls = true, .run = cr_cli_run_compare,
         .summary = "say whether evaluations of one test file really differ",
-        .detail = ""},
+        .detail = "Takes files of eval --json. Files joined by commas are seeds of one method; NAME names it, and\n"
+                  "@calibrated behind the last takes the answers at the temperature of eval --calibrate. Everything\n"
+                  "is compared with the first: paired bootstrap over examples (and seeds) of accuracy, NLL, Brier score and ECE.\n"
+                  "Prints tables in markdown.\n"},
     {.name = "info", .bit = CR_CLI_INFO, .operands = "FILE|DIR", .min_operands = 1, .max_operands = 1,
         .run = cr_cli_run_info,
         .summary = "tell what a model, adapter or output directory holds",

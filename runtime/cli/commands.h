@@ -26,6 +26,7 @@ cr_status cr_cli_run_finetune(const struct cr_cli_args *args, struct cr_cli_host
 cr_status cr_cli_run_eval(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_predict(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_export(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
+cr_status cr_cli_run_compare(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_info(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_data(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_tokenize(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);

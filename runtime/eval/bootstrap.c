@@ -1,11 +1,11 @@
 /* How far the figures of a group would move with other examples of the same kind. */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "credence/kernels/rng.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/host.h"
+#include "runtime/eval/calibrate.h"
 #include "runtime/eval/metrics.h"
 #include "runtime/eval/outcome.h"
 
@@ -57,23 +57,12 @@ static void resample(const struct cr_outcomes *outcomes, const uint16_t *bin_of,
     figures[BRIER] = brier / (double)outcomes->n;
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a;
-    double y = *(const double *)b;
-    return x < y ? -1 : x > y ? 1 : 0;
-}
-
-/* The 2.5 % and 97.5 % points of sorted values, between neighbours by weight. */
 static void percentiles(double *values, double out[2])
 {
-    qsort(values, CR_BOOTSTRAP, sizeof *values, ascending);
-    for (int side = 0; side < 2; side++) {
-        double at = (side == 0 ? 0.025 : 0.975) * (CR_BOOTSTRAP - 1);
-        size_t below = (size_t)at;
-        double share = at - (double)below;
-        out[side] = values[below] * (1 - share) + values[below + 1] * share;
-    }
+    struct cr_estimate made;
+    cr_interval(values, CR_BOOTSTRAP, 0.95, &made);
+    out[0] = made.low;
+    out[1] = made.high;
 }
 
 static void summarise(const struct cr_outcomes *outcomes, double (*values)[CR_BOOTSTRAP], struct cr_intervals *out)

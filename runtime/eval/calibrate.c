@@ -127,8 +127,7 @@ static double percentile(const double *sorted, size_t n, double share)
     return sorted[below] * (1 - rest) + sorted[below + 1] * rest;
 }
 
-/* low and high of `level`; sorts. */
-static void interval(double *values, size_t n, double level, struct cr_estimate *out)
+void cr_interval(double *values, size_t n, double level, struct cr_estimate *out)
 {
     qsort(values, n, sizeof *values, ascending);
     out->low = percentile(values, n, (1 - level) / 2);
@@ -180,7 +179,7 @@ cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum c
         values[d] = cr_bins_ece(bins, n_bins);
         made.mean += values[d] / (double)n_draws;
     }
-    interval(values, n_draws, 0.95, &made);
+    cr_interval(values, n_draws, 0.95, &made);
     *out = made;
 out:
     cr_free(values);
@@ -189,8 +188,7 @@ out:
     return status;
 }
 
-/* counts [n] of n draws from n. */
-static void draw_again(uint64_t seed, size_t draw, uint32_t kind, size_t n, uint32_t *counts)
+void cr_resample(uint64_t seed, size_t draw, uint32_t kind, size_t n, uint32_t *counts)
 {
     struct words w = words_of(seed, PAIRED_STREAM, draw, kind);
     memset(counts, 0, n * sizeof *counts);
@@ -231,11 +229,11 @@ cr_status cr_paired_bootstrap(const struct cr_paired *pairs, double level, uint6
         made.mean += pairs->difference[i] / (double)(n_seeds * n);
     }
     for (size_t d = 0; d < n_draws; d++) {
-        draw_again(seed, d, 0, n_seeds, seeds);
-        draw_again(seed, d, 1, n, examples);
+        cr_resample(seed, d, 0, n_seeds, seeds);
+        cr_resample(seed, d, 1, n, examples);
         values[d] = weighted_mean(pairs, seeds, examples);
     }
-    interval(values, n_draws, level, &made);
+    cr_interval(values, n_draws, level, &made);
     if (n_seeds * n == 0) {
         made = (struct cr_estimate){(double)NAN, (double)NAN, (double)NAN};
     }

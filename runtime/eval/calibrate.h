@@ -44,6 +44,9 @@ struct cr_estimate {
     double mean, low, high;
 };
 
+/* Sets low and high to the ends of the interval of `level` of values [n >= 2], which it sorts. */
+void cr_interval(double *values, size_t n, double level, struct cr_estimate *out);
+
 /* ECE with answers drawn right with probability confidence[i], over n_draws draws (2 to 100000). Errors: CR_E_MEMORY.
  */
 cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum cr_bin_rule rule, uint64_t seed,
@@ -60,6 +63,9 @@ struct cr_paired {
  * Errors: CR_E_MEMORY. */
 cr_status cr_paired_bootstrap(const struct cr_paired *pairs, double level, uint64_t seed, size_t n_draws,
                               struct cr_estimate *out, struct cr_error *err);
+
+/* The draw behind it: how often each of n seeds (kind 0) or examples (kind 1) is taken, counts [n]. */
+void cr_resample(uint64_t seed, size_t draw, uint32_t kind, size_t n, uint32_t *counts);
 
 /* Equivalent within +-margin at 5 %: interval of level 0.9 inside. Not worse than -margin (higher is better): its lower
  * end above. False for NaN. */

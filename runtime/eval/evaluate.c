@@ -11,6 +11,7 @@
 #include "runtime/eval/review.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/eval/temperature.h"
+#include "runtime/io/hash.h"
 #include "runtime/posterior/members.h"
 #include "runtime/thread/float_env.h"
 
@@ -42,8 +43,11 @@ static void set_choice(struct cr_outcome *o, const struct cr_score *score, const
 static struct cr_outcome *add_outcome(struct cr_outcomes *outcomes, const struct cr_score *score, double nll)
 {
     struct cr_outcome *o = &outcomes->items[outcomes->n++];
-    *o = (struct cr_outcome){
-        .index = score->index, .n_targets = (uint32_t)score->n_targets, .task = score->example->task, .nll = nll};
+    *o = (struct cr_outcome){.index = score->index,
+                             .line = score->example->line,
+                             .n_targets = (uint32_t)score->n_targets,
+                             .task = score->example->task,
+                             .nll = nll};
     return o;
 }
 
@@ -162,8 +166,30 @@ static cr_status measure(const struct cr_scoring *s, const struct keeper *keeper
     return measure_tasks(s, keeper, r, err);
 }
 
+/* Writes what was asked for. */
+static cr_status write_files(const struct cr_scoring *s, const struct keeper *keeper,
+                             const struct cr_ood_entropies *ood, const struct cr_eval_result *r, struct cr_error *err)
+{
+    const struct cr_dataset *data = &s->main.data;
+    const struct cr_outcomes *all = &keeper->running[keeper->n_members - 1];
+    struct cr_evaluation evaluation = {.result = r,
+                                       .outcomes = *all,
+                                       .calibrated = keeper->calibrated,
+                                       .task_names = (const char *const *)data->task_names,
+                                       .n_tasks = data->n_tasks,
+                                       .model = s->options.model,
+                                       .data = s->options.data,
+                                       .ood = *ood};
+    cr_hex_128(evaluation.data_hash, (struct cr_hash128){.high = data->digest[0], .low = data->digest[1]});
+    if (s->options.json != NULL) {
+        CR_TRY(cr_result_write(&evaluation, &s->options, err));
+    }
+    return s->options.report != NULL ? cr_review_write(s, all, r, err) : CR_OK;
+}
+
 static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr_eval_result *r, struct cr_error *err)
 {
+    struct cr_ood_entropies ood = {0};
     r->temperature = (double)NAN;
     if (s->options.calibrate != NULL) {
         CR_TRY(cr_temperature_of(s, r->calibration_nll, err));
@@ -177,7 +203,7 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
     r->pair_distance = cr_members_distance(&keeper->diversity);
     CR_TRY(measure(s, keeper, r, err));
     if (s->options.ood != NULL) {
-        CR_TRY(cr_ood_measure(s, all, &r->ood, err));
+        CR_TRY(cr_ood_measure(s, all, &r->ood, &ood, err));
         r->has_ood = true;
     }
     r->classification = all->classification;
@@ -187,10 +213,9 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
     r->seconds = s->seconds;
     r->tok_s = s->seconds > 0 ? (double)s->tokens / s->seconds : 0;
     memcpy(r->method, s->sets.method, sizeof r->method);
-    if (s->options.json != NULL) {
-        CR_TRY(cr_result_write(r, s->options.model, s->options.json, err));
-    }
-    return s->options.report != NULL ? cr_review_write(s, all, r, err) : CR_OK;
+    cr_status status = write_files(s, keeper, &ood, r, err);
+    cr_ood_entropies_deinit(&ood);
+    return status;
 }
 
 cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *host, struct cr_eval_result *result,

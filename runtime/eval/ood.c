@@ -8,6 +8,7 @@
 
 struct scores {
     struct cr_scored *entropy, *information; /* owned: [n_in + n_out] */
+    struct cr_ood_entropies kept;
     double sum_in, sum_out;
     size_t n;
 };
@@ -18,6 +19,7 @@ static void add(struct scores *s, uint32_t n_choices, double entropy, double inf
     s->entropy[s->n] = (struct cr_scored){.score = share, .positive = elsewhere};
     s->information[s->n++] = (struct cr_scored){.score = information, .positive = elsewhere};
     *(elsewhere ? &s->sum_out : &s->sum_in) += share;
+    *(elsewhere ? &s->kept.out[s->kept.n_out++] : &s->kept.in[s->kept.n_in++]) = share;
 }
 
 static cr_status add_score(void *ctx, const struct cr_score *score, struct cr_error *err)
@@ -47,15 +49,29 @@ static cr_status measure(struct cr_scoring *s, const struct cr_outcomes *in, str
     return CR_OK;
 }
 
+void cr_ood_entropies_deinit(struct cr_ood_entropies *entropies)
+{
+    cr_free(entropies->in);
+    cr_free(entropies->out);
+    *entropies = (struct cr_ood_entropies){0};
+}
+
 cr_status cr_ood_measure(struct cr_scoring *s, const struct cr_outcomes *in, struct cr_ood_metrics *out,
-                         struct cr_error *err)
+                         struct cr_ood_entropies *entropies, struct cr_error *err)
 {
     size_t n = in->n + s->ood.n;
     struct scores scores = {.entropy = cr_alloc(n, sizeof(struct cr_scored)),
-                            .information = cr_alloc(n, sizeof(struct cr_scored))};
-    cr_status status = scores.entropy != NULL && scores.information != NULL
-                           ? measure(s, in, &scores, out, err)
-                           : cr_fail(err, CR_E_MEMORY, "no memory for the scores of %zu examples", n);
+                            .information = cr_alloc(n, sizeof(struct cr_scored)),
+                            .kept = {.in = cr_alloc(in->n, sizeof(double)), .out = cr_alloc(s->ood.n, sizeof(double))}};
+    bool room =
+        scores.entropy != NULL && scores.information != NULL && scores.kept.in != NULL && scores.kept.out != NULL;
+    cr_status status = room ? measure(s, in, &scores, out, err)
+                            : cr_fail(err, CR_E_MEMORY, "no memory for the scores of %zu examples", n);
+    if (status == CR_OK) {
+        *entropies = scores.kept;
+    } else {
+        cr_ood_entropies_deinit(&scores.kept);
+    }
     cr_free(scores.entropy);
     cr_free(scores.information);
     return status;

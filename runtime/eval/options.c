@@ -6,6 +6,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/eval/metrics.h"
+#include "runtime/eval/result.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
@@ -15,8 +16,7 @@ void cr_eval_options_init(struct cr_eval_options *options)
     *options = (struct cr_eval_options){.size = sizeof *options};
 }
 
-/* True for two names of one existing file or directory. */
-static bool same_file(const char *a, const char *b)
+bool cr_same_file(const char *a, const char *b)
 {
     struct stat x;
     struct stat y;
@@ -24,8 +24,7 @@ static bool same_file(const char *a, const char *b)
            x.st_ino == y.st_ino;
 }
 
-/* An output that cannot be written is better refused before the work than after it. */
-static cr_status check_output(const char *flag, const char *path, struct cr_error *err)
+cr_status cr_check_output(const char *flag, const char *path, struct cr_error *err)
 {
     struct stat info;
     char shown[CR_ESCAPE_BYTES];
@@ -57,22 +56,22 @@ static cr_status check_paths(const struct cr_eval_options *o, struct cr_error *e
     const char *names[] = {"--model", "--data", "--ood", "--calibrate"};
     for (size_t i = 0; i < 4 + o->n_adapters; i++) {
         const char *input = i < 4 ? inputs[i] : o->adapters[i - 4];
-        if (same_file(o->json, input) || same_file(o->report, input)) {
+        if (cr_same_file(o->json, input) || cr_same_file(o->report, input)) {
             return cr_fail(err, CR_E_USAGE, "%s is the same file as %s",
-                           same_file(o->json, input) ? "--json" : "--report", i < 4 ? names[i] : "--adapter");
+                           cr_same_file(o->json, input) ? "--json" : "--report", i < 4 ? names[i] : "--adapter");
         }
     }
-    if (same_file(o->calibrate, o->data) || same_file(o->calibrate, o->ood)) {
+    if (cr_same_file(o->calibrate, o->data) || cr_same_file(o->calibrate, o->ood)) {
         return cr_fail(err, CR_E_USAGE,
                        "--calibrate is the same file as %s: a temperature fitted on the examples that it is judged by "
                        "says nothing; give the validation file",
-                       same_file(o->calibrate, o->data) ? "--data" : "--ood");
+                       cr_same_file(o->calibrate, o->data) ? "--data" : "--ood");
     }
-    if (o->json != NULL && o->report != NULL && (strcmp(o->json, o->report) == 0 || same_file(o->json, o->report))) {
+    if (o->json != NULL && o->report != NULL && (strcmp(o->json, o->report) == 0 || cr_same_file(o->json, o->report))) {
         return cr_fail(err, CR_E_USAGE, "--json and --report are the same file");
     }
-    CR_TRY(check_output("--json", o->json, err));
-    return check_output("--report", o->report, err);
+    CR_TRY(cr_check_output("--json", o->json, err));
+    return cr_check_output("--report", o->report, err);
 }
 
 static cr_status check_draws(const struct cr_eval_options *o, struct cr_error *err)

@@ -11,6 +11,7 @@
 
 struct cr_outcome {
     uint32_t index;           /* of the example in its dataset */
+    uint64_t line;            /* of the file */
     uint32_t n_targets;       /* choices: 1 */
     int32_t task;             /* -1 = none */
     uint32_t prediction;      /* choices */

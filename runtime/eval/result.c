@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/eval/columns.h"
 #include "runtime/io/json.h"
 
 json_t *cr_json_finite(double value)
@@ -93,8 +94,18 @@ static json_t *group(const struct cr_eval_result *result, size_t number)
     return object;
 }
 
-static json_t *ood_object(const struct cr_ood_metrics *o)
+static json_t *numbers(const double *values, size_t n)
 {
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, cr_json_finite(values[i]));
+    }
+    return list;
+}
+
+static json_t *ood_object(const struct cr_evaluation *e, bool with_examples)
+{
+    const struct cr_ood_metrics *o = &e->result->ood;
     json_t *object = json_object();
     json_t *information = json_object();
     json_object_set_new(object, "n_in", json_integer((json_int_t)o->n_in));
@@ -106,15 +117,42 @@ static json_t *ood_object(const struct cr_ood_metrics *o)
     json_object_set_new(information, "auroc", cr_json_finite(o->information_auroc));
     json_object_set_new(information, "average_precision", cr_json_finite(o->information_average_precision));
     json_object_set_new(object, "mutual_information", information);
+    if (with_examples) {
+        json_object_set_new(object, "entropies_in", numbers(e->ood.in, e->ood.n_in));
+        json_object_set_new(object, "entropies_out", numbers(e->ood.out, e->ood.n_out));
+    }
     return object;
 }
 
-cr_status cr_result_write(const struct cr_eval_result *result, const char *model, const char *path,
-                          struct cr_error *err)
+static json_t *data_object(const struct cr_evaluation *e)
 {
     json_t *object = json_object();
+    json_t *tasks = json_array();
+    for (size_t t = 0; t < e->n_tasks; t++) {
+        json_array_append_new(tasks, cr_json_text(e->task_names[t]));
+    }
+    json_object_set_new(object, "path", cr_json_text(e->data));
+    json_object_set_new(object, "xxh3", json_string(e->data_hash));
+    json_object_set_new(object, "tasks", tasks);
+    return object;
+}
+
+static cr_status set_settings(json_t *object, const char *settings, struct cr_error *err)
+{
+    json_t *flags = NULL;
+    if (settings != NULL) {
+        CR_TRY(cr_json_parse(settings, strlen(settings), "settings_json", &flags, err));
+        json_object_set_new(object, "settings", flags);
+    }
+    return CR_OK;
+}
+
+cr_status cr_result_write(const struct cr_evaluation *e, const struct cr_eval_options *options, struct cr_error *err)
+{
+    const struct cr_eval_result *result = e->result;
+    json_t *object = json_object();
     json_t *groups = json_array();
-    json_object_set_new(object, "model", cr_json_text(model));
+    json_object_set_new(object, "model", cr_json_text(e->model));
     json_object_set_new(object, "method", json_string(result->method));
     json_object_set_new(object, "samples", json_integer(result->samples));
     if (result->n_members > 1) {
@@ -135,10 +173,20 @@ cr_status cr_result_write(const struct cr_eval_result *result, const char *model
         json_object_set_new(object, "pair_disagreement", json_real(result->pair_disagreement));
         json_object_set_new(object, "pair_distance", json_real(result->pair_distance));
     }
-    if (result->has_ood) {
-        json_object_set_new(object, "ood", ood_object(&result->ood));
+    json_object_set_new(object, "data", data_object(e));
+    if (!options->no_examples) {
+        json_object_set_new(object, "examples", cr_columns_object(&e->outcomes));
+        if (e->calibrated.items != NULL) {
+            json_object_set_new(object, "calibrated_examples", cr_columns_object(&e->calibrated));
+        }
     }
-    cr_status status = cr_json_write(object, path, err);
+    if (result->has_ood) {
+        json_object_set_new(object, "ood", ood_object(e, !options->no_examples));
+    }
+    cr_status status = set_settings(object, options->settings_json, err);
+    if (status == CR_OK) {
+        status = cr_json_write(object, options->json, err);
+    }
     json_decref(object);
     return status;
 }

@@ -251,12 +251,36 @@ cr_status cr_json_get_bool(const json_t *object, const char *key, bool required,
     return CR_OK;
 }
 
+/* Lists of numbers go on one line: behind `[`, white space is left out up to `]` when no other value comes before it.
+ */
+static void join_numbers(char *text)
+{
+    char *to = text;
+    bool in_string = false, joining = false;
+    for (const char *from = text; *from != '\0'; from++) {
+        if (*from == '"') {
+            in_string = !in_string;
+        } else if (in_string && *from == '\\') {
+            *to++ = *from++; /* what is escaped ends no string */
+        } else if (!in_string && *from == '[') {
+            joining = from[1 + strcspn(from + 1, "[{]\"")] == ']';
+        } else if (!in_string && *from == ']') {
+            joining = false;
+        }
+        if (!joining || (*from != ' ' && *from != '\n')) {
+            *to++ = *from;
+        }
+    }
+    *to = '\0';
+}
+
 cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *err)
 {
     char *text = json_dumps(value, JSON_SORT_KEYS | JSON_INDENT(2) | JSON_ENCODE_ANY);
     if (text == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory to format JSON");
     }
+    join_numbers(text);
     struct cr_file_writer w;
     cr_status status = cr_file_writer_open(&w, path, err);
     if (status == CR_OK) {

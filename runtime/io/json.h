@@ -36,7 +36,7 @@ cr_status cr_json_get_number(const json_t *object, const char *key, bool require
 cr_status cr_json_get_bool(const json_t *object, const char *key, bool required, bool *out, const char *label,
                            struct cr_error *err);
 
-/* Atomic write: sorted keys, indent 2, a final line feed. */
+/* Atomic write: sorted keys, indent 2, lists of numbers on one line, a final line feed. */
 cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *err);
 
 #endif

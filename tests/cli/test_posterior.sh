@@ -61,6 +61,8 @@ expect calibrate 0 'eval 20/20' score eval -a ivon --calibrate v.jsonl --json j.
 check calibrate grep -q '^calibrated: temperature .* fitted on 8 examples (their NLL ' out
 check calibrate [ "$(grep -c '^all  *20 ' out)" -eq 2 ]
 check calibrate grep -q '^  "calibration": ' j.json
+expect calibrate 0 '' "$credence" compare raw=j.json cooler=j.json@calibrated
+check calibrate grep -q '^| against raw |' out
 expect calibrate 0 'eval 20/20' score predict -a point --calibrate v.jsonl
 check calibrate [ "$(grep -c '"calibrated":\[' out)" -eq 20 ]
 expect calibrate 2 'same file as --data' score eval -a ivon --calibrate ./d.jsonl

@@ -392,7 +392,8 @@ static void check_keys(const json_t *object, const char *const *keys, size_t n)
 
 START_TEST(json_file)
 {
-    static const char *const top[] = {"model", "method", "samples", "tokens", "seconds", "tok_s", "groups", "all"};
+    static const char *const top[] = {"model", "method", "samples", "tokens", "seconds", "tok_s", "groups", "all",
+                                      "data", "examples"};
     static const char *const group[] = {"task", "n", "accuracy", "nll", "ece", "brier", "auroc_error"};
     struct call call;
     char path[1024];
@@ -403,7 +404,7 @@ START_TEST(json_file)
     call.options.json = path;
     eval(&call);
     ck_assert_int_eq(cr_json_load(path, 1 << 20, &file, NULL), CR_OK);
-    check_keys(file, top, 8);
+    check_keys(file, top, 10);
     ck_assert_str_eq(json_string_value(json_object_get(file, "model")), model);
     ck_assert_str_eq(json_string_value(json_object_get(file, "method")), "base");
     ck_assert(real(file, "samples") == 1);

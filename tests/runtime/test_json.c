@@ -269,14 +269,16 @@ END_TEST
 START_TEST(files)
 {
     struct cr_error err = {0};
-    json_t *value = json_pack("{s:i, s:[f, s], s:n}", "zeta", 1, "alpha", 0.1, "\xc3\xa9", "mid");
+    json_t *value = json_pack("{s:i, s:[f, s], s:n, s:[i, f, n, b], s:[], s:s, s:[[i, i], [i]]}", "zeta", 1, "alpha", 0.1,
+                              "\xc3\xa9", "mid", "numbers", 1, -0.5, 1, "empty", "text", "\"[ 1, ] \\", "deep", 1, 2, 3);
     const char *path = cr_test_path("v.json");
     ck_assert_msg(cr_json_write(value, path, &err) == CR_OK, "%s", err.message);
     uint8_t *text;
     ck_assert_int_eq(cr_file_read(path, 1000, &text, NULL, &err), CR_OK);
     ck_assert_str_eq((const char *)text,
-                     "{\n  \"alpha\": [\n    0.10000000000000001,\n    \"\xc3\xa9\"\n  ],\n  \"mid\": null,\n"
-                     "  \"zeta\": 1\n}\n");
+                     "{\n  \"alpha\": [\n    0.10000000000000001,\n    \"\xc3\xa9\"\n  ],\n  \"deep\": [\n    [1,2],\n"
+                     "    [3]\n  ],\n  \"empty\": [],\n  \"mid\": null,\n  \"numbers\": [1,-0.5,null,true],\n"
+                     "  \"text\": \"\\\"[ 1, ] \\\\\",\n  \"zeta\": 1\n}\n");
     cr_free(text);
     json_t *again = NULL;
     ck_assert_int_eq(cr_json_load(path, 1000, &again, &err), CR_OK);
