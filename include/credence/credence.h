@@ -109,6 +109,10 @@ struct cr_finetune_options {
     uint32_t swag_anneal;        /* 50 steps from the run's rate to swag_lr; 0 = five epochs */
     double swag_scale;           /* share of the covariance that is drawn with; 0 = .5 or 1 by the held-out examples, .5
                                   * when there are none */
+    /* blob: A ~ N(mu, rho^4), see runtime/posterior/blob.h */
+    double prior_std;            /* .2 */
+    double kl_lr;                /* .01 of descent on the KL */
+    double rho_init;             /* .05: rho starts between this over the root of 2 and this */
     double lr_b, ess_b, hess_init_b, clip_radius_b; /* of the B matrices where they differ; 0 = as A */
     /* ensemble: members trained side by side on the same batches, see runtime/posterior/members.h */
     uint32_t members;            /* 4 */

@@ -52,6 +52,8 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->swag_lr = cr_cli_real(args, CR_CLI_SWAG_LR, o->swag_lr);
     o->members = (uint32_t)cr_cli_uint(args, CR_CLI_MEMBERS, o->members);
     o->init_gain = cr_cli_real(args, CR_CLI_INIT_GAIN, o->init_gain);
+    o->prior_std = cr_cli_real(args, CR_CLI_PRIOR_STD, o->prior_std);
+    o->kl_lr = cr_cli_real(args, CR_CLI_KL_LR, o->kl_lr);
     o->mc_samples = (uint32_t)cr_cli_uint(args, CR_CLI_MC_SAMPLES, o->mc_samples);
 }
 

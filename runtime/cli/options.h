@@ -58,6 +58,8 @@ enum cr_cli_option_id {
     CR_CLI_SWAG_EVERY,
     CR_CLI_SWAG_RANK,
     CR_CLI_SWAG_LR,
+    CR_CLI_PRIOR_STD,
+    CR_CLI_KL_LR,
     CR_CLI_MEMBERS,
     CR_CLI_INIT_GAIN,
     CR_CLI_TAU,

@@ -41,7 +41,9 @@ enum cr_checkpoint_kind {
     CR_CKPT_HESSIAN = 12,  /* f32: curvature estimate of each parameter */
     CR_CKPT_TRAINED = 13,  /* f32: parameters under training, where the weights are their average */
     CR_CKPT_MOMENTS = 14,  /* f32: running moments of snapshots (runtime/posterior/swag.h) */
-    CR_CKPT_DEVIATIONS = 15 /* bf16: deviations of snapshots */
+    CR_CKPT_DEVIATIONS = 15, /* bf16: deviations of snapshots */
+    CR_CKPT_SPREAD = 16,     /* f32: rho of each parameter (runtime/posterior/blob.h) */
+    CR_CKPT_SPREAD_OPTIMISER = 17 /* its moments */
 };
 
 enum { CR_CKPT_MAX_SECTIONS = 16 };

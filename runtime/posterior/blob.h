@@ -23,7 +23,8 @@
 /* rho [n] uniform in [eps / sqrt 2, eps] from the key of the tensor: sigma between eps^2 / 2 and eps^2 (paper: .05). */
 void cr_blob_rho_start(const uint32_t key[2], double eps, float *rho, size_t n);
 
-/* Returns KL of the n numbers; adds weight times its gradients to d_mu and d_rho, which may be NULL together. */
+/* Returns KL of the n numbers; adds weight times its gradients to d_mu and d_rho, which may be NULL together, or
+ * mu and rho themselves: a step of descent at the rate -weight. */
 double cr_blob_kl_f32(const float *mu, const float *rho, size_t n, double prior_std, double weight, float *d_mu,
                       float *d_rho);
 double cr_blob_kl_f64(const double *mu, const double *rho, size_t n, double prior_std, double weight, double *d_mu,

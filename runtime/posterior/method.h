@@ -70,6 +70,7 @@ enum cr_method_sharing {
 
 struct cr_method {
     const char *name;
+    bool flipout; /* the engine runs with the noise that `create` put beside A (struct cr_lora) */
 
     /* Options of a run: refusals that need no file (CR_E_USAGE); then what depends on the data, once it is known. */
     cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err);
@@ -122,7 +123,7 @@ struct cr_method {
                        struct cr_error *err);
 };
 
-extern const struct cr_method cr_method_adamw, cr_method_ensemble, cr_method_ivon, cr_method_swag;
+extern const struct cr_method cr_method_adamw, cr_method_blob, cr_method_ensemble, cr_method_ivon, cr_method_swag;
 
 /* NULL when there is none of that name. */
 const struct cr_method *cr_method_find(const char *name);

@@ -6,6 +6,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
+#include "runtime/posterior/blob_file.h"
 #include "runtime/posterior/ivon_file.h"
 #include "runtime/posterior/members.h"
 #include "runtime/posterior/swag_file.h"
@@ -23,6 +24,17 @@ static cr_status read_ivon(struct cr_posterior *p, const char *path, bool direct
                      : cr_ivon_read_checkpoint(path, p->adapter, p->hess, p->groups, err);
 }
 
+static cr_status read_blob(struct cr_posterior *p, const char *path, enum cr_tier tier, struct cr_error *err)
+{
+    p->sigma = cr_zalloc(p->adapter->n_params, sizeof *p->sigma);
+    p->parts = cr_ivon_parts_of(p->adapter, &p->n_parts);
+    if (p->sigma == NULL || p->parts == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a posterior of %zu parameters", p->adapter->n_params);
+    }
+    CR_TRY(cr_rng_ops_init(&p->rng, tier));
+    return cr_blob_read(path, p->adapter, &p->base, p->sigma, &p->prior_std, err);
+}
+
 /* A method with a posterior names it in its adapter; one that is not there is said. */
 static cr_status read_spread(struct cr_posterior *p, const char *path, const struct cr_host *host, enum cr_tier tier,
                              struct cr_error *err)
@@ -33,6 +45,7 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     bool present = checkpoint || (directory && cr_posterior_present(path));
     bool ivon = strcmp(p->adapter->method, "ivon") == 0;
     bool swag = strcmp(p->adapter->method, "swag") == 0;
+    bool blob = strcmp(p->adapter->method, "blob") == 0;
     if (strcmp(p->adapter->method, "ensemble") == 0 && (checkpoint || directory)) {
         return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
                           : cr_members_read(path, p->adapter, &p->base, &p->sets, err);
@@ -44,7 +57,10 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
         CR_TRY(cr_dplr_ops_init(&p->dplr, tier));
         return cr_swag_read(path, p->adapter, &p->base, &p->swag, &p->swag_scale, err);
     }
-    if ((ivon && directory) || swag) {
+    if (blob && present && directory) {
+        return read_blob(p, path, tier, err);
+    }
+    if ((ivon && directory) || swag || blob) {
         cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
     }
     if (present && directory) {
@@ -107,6 +123,7 @@ void cr_posterior_close(struct cr_posterior *posterior)
     if (posterior != NULL) {
         cr_adapter_destroy(posterior->adapter);
         cr_free(posterior->hess);
+        cr_free(posterior->sigma);
         cr_swag_free(&posterior->swag);
         cr_weight_sets_free(&posterior->sets);
         cr_free(posterior->parts);
@@ -154,6 +171,17 @@ cr_status cr_posterior_draw(const struct cr_posterior *p, const struct cr_poster
                                  .stream = draw->stream,
                                  .sample = draw->sample};
         cr_ivon_draw(&p->ops, &d, out);
+    }
+    if (p->sigma != NULL) {
+        struct cr_blob_draw d = {.mean = mean,
+                                 .sigma = p->sigma,
+                                 .parts = p->parts,
+                                 .n_parts = p->n_parts,
+                                 .temperature = draw->temperature,
+                                 .seed = draw->seed,
+                                 .stream = draw->stream,
+                                 .sample = draw->sample};
+        cr_blob_draw(&p->rng, &d, out);
     }
     return CR_OK;
 }

@@ -21,11 +21,13 @@ struct cr_posterior {
     float *hess;         /* owned: [n_params] of ivon */
     struct cr_swag swag; /* owned: of swag; n 0 = none */
     double swag_scale;
-    struct cr_weight_sets
-        sets; /* owned: of ensemble, the first is the adapter; n 0 = none. None of the three: a point */
+    struct cr_weight_sets sets; /* owned: of ensemble, the first is the adapter; n 0 = none. None of them: a point */
+    float *sigma;               /* owned: [n_params] of blob */
+    double prior_std;
+    struct cr_rng_ops rng;
     struct cr_dplr_ops dplr;
     struct cr_ivon_group groups[CR_IVON_GROUPS];
-    struct cr_ivon_part *parts; /* owned */
+    struct cr_ivon_part *parts; /* owned: of ivon and blob */
     size_t n_parts;
     struct cr_ivon_ops ops;
     char *label; /* owned: printable path */
@@ -48,7 +50,7 @@ void cr_posterior_close(struct cr_posterior *posterior); /* NULL is fine */
 
 static inline bool cr_posterior_is_point(const struct cr_posterior *posterior)
 {
-    return posterior->hess == NULL && posterior->swag.n == 0 && posterior->sets.n == 0;
+    return posterior->hess == NULL && posterior->swag.n == 0 && posterior->sets.n == 0 && posterior->sigma == NULL;
 }
 
 /* Members are what they are: nothing is drawn, and no one set stands for them. */

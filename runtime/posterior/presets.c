@@ -8,6 +8,9 @@
  * ensemble, tuned: those of adamw on four projections, at gain 1; paper: arXiv 2405.14438 trains a head of its own for
  * every member, which there is not.
  *
+ * blob: starting values of spread and prior are those of arXiv 2406.11675 in both, the rate its own in the paper's;
+ * its adapters on the output head are not here.
+ *
  * swag, tuned: those of adamw, snapshots in the last two fifths; paper: arXiv 2405.03425, its scripts for OpenBookQA.
  */
 #include <string.h>
@@ -68,6 +71,8 @@ static const struct preset presets[] = {
      .name = "paper",
      .refused = "every member trains a head of its own there, which is not built; the rest of it is --members 16 "
                 "--init-gain 10 --lr 1e-4 --lr-schedule cosine --warmup 500 --batch-size 32 --epochs 16"},
+    {.method = "blob", .lr = 2e-4, .warmup = 0.06, .max_grad_norm = 1, .batch_size = 8},
+    {.method = "blob", .name = "paper", .lr = 1e-4, .warmup = 0.06, .batch_size = 4, .steps = 5000},
 };
 
 static void apply_swag(const struct swag_preset *swag, struct cr_finetune_options *options)

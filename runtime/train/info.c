@@ -111,6 +111,8 @@ static void put_posterior(struct cr_buf *text, const char *dir)
     } else if (p->sets.n > 0) {
         cr_buf_printf(text, "           ensemble, %" PRIu32 " members of %zu weights\n", p->sets.n,
                       p->adapter->n_trainable);
+    } else if (p->sigma != NULL) {
+        cr_buf_printf(text, "           blob, prior sigma %g\n", p->prior_std);
     } else if (p->hess != NULL) {
         const struct cr_ivon_group *a = &p->groups[CR_IVON_GROUP_A], *b = &p->groups[CR_IVON_GROUP_B];
         cr_buf_printf(text, "           ivon, ess %g for A and %g for B, weight decay %g\n", a->ess, b->ess,
@@ -144,6 +146,7 @@ static cr_status put_checkpoint(struct cr_buf *text, const char *path, struct cr
         [CR_CKPT_BEST] = "best weights", [CR_CKPT_DIGESTS] = "digests",   [CR_CKPT_JOURNAL] = "journal",
         [CR_CKPT_ADAPTER] = "shapes",    [CR_CKPT_METHOD] = "counters",   [CR_CKPT_HESSIAN] = "curvature",
         [CR_CKPT_TRAINED] = "trained",   [CR_CKPT_MOMENTS] = "moments",   [CR_CKPT_DEVIATIONS] = "deviations",
+        [CR_CKPT_SPREAD] = "spread",     [CR_CKPT_SPREAD_OPTIMISER] = "its moments",
     };
     struct cr_checkpoint checkpoint;
     char hex[17];

@@ -36,8 +36,10 @@ cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, 
     }
     float weight = targets > 0 ? (float)(1.0 / ((double)targets * train->n_sets)) : 0;
     for (uint32_t k = 0; k < train->n_sets; k++) {
-        train->noise[k] = (struct cr_engine_noise){
-            .dropout = train->options.dropout, .seed = cr_members_seed(train->options.seed, k), .step = (uint32_t)draw};
+        train->noise[k] = (struct cr_engine_noise){.dropout = train->options.dropout,
+                                                   .seed = cr_members_seed(train->options.seed, k),
+                                                   .step = (uint32_t)draw,
+                                                   .flipout = train->method->flipout};
         train->set_loss[k] = 0;
     }
     for (size_t done = 0; done < n;) {

@@ -75,6 +75,7 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
         .label_ids = train->data.classification ? train->data.label_ids : NULL,
         .n_labels = train->data.classification ? train->n_labels : 0,
         .train = true,
+        .flipout = train->method->flipout,
         .recompute = recompute,
     };
 }

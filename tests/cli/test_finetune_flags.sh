@@ -34,7 +34,7 @@ tune words 2 '--keep: expected one of best|last' --keep first
 tune words 2 '--lr-schedule: expected one of linear|cosine|constant' --lr-schedule step
 tune words 2 '--on-long: expected one of cut|skip' --on-long drop
 tune words 2 '--mask-prompt: expected one of yes|no' --mask-prompt true
-tune words 2 '--method: expected one of adamw|ivon|swag|ensemble' --method adam
+tune words 2 '--method: expected one of adamw|ivon|swag|ensemble|blob' --method adam
 tune words 2 '--grad-checkpoint: expected one of auto|yes|no' --grad-checkpoint 1
 
 for method in bora prefix; do tune later 2 "method $method is not built yet" --method "$method"; done

@@ -41,6 +41,16 @@ check info grep -q '^ *swag, 3 snapshots, rank 2 of 2, scale \(0.5\|1\)$' out
 expect swag 0 '3 sets of weights' score eval -a swag --samples 3
 expect swag 2 'no spread' tune -o none --method swag --swag-every 1
 
+expect blob 0 'prior sigma 0.2' tune -o blob --method blob
+check blob grep -q '"sigma_over_rms_a"' blob/summary.json
+expect info 0 '' "$credence" info blob
+check info grep -q '^ *blob, prior sigma 0.2$' out
+expect blob 0 '3 sets of weights' score eval -a blob --samples 3
+expect blob 0 '' "$credence" export -a blob --sample 1 --format gguf -o blob.gguf
+expect blob 2 '--dropout 0.1: method blob' tune -o none --method blob --dropout 0.1
+expect blob 2 '--prior-std: expected a number above 0' tune -o none --method blob --prior-std 0
+expect blob 2 '--kl-lr' tune -o none --kl-lr 0.1
+
 expect samples 0 '4 sets of weights' score eval -a ivon --samples 4 --ood o.jsonl --json j.json
 check samples grep -q '^4 sets of weights: entropy ' out
 check samples grep -q '^elsewhere: 12 examples, AUROC ' out
