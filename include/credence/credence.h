@@ -58,7 +58,7 @@ struct cr_finetune_options {
     const char *valid;           /* path or NULL: hold out a seeded, stratified tenth */
     bool no_valid;               /* train on everything; keep must be last */
     const char *adapter;         /* adapter directory or .gguf to continue from, or NULL */
-    const char *method;          /* "adamw"; or "ivon", "swag", "ensemble" */
+    const char *method;          /* "adamw"; or "ivon", "swag", "ensemble", "bora" */
     const char *targets;         /* "q_proj,v_proj"; "all"; GGUF leaf names too */
     uint32_t rank;               /* 8, 1...256 */
     double alpha;                /* 0 = 2 * rank; ensemble: rank */
@@ -119,6 +119,11 @@ struct cr_finetune_options {
     double init_gain;            /* of where their A start; 0 = 1, for normal starts .02 */
     const char *member_init;     /* "xavier" (NULL), "normal", or "peft": without a gain, as a single adapter */
     uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as fit; changes no bit */
+    /* bora: an adapter a task (field `task` of the data) under a common prior, see runtime/posterior/bora.h */
+    double tau;                  /* precision of the prior: 0 = tasks apart; NaN = 10 for choices, 300 for texts */
+    const char *bora_prior;      /* "sq" (NULL): tau / 2 the squared distance; "norm": tau the distance, matrix by matrix */
+    const char *bora_mode;       /* "tasks" (NULL), or "global": one adapter for all tasks */
+    double bora_spread;          /* 1e-3: standard deviation of the tasks' starts around the common one */
 };
 
 /* What a finished (or dry) run says. Strings are fixed buffers. */
@@ -167,6 +172,7 @@ struct cr_eval_options {
     const char *ood;             /* examples from elsewhere: how well the entropy tells them apart; eval only, or NULL */
     const char *calibrate;       /* validation examples that a temperature of the answers is fitted on, or NULL */
     bool no_examples;            /* json without what cr_compare needs of each example */
+    bool strict_task;            /* refuse examples whose task an adapter by task does not know */
 };
 
 struct cr_group_metrics {
@@ -207,6 +213,8 @@ struct cr_eval_result {
     /* of 2 to 64 members on choices, means over pairs of members and examples: share of pairs with different answers,
      * root of half their symmetric Kullback-Leibler divergence; else NaN */
     double pair_disagreement, pair_distance;
+    double bora_perplexity;      /* of texts with tasks, as the paper of BoRA averages: over tasks and batches; else NaN */
+    uint64_t n_global;           /* of adapters by task: examples whose task has none, answered by the common one */
 };
 
 CR_API void cr_eval_options_init(struct cr_eval_options *options);
@@ -292,6 +300,7 @@ struct cr_export_options {
     bool allow_inexact;
     bool member_set;     /* member number `member` (from 0) of an ensemble */
     uint32_t member;
+    const char *task;    /* of bora, the adapter of this task; NULL = the common one */
 };
 CR_API cr_status cr_export(const struct cr_export_options *options, const struct cr_host *host, struct cr_error *err);
 

@@ -32,6 +32,7 @@ static void fill_options(const struct cr_cli_args *args, struct cr_eval_options 
     o->prune = cr_cli_real(args, CR_CLI_PRUNE, 0);
     o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;        /* cut|skip */
     o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */
+    o->strict_task = cr_cli_given(args, CR_CLI_STRICT_TASK);
     o->allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT);
 }
 
@@ -95,6 +96,10 @@ static void print_result(const struct cr_eval_result *r)
                      r->n_members, r->all.entropy, r->all.mutual_information, 100 * r->all.disagreement);
     } else if (r->n_members > 1) {
         cr_cli_print("%zu sets of weights\n", r->n_members);
+    }
+    if (r->n_global > 0) {
+        cr_cli_print("%llu examples of unknown tasks, answered by the tasks' common adapter\n",
+                     (unsigned long long)r->n_global);
     }
     if (r->has_ood) {
         cr_cli_print("elsewhere: %llu examples, AUROC %.4f, average precision %.4f, entropy %.4f against %.4f\n",

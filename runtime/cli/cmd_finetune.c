@@ -51,6 +51,7 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->swag_rank = (uint32_t)cr_cli_uint(args, CR_CLI_SWAG_RANK, o->swag_rank);
     o->swag_lr = cr_cli_real(args, CR_CLI_SWAG_LR, o->swag_lr);
     o->members = (uint32_t)cr_cli_uint(args, CR_CLI_MEMBERS, o->members);
+    o->tau = cr_cli_real(args, CR_CLI_TAU, o->tau);
     o->init_gain = cr_cli_real(args, CR_CLI_INIT_GAIN, o->init_gain);
     o->prior_std = cr_cli_real(args, CR_CLI_PRIOR_STD, o->prior_std);
     o->kl_lr = cr_cli_real(args, CR_CLI_KL_LR, o->kl_lr);
@@ -59,7 +60,7 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
 
 static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_options *o)
 {
-    o->lr_schedule = (enum cr_lr_schedule)cr_cli_uint(args, CR_CLI_LR_SCHEDULE, CR_LR_LINEAR);
+    o->lr_schedule = (enum cr_lr_schedule)cr_cli_uint(args, CR_CLI_LR_SCHEDULE, (uint64_t)o->lr_schedule);
     o->grad_checkpoint = (enum cr_tristate)cr_cli_uint(args, CR_CLI_GRAD_CHECKPOINT, CR_AUTO);
     o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;       /* cut|skip */
     o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */

@@ -5,8 +5,6 @@ enum {
     SCORING = CR_CLI_EVAL | CR_CLI_PREDICT
 };
 
-#define NOT_BUILT_YET "the methods that use it are not built yet"
-
 /* Counts that are stored in 32 bits. */
 #define MAX_COUNT 4294967295.0
 
@@ -23,9 +21,10 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .commands = CR_CLI_FINETUNE | SCORING | CR_CLI_EXPORT, .required = CR_CLI_EXPORT, .repeats = SCORING,
         .help = "adapter: a directory, a .gguf or a checkpoint file; eval and predict take several as a mixture"},
 
-    [CR_CLI_METHOD] = {.name = "method", .kind = CR_CLI_WORD, .value = "adamw|ivon|swag|ensemble|blob",
+    [CR_CLI_METHOD] = {.name = "method", .kind = CR_CLI_WORD, .value = "adamw|ivon|swag|ensemble|blob|bora",
         .commands = CR_CLI_FINETUNE, .initial = "adamw",
-        .help = "how the adapter is trained: to a point, or (ivon, swag, ensemble, blob) to a posterior that says how sure it is"},
+        .help = "how the adapter is trained: to a point, to a posterior that says how sure it is (ivon, swag,"
+                " ensemble, blob), or to one adapter a task (bora)"},
     [CR_CLI_PRESET] = {.name = "preset", .kind = CR_CLI_WORD, .value = "paper", .commands = CR_CLI_FINETUNE,
         .initial = "tuned for short runs", .help = "settings of the method by name; flags given here win"},
     [CR_CLI_RANK] = {.name = "rank", .kind = CR_CLI_UINT, .value = "N", .min = 1, .max = 256,
@@ -129,8 +128,9 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
                 "(flipout); eval draws whole sets of weights"},
     [CR_CLI_KL_LR] = {.name = "kl-lr", .kind = CR_CLI_REAL, .value = "X", .min = 0, .commands = CR_CLI_FINETUNE,
         .initial = "0.01", .method = "blob", .help = "blob: rate of the descent towards the prior"},
-    [CR_CLI_TAU] = {.name = "tau", .kind = CR_CLI_REAL, .value = "X", .commands = CR_CLI_FINETUNE,
-        .later = "method bora is not built yet"},
+    [CR_CLI_TAU] = {.name = "tau", .kind = CR_CLI_REAL, .value = "X", .min = 0, .commands = CR_CLI_FINETUNE,
+        .initial = "10 for choices, 300 for texts", .method = "bora",
+        .help = "bora: how strongly the adapters of the tasks are held together; 0 = apart"},
     [CR_CLI_VERTICES] = {.name = "vertices", .kind = CR_CLI_UINT, .value = "N", .commands = CR_CLI_FINETUNE,
         .later = "method prefix is not built yet"},
     [CR_CLI_PREFIX_LENGTH] = {.name = "prefix-length", .kind = CR_CLI_UINT, .value = "N",
@@ -175,7 +175,9 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_MEMBER] = {.name = "member", .kind = CR_CLI_UINT, .value = "K", .min = 0, .max = 1023,
         .commands = CR_CLI_EXPORT, .help = "member number K of an ensemble, from 0"},
     [CR_CLI_TASK] = {.name = "task", .kind = CR_CLI_TEXT, .value = "NAME", .commands = CR_CLI_EXPORT,
-        .later = NOT_BUILT_YET},
+        .help = "the adapter of one task, of a run with --method bora; the mean of the tasks without it"},
+    [CR_CLI_STRICT_TASK] = {.name = "strict-task", .kind = CR_CLI_SWITCH, .commands = SCORING,
+        .help = "refuse examples whose task the adapters of bora do not know, instead of answering by their mean"},
 
     [CR_CLI_JSONL] = {.name = "jsonl", .kind = CR_CLI_SWITCH, .commands = CR_CLI_TOKENIZE,
         .help = "each line of input is a JSON string"},

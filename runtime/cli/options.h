@@ -82,6 +82,7 @@ enum cr_cli_option_id {
     CR_CLI_SAMPLE,
     CR_CLI_MEMBER,
     CR_CLI_TASK,
+    CR_CLI_STRICT_TASK,
     CR_CLI_JSONL,
     CR_CLI_SPECIAL,
     CR_CLI_BOS,

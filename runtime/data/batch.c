@@ -145,6 +145,59 @@ void cr_batch_add_part(struct cr_token_batch *batch, uint32_t member, const stru
     batch->part_end[batch->n_parts++] = (uint32_t)batch->n_blocks;
 }
 
+static uint32_t set_of_example(const struct cr_dataset *dataset, const uint32_t *set_of, uint32_t example)
+{
+    return set_of[dataset->examples[example].task + 1];
+}
+
+void cr_batch_sort(const struct cr_dataset *dataset, const uint32_t *set_of, uint32_t n_sets, const uint32_t *order,
+                   size_t n, uint32_t *sorted)
+{
+    size_t at = 0;
+    for (uint32_t set = 0; set < n_sets && at < n; set++) {
+        for (size_t i = 0; i < n; i++) {
+            if (set_of_example(dataset, set_of, order[i]) == set) {
+                sorted[at++] = order[i];
+            }
+        }
+    }
+}
+
+/* How many of the n examples, the first of which decides the set, form a part of at most `room` tokens. */
+static size_t take_part(const struct cr_dataset *dataset, const uint32_t *set_of, const uint32_t *sorted, size_t n,
+                        size_t room)
+{
+    uint32_t set = set_of_example(dataset, set_of, sorted[0]);
+    size_t taken = 0, tokens = 0;
+    for (; taken < n && set_of_example(dataset, set_of, sorted[taken]) == set; taken++) {
+        tokens += dataset->examples[sorted[taken]].n_ids;
+        if (round_up(tokens) > room) {
+            break;
+        }
+    }
+    return taken;
+}
+
+size_t cr_batch_fill_sorted(struct cr_token_batch *batch, const struct cr_dataset *dataset, const uint32_t *set_of,
+                            const uint32_t *sorted, size_t n, float weight)
+{
+    size_t done = 0;
+    cr_batch_clear(batch);
+    while (done < n) {
+        size_t used = batch->n_blocks * BLOCK;
+        size_t room = used < CR_MICRO_TOKENS ? CR_MICRO_TOKENS - used : 0;
+        size_t taken =
+            take_part(dataset, set_of, sorted + done, n - done, room); /* a full part leaves no room for more */
+        if (taken == 0 && done > 0) {
+            break;
+        }
+        taken = taken > 0 ? taken : 1; /* longer than all the room: alone */
+        cr_batch_add_part(batch, set_of_example(dataset, set_of, sorted[done]), dataset, sorted + done, taken, weight);
+        done += taken;
+    }
+    return done;
+}
+
 size_t cr_batch_part_tokens(const struct cr_dataset *dataset, const uint32_t *order, size_t n)
 {
     size_t n_tokens = 0;

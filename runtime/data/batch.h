@@ -26,6 +26,16 @@ void cr_batch_clear(struct cr_token_batch *batch);
 void cr_batch_add_part(struct cr_token_batch *batch, uint32_t member, const struct cr_dataset *dataset,
                        const uint32_t *order, size_t n, float weight);
 
+/* Examples that belong to members by their task: set_of[1 + task] is the member, set_of[0] that of examples without a
+ * task. sorted = the n examples of `order` by member, those of one in their order. */
+void cr_batch_sort(const struct cr_dataset *dataset, const uint32_t *set_of, uint32_t n_sets, const uint32_t *order,
+                   size_t n, uint32_t *sorted);
+
+/* Packs the first of n sorted examples, a part a member: while they fit into CR_MICRO_TOKENS with the pads of every
+ * part, at least one. Returns how many. */
+size_t cr_batch_fill_sorted(struct cr_token_batch *batch, const struct cr_dataset *dataset, const uint32_t *set_of,
+                            const uint32_t *sorted, size_t n, float weight);
+
 /* Tokens that a part of these examples takes with its pads. */
 size_t cr_batch_part_tokens(const struct cr_dataset *dataset, const uint32_t *order, size_t n);
 

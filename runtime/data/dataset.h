@@ -59,7 +59,7 @@ cr_status cr_dataset_open(const char *path, const struct cr_tokenizer *tokenizer
                           struct cr_error *err);
 void cr_dataset_close(struct cr_dataset *dataset);
 
-/* Seeded stratified split (by answer and task; texts: plain): `held_out` indices get about `fraction` of the examples,
+/* Seeded stratified split (by answer and task; texts: by task): `held_out` indices get about `fraction` of the examples,
  * `kept` the rest, both ascending. Arrays of dataset->n provided by the caller; counts returned. */
 void cr_dataset_split(const struct cr_dataset *dataset, uint64_t seed, double fraction, uint32_t *kept, size_t *n_kept,
                       uint32_t *held_out, size_t *n_held_out);

@@ -123,8 +123,7 @@ static cr_status parse_choices(struct cr_line *line, struct cr_error *err)
             return cr_fail(err, CR_E_INPUT, "field \"choices\": entry %zu is empty", i);
         }
     }
-    CR_TRY(parse_answer(line->object, line->n_choices, &line->answer, err));
-    return parse_task(line->object, &line->task, err);
+    return parse_answer(line->object, line->n_choices, &line->answer, err);
 }
 
 static cr_status parse_messages(struct cr_line *line, struct cr_error *err)
@@ -190,6 +189,9 @@ cr_status cr_line_parse(const char *data, size_t n_bytes, struct cr_line *line, 
                          type_name(fresh.object));
     } else {
         status = parse_fields(&fresh, err);
+    }
+    if (status == CR_OK) {
+        status = parse_task(fresh.object, &fresh.task, err);
     }
     if (status != CR_OK) {
         cr_line_deinit(&fresh);

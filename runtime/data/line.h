@@ -1,10 +1,10 @@
 /* line: one JSON object of a data file, told apart by its fields and checked.
  *
- *   question, choices, answer [, task]   choices: 2...26 texts; answer: 0-based index, or the letter of the choice
- *   prompt, completion                   two texts
- *   messages                             [{role, content}...]
- *   text                                 one text
- * Other fields are ignored. Errors: CR_E_INPUT naming the field, what was found and what is expected (no file name,
+ *   question, choices, answer   choices: 2...26 texts; answer: 0-based index, or the letter of the choice
+ *   prompt, completion          two texts
+ *   messages                    [{role, content}...]
+ *   text                        one text
+ * Each may have a task, a name. Other fields are ignored. Errors: CR_E_INPUT naming the field, what was found and what is expected (no file name,
  * no line number: the caller puts them in front); CR_E_MEMORY.
  */
 #ifndef CR_DATA_LINE_H

@@ -11,7 +11,7 @@ enum { SPLIT_STREAM = 0x73706c74 };
 static uint64_t stratum(const struct cr_dataset *dataset, uint32_t i)
 {
     const struct cr_example *example = &dataset->examples[i];
-    return dataset->classification ? (uint64_t)(uint32_t)(example->task + 1) << 32 | example->answer : 0;
+    return (uint64_t)(uint32_t)(example->task + 1) << 32 | (dataset->classification ? example->answer : 0);
 }
 
 /* Stable merge sort of items by stratum. */

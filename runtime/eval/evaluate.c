@@ -207,6 +207,8 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
         r->has_ood = true;
     }
     r->classification = all->classification;
+    r->n_global = s->main.n_global;
+    CR_TRY(cr_outcomes_bora_ppl(all, s->main.data.n_tasks, &r->bora_perplexity, err));
     r->samples = s->sets.samples;
     r->n_members = keeper->n_members;
     r->tokens = s->tokens;

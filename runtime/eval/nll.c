@@ -27,58 +27,61 @@ static void take(const struct cr_nll_job *job, size_t at, double *sum, double nl
     }
 }
 
-/* Examples order[0 ... n-1] through every set, so many at once as fit: the results of set k at scratch + k floats.
- * Returns their number of rows. */
+static cr_status run(const struct cr_nll_job *job, float *out, struct cr_error *err)
+{
+    if (job->batch->n_rows == 0) {
+        return CR_OK;
+    }
+    return job->dataset->classification ? cr_engine_label_logits(job->engine, job->batch, out, err)
+                                        : cr_engine_token_nll(job->engine, job->batch, out, err);
+}
+
+/* Examples order[0 ... n-1] through every set, so many at once as fit. Returns the rows of one set, of which the
+ * results lie in scratch set by set. */
 static cr_status run_sets(const struct cr_nll_job *job, const uint32_t *order, size_t n, size_t *n_rows,
                           struct cr_error *err)
 {
-    struct cr_token_batch *batch = job->batch;
-    size_t fit = batch->max_tokens / cr_batch_part_tokens(job->dataset, order, n);
+    size_t fit = job->batch->max_tokens / cr_batch_part_tokens(job->dataset, order, n);
     float *out = job->scratch;
     for (size_t first = 0, group; first < job->n_sets; first += group) {
         group = job->n_sets - first < fit ? job->n_sets - first : fit;
-        cr_batch_clear(batch);
+        cr_batch_clear(job->batch);
         for (size_t k = first; k < first + group; k++) {
-            cr_batch_add_part(batch, (uint32_t)k, job->dataset, order, n, 1.0f);
+            cr_batch_add_part(job->batch, (uint32_t)k, job->dataset, order, n, 1.0f);
         }
-        *n_rows = batch->n_rows / group;
-        if (*n_rows == 0) {
-            return CR_OK;
-        }
-        CR_TRY(job->dataset->classification ? cr_engine_label_logits(job->engine, batch, out, err)
-                                            : cr_engine_token_nll(job->engine, batch, out, err));
-        out += batch->n_rows * (job->dataset->classification ? job->n_labels : 1);
+        CR_TRY(run(job, out, err));
+        out += job->batch->n_rows * (job->dataset->classification ? job->n_labels : 1);
+        *n_rows = job->batch->n_rows / group;
     }
     return CR_OK;
 }
 
-/* The batch still holds the last group, whose parts have the same rows. */
+/* The next examples, up to n of them, through their sets; *n = how many. */
+static cr_status run_next(const struct cr_nll_job *job, const uint32_t *order, size_t *n, size_t *n_rows,
+                          struct cr_error *err)
+{
+    if (job->set_of == NULL) {
+        *n = cr_batch_take(job->dataset, order, *n);
+        return run_sets(job, order, *n, n_rows, err);
+    }
+    *n = cr_batch_fill_sorted(job->batch, job->dataset, job->set_of, order, *n, 1.0f);
+    *n_rows = job->batch->n_rows;
+    return run(job, job->scratch, err);
+}
+
+/* The batch still holds the last group of sets, whose parts have the same rows. */
 static double row_nll(const struct cr_nll_job *job, size_t n_rows, size_t row)
 {
     const struct cr_token_batch *batch = job->batch;
-    for (size_t k = 0; k < job->n_sets; k++) {
+    uint32_t n = job->set_of != NULL ? 1 : job->n_sets;
+    for (size_t k = 0; k < n; k++) {
         size_t at = k * n_rows + row;
         job->set_nll[k] = job->dataset->classification
                               ? cr_label_nll(job->scratch + at * job->n_labels, batch->row_choices[row],
                                              (uint32_t)batch->row_target[row])
                               : (double)job->scratch[at];
     }
-    return job->n_sets == 1 ? job->set_nll[0] : cr_mixture_nll(job->set_nll, job->n_sets);
-}
-
-static cr_status add_examples(const struct cr_nll_job *job, const uint32_t *order, size_t n, double *sum,
-                              struct cr_nll *total, struct cr_error *err)
-{
-    size_t n_rows = 0;
-    CR_TRY(run_sets(job, order, n, &n_rows, err));
-    for (size_t row = 0; row < n_rows; row++) {
-        take(job, total->n_targets + row, sum, row_nll(job, n_rows, row));
-    }
-    total->n_targets += n_rows;
-    for (size_t i = 0; i < n; i++) {
-        total->n_tokens += job->dataset->examples[order[i]].n_ids;
-    }
-    return CR_OK;
+    return n == 1 ? job->set_nll[0] : cr_mixture_nll(job->set_nll, n);
 }
 
 cr_status cr_nll_mean(const struct cr_nll_job *job, struct cr_nll *out, struct cr_error *err)
@@ -89,8 +92,15 @@ cr_status cr_nll_mean(const struct cr_nll_job *job, struct cr_nll *out, struct c
         if (cr_host_stopped(job->host)) {
             return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples", done, job->n);
         }
-        size_t n = cr_batch_take(job->dataset, job->examples + done, job->n - done);
-        CR_TRY(add_examples(job, job->examples + done, n, &sum, &total, err));
+        size_t n = job->n - done, n_rows = 0;
+        CR_TRY(run_next(job, job->examples + done, &n, &n_rows, err));
+        for (size_t row = 0; row < n_rows; row++) {
+            take(job, total.n_targets + row, &sum, row_nll(job, n_rows, row));
+        }
+        total.n_targets += n_rows;
+        for (size_t i = done; i < done + n; i++) {
+            total.n_tokens += job->dataset->examples[job->examples[i]].n_ids;
+        }
         done += n;
         struct cr_progress progress = {.phase = "validate",
                                        .step = done,
@@ -101,7 +111,8 @@ cr_status cr_nll_mean(const struct cr_nll_job *job, struct cr_nll *out, struct c
                                        .tokens = total.n_tokens};
         cr_host_progress(job->host, &progress);
     }
-    total.mean = total.n_targets > 0 ? sum / (double)total.n_targets : (double)NAN;
+    uint64_t terms = job->set_of != NULL ? job->n : total.n_targets;
+    total.mean = terms > 0 ? sum / (double)terms : (double)NAN;
     *out = total;
     return CR_OK;
 }

@@ -17,10 +17,12 @@ struct cr_nll_job {
     const struct cr_dataset *dataset;
     const uint32_t *examples; /* [n] */
     size_t n;
-    uint32_t n_labels; /* that the engine was made with */
-    uint32_t n_sets;   /* members of the engine, whose mean probability counts */
-    double *set_nll;   /* [n_sets] work */
-    float *scratch;    /* [n_sets][cr_nll_scratch_floats] */
+    uint32_t n_labels;      /* that the engine was made with */
+    uint32_t n_sets;        /* members of the engine, whose mean probability counts */
+    const uint32_t *set_of; /* each example by the member of its task alone, as in data/batch.h, `examples` sorted;
+                             * and the mean is one over examples, of the sum of their targets. NULL: by all members */
+    double *set_nll;        /* [n_sets] work */
+    float *scratch;         /* [n_sets][cr_nll_scratch_floats]; with set_of one */
     const struct cr_host *host;
     double *each; /* NLL of every target in order; NULL: not kept */
 };

@@ -5,6 +5,10 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/eval/metrics.h"
+#include "runtime/posterior/bora.h"
+
+/* Documents of a batch in the paper's runs. */
+enum { BORA_BATCH = 64 };
 
 cr_status cr_outcomes_of_task(const struct cr_outcomes *all, int32_t task, struct cr_outcomes *out,
                               struct cr_error *err)
@@ -97,4 +101,28 @@ cr_status cr_outcomes_measure(const struct cr_outcomes *outcomes, struct cr_grou
     cr_free(bins);
     cr_free(scored);
     return status;
+}
+
+cr_status cr_outcomes_bora_ppl(const struct cr_outcomes *outcomes, size_t n_tasks, double *out, struct cr_error *err)
+{
+    *out = (double)NAN;
+    if (outcomes->classification || n_tasks == 0) {
+        return CR_OK;
+    }
+    size_t n_batches = outcomes->n / BORA_BATCH + (outcomes->n % BORA_BATCH != 0);
+    struct cr_bora_part *parts = cr_zalloc(n_batches * n_tasks, sizeof *parts);
+    if (parts == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the perplexity of %zu tasks", n_tasks);
+    }
+    for (size_t i = 0; i < outcomes->n; i++) {
+        const struct cr_outcome *o = &outcomes->items[i];
+        if (o->task >= 0) {
+            struct cr_bora_part *part = &parts[i / BORA_BATCH * n_tasks + (size_t)o->task];
+            part->nll += o->nll;
+            part->n_tokens += o->n_targets;
+        }
+    }
+    *out = cr_bora_ppl(parts, n_batches, n_tasks);
+    cr_free(parts);
+    return CR_OK;
 }

@@ -37,6 +37,10 @@ cr_status cr_outcomes_of_task(const struct cr_outcomes *all, int32_t task, struc
  * Errors: CR_E_MEMORY. */
 cr_status cr_outcomes_measure(const struct cr_outcomes *outcomes, struct cr_group_metrics *out, struct cr_error *err);
 
+/* Perplexity of texts as the paper of BoRA reports it (runtime/posterior/bora.h), over batches of 64 documents in file
+ * order: every task of a batch weighs the same. NaN without texts of tasks. Errors: CR_E_MEMORY. */
+cr_status cr_outcomes_bora_ppl(const struct cr_outcomes *outcomes, size_t n_tasks, double *out, struct cr_error *err);
+
 /* 95 % percentile intervals of the bootstrap over examples: CR_BOOTSTRAP resamples drawn by Philox from (seed, stream).
  * {low, high}, NaN where the figure is not applicable. Source: Efron 1979, percentile method. */
 enum { CR_BOOTSTRAP = 1000 };

@@ -63,6 +63,9 @@ static cr_status give(void *ctx, const struct cr_score *score, struct cr_error *
     } else {
         set_text(line, score);
     }
+    if (score->global) {
+        json_object_set_new(line, "adapter", json_string("global"));
+    }
     json_object_set_new(line, "entropy", cr_json_finite(score->entropy));
     json_object_set_new(line, "mutual_information", cr_json_finite(score->mutual_information));
     if (score->n_members > 1) {

@@ -169,6 +169,12 @@ cr_status cr_result_write(const struct cr_evaluation *e, const struct cr_eval_op
     if (result->calibrated != NULL) {
         json_object_set_new(object, "calibration", calibration_object(result));
     }
+    if (isfinite(result->bora_perplexity)) {
+        json_object_set_new(object, "ppl_bora", json_real(result->bora_perplexity));
+    }
+    if (result->n_global > 0) {
+        json_object_set_new(object, "global", json_integer((json_int_t)result->n_global));
+    }
     if (isfinite(result->pair_disagreement)) {
         json_object_set_new(object, "pair_disagreement", json_real(result->pair_disagreement));
         json_object_set_new(object, "pair_distance", json_real(result->pair_distance));

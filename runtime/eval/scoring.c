@@ -85,6 +85,40 @@ static cr_status choose_examples(const struct cr_scoring *s, struct cr_scoring_s
     return CR_OK;
 }
 
+/* Which set answers for which task of this file. Call after choose_examples. */
+static cr_status assign_tasks(const struct cr_scoring *s, struct cr_scoring_set *set, struct cr_error *err)
+{
+    char path[CR_ESCAPE_BYTES], shown[CR_ESCAPE_BYTES];
+    if (!s->sets.by_task) {
+        return CR_OK;
+    }
+    set->set_of = cr_zalloc(set->data.n_tasks + 1, sizeof *set->set_of);
+    if (set->set_of == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu tasks", set->data.n_tasks);
+    }
+    for (size_t t = 0; t < set->data.n_tasks; t++) {
+        set->set_of[t + 1] = cr_sets_of_task(&s->sets, set->data.task_names[t]);
+    }
+    cr_escape(path, sizeof path, set->path, strlen(set->path));
+    for (size_t i = 0; i < set->n; i++) {
+        const struct cr_example *example = &set->data.examples[set->order[i]];
+        bool unknown = set->set_of[example->task + 1] == 0;
+        const char *task = example->task >= 0 ? set->data.task_names[example->task] : "";
+        set->n_global += unknown;
+        if (unknown && s->options.strict_task) {
+            return cr_fail(err, CR_E_INPUT, "%s:%" PRIu64 ": task \"%s\" is unknown to the adapter (--strict-task)",
+                           path, example->line, cr_escape(shown, sizeof shown, task, strlen(task)));
+        }
+    }
+    if (set->n_global > 0) {
+        cr_host_log(s->host, CR_LOG_WARNING,
+                    "%s: %" PRIu64 " of %zu examples name no task that the adapter knows: the "
+                    "tasks' common one answers",
+                    path, set->n_global, set->n);
+    }
+    return CR_OK;
+}
+
 /* A file beside that of the data. */
 static cr_status load_beside(struct cr_scoring *s, const char *flag, const char *path, struct cr_scoring_set *set,
                              struct cr_error *err)
@@ -103,13 +137,15 @@ static cr_status load_beside(struct cr_scoring *s, const char *flag, const char 
         s->n_labels = set->data.n_labels;
         s->label_ids = set->data.label_ids;
     }
-    return choose_examples(s, set, err);
+    CR_TRY(choose_examples(s, set, err));
+    return assign_tasks(s, set, err);
 }
 
 static cr_status load_sets(struct cr_scoring *s, struct cr_error *err)
 {
     CR_TRY(load_data(s, s->options.data, &s->main, err));
     CR_TRY(choose_examples(s, &s->main, err));
+    CR_TRY(assign_tasks(s, &s->main, err));
     s->n_labels = s->main.data.n_labels;
     s->label_ids = s->main.data.classification ? s->main.data.label_ids : NULL;
     CR_TRY(load_beside(s, "ood", s->options.ood, &s->ood, err));
@@ -160,6 +196,12 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
         options.max_tokens = larger(options.max_tokens, sets[i]->n > 0 ? cr_batch_capacity(sets[i]) : 0);
         options.max_seq = larger(options.max_seq, sets[i]->max_ids);
     }
+    size_t n_examples = larger(s->main.data.n, larger(s->ood.data.n, s->calibration.data.n));
+    s->sorted = cr_alloc(n_examples, sizeof *s->sorted);
+    s->row_of = cr_alloc(n_examples, sizeof *s->row_of);
+    if (s->sorted == NULL || s->row_of == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the tasks of %zu examples", n_examples);
+    }
     CR_TRY(cr_batch_init(&s->batch, options.max_tokens, err));
     CR_TRY(cr_batch_init(&s->shared, options.max_tokens, err));
     s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
@@ -196,6 +238,7 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
 static void close_set(struct cr_scoring_set *set)
 {
     cr_free(set->order);
+    cr_free(set->set_of);
     cr_dataset_close(&set->data);
 }
 
@@ -205,6 +248,8 @@ void cr_scoring_close(struct cr_scoring *s)
     cr_batch_deinit(&s->batch);
     cr_batch_deinit(&s->shared);
     cr_sets_close(&s->sets);
+    cr_free(s->sorted);
+    cr_free(s->row_of);
     cr_free(s->scratch);
     cr_free(s->work);
     close_set(&s->main);
@@ -245,6 +290,12 @@ static double disagreement(const struct cr_scoring *s, const float *logits, uint
     return (double)differ / (double)s->sets.n;
 }
 
+/* By task, of an unknown one. */
+static bool is_global(const struct cr_scoring_set *set, uint32_t index)
+{
+    return set->set_of != NULL && set->set_of[set->data.examples[index].task + 1] == 0;
+}
+
 /* One row an example. logits: of the first member; the others follow at scratch_floats. */
 static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring_set *set, uint32_t index,
                              const float *logits, cr_score_fn *fn, void *ctx, struct cr_error *err)
@@ -274,6 +325,7 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
                              .logits = n_members == 1 ? logits : NULL,
                              .nll = running[n_members - 1],
                              .n_targets = 1,
+                             .global = is_global(set, index),
                              .n_members = n_members,
                              .member_probs = probs,
                              .running_nll = running,
@@ -309,6 +361,7 @@ static cr_status give_texts(const struct cr_scoring *s, const struct cr_scoring_
         uint32_t index = s->batch.example[s->batch.row_token[row]];
         struct cr_score score = {.index = index,
                                  .example = &set->data.examples[index],
+                                 .global = is_global(set, index),
                                  .n_members = n_members,
                                  .running_nll = running,
                                  .entropy = (double)NAN,
@@ -364,6 +417,34 @@ static cr_status run_engine(struct cr_scoring *s, bool classification, const str
                           : cr_engine_token_nll(s->engine, batch, out, err);
 }
 
+/* The results of s->shared, example by example, to where s->batch has them. */
+static void scatter(struct cr_scoring *s, const float *results, size_t n_floats)
+{
+    for (size_t row = 0; row < s->shared.n_rows; row++) {
+        uint32_t *to = &s->row_of[s->shared.example[s->shared.row_token[row]]];
+        memcpy(s->scratch + (*to)++ * n_floats, results + row * n_floats, n_floats * sizeof *results);
+    }
+}
+
+/* The same, each example through the set of its task. */
+static cr_status pass_by_task(struct cr_scoring *s, const struct cr_scoring_set *set, const uint32_t *order, size_t n,
+                              struct cr_error *err)
+{
+    bool classification = set->data.classification;
+    float *results = s->scratch + s->scratch_floats;
+    for (size_t row = s->batch.n_rows; row-- > 0;) {
+        s->row_of[s->batch.example[s->batch.row_token[row]]] = (uint32_t)row; /* in the end its first */
+    }
+    cr_batch_sort(&set->data, set->set_of, (uint32_t)s->sets.n_shown, order, n, s->sorted);
+    cr_sets_show(&s->sets, 0, s->sets.n_shown, s->engine);
+    for (size_t done = 0; done < n;) {
+        done += cr_batch_fill_sorted(&s->shared, &set->data, set->set_of, s->sorted + done, n - done, 1.0f);
+        CR_TRY(run_engine(s, classification, &s->shared, results, err));
+        scatter(s, results, classification ? s->n_labels : 1);
+    }
+    return CR_OK;
+}
+
 /* The examples order[0 ... n-1], which are in s->batch, through every set of weights: so many sets at once as fit. */
 static cr_status pass(struct cr_scoring *s, const struct cr_scoring_set *set, const uint32_t *order, size_t n,
                       struct cr_error *err)
@@ -404,7 +485,8 @@ cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set,
         uint64_t start = cr_clock_ns();
         size_t n = take(s, set, done);
         cr_batch_fill(&s->batch, &set->data, set->order + done, n, 1.0f);
-        CR_TRY(pass(s, set, set->order + done, n, err));
+        CR_TRY(s->sets.by_task ? pass_by_task(s, set, set->order + done, n, err)
+                               : pass(s, set, set->order + done, n, err));
         s->seconds += cr_clock_since(start);
         s->tokens += s->batch.n_tokens;
         if (cr_gguf_changed(s->model->gguf)) {

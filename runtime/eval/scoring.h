@@ -25,6 +25,8 @@ struct cr_scoring_set {
     struct cr_dataset data;
     uint32_t *order; /* owned: [n] examples that count, in file order */
     size_t n;
+    uint32_t *set_of; /* owned: by task (data/batch.h), NULL where all sets answer together */
+    uint64_t n_global;
     const char *path; /* borrowed */
 };
 
@@ -41,7 +43,9 @@ struct cr_scoring {
     uint32_t n_labels;            /* that the engine was made with */
     const int32_t *label_ids;     /* [n_labels] of one of the sets; NULL for texts */
     struct cr_token_batch batch;  /* examples once */
-    struct cr_token_batch shared; /* the same for each of several sets */
+    struct cr_token_batch shared; /* the same for each of several sets, or by task */
+    uint32_t *sorted,
+        *row_of;    /* owned: by task, examples of a batch by set, and the row of each example's next result */
     float *scratch; /* owned: results of a batch, one stretch of scratch_floats a set, and one for a pass of several */
     size_t scratch_floats;
     double *work;       /* owned: probabilities and NLL of the members of one example */
@@ -61,6 +65,7 @@ struct cr_score {
     const float *logits;      /* [n_choices]; NULL for texts and for several members */
     double nll;               /* choices: of the answer; texts: sum over the targets */
     uint64_t n_targets;
+    bool global; /* by task, of an unknown one: the common set answered */
     size_t n_members;
     const double *member_probs; /* [n_members][n_choices]; NULL for texts */
     const double *running_nll;  /* [n_members]: nll of the first 1, 2, ... members; the last is nll */

@@ -48,6 +48,10 @@ static cr_status samples_of(const struct cr_eval_options *o, const struct cr_pos
         return cr_fail(err, CR_E_USAGE, "%s: %s is one set of weights, not a posterior",
                        o->prune > 0 ? "--prune" : "--posterior-temperature", p->label);
     }
+    if (cr_posterior_has_tasks(p) && !o->mean && (dropout || o->n_adapters > 1)) {
+        return cr_fail(err, CR_E_USAGE, "%s: %s has an adapter for each task; --mean takes the common one",
+                       dropout ? "--mc-dropout" : "-a", p->label);
+    }
     if (dropout && !(p->adapter->dropout > 0)) {
         return cr_fail(err, CR_E_USAGE, "--mc-dropout: %s was trained without dropout", p->label);
     }
@@ -125,14 +129,28 @@ cr_status cr_sets_open(const struct cr_eval_options *o, const struct cr_model *m
     }
     sets->n = (size_t)sets->samples * sets->n_posteriors;
     sets->n_shown = sets->n < CR_SETS_SHOWN ? sets->n : CR_SETS_SHOWN;
+    sets->by_task = cr_posterior_has_tasks(sets->posteriors[0]) && !o->mean;
+    if (sets->by_task) {
+        sets->n_shown = sets->posteriors[0]->sets.n;
+    }
     return make_hull(sets, err);
+}
+
+size_t cr_sets_items(const struct cr_sets *sets)
+{
+    return sets->by_task ? sets->n_shown : sets->n;
+}
+
+uint32_t cr_sets_of_task(const struct cr_sets *sets, const char *task)
+{
+    return task != NULL ? cr_weight_sets_find(&sets->posteriors[0]->sets, task) : 0;
 }
 
 uint64_t cr_sets_bytes(const struct cr_sets *sets)
 {
     uint64_t bytes = sets->n_shown * sets->n_slots * sizeof(struct cr_lora);
     for (size_t a = 0; a < sets->n_posteriors; a++) {
-        bytes += sets->samples *
+        bytes += (sets->by_task ? sets->n_shown : sets->samples) *
                  (sets->posteriors[a]->adapter->n_params * sizeof(float) + sets->n_slots * sizeof(struct cr_lora));
     }
     return bytes;
@@ -152,11 +170,12 @@ static void point_into(struct cr_lora *slots, size_t n, const struct cr_adapter 
 
 cr_status cr_sets_draw(const struct cr_eval_options *o, struct cr_sets *sets, struct cr_error *err)
 {
-    sets->items = cr_zalloc(sets->n, sizeof *sets->items);
+    size_t n_items = cr_sets_items(sets);
+    sets->items = cr_zalloc(n_items, sizeof *sets->items);
     if (sets->items == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for %zu sets of weights", sets->n);
     }
-    for (size_t i = 0; i < sets->n && sets->n_posteriors > 0; i++) {
+    for (size_t i = 0; i < n_items && sets->n_posteriors > 0; i++) {
         uint32_t from = (uint32_t)(i % sets->n_posteriors);
         uint32_t sample = (uint32_t)(i / sets->n_posteriors);
         const struct cr_posterior *p = sets->posteriors[from];
@@ -167,7 +186,7 @@ cr_status cr_sets_draw(const struct cr_eval_options *o, struct cr_sets *sets, st
             return cr_fail(err, CR_E_MEMORY, "no memory for %zu sets of %zu weights: fewer --samples need less",
                            sets->n, p->adapter->n_params);
         }
-        if (o->mean || cr_posterior_is_point(p)) {
+        if (!sets->by_task && (o->mean || cr_posterior_is_point(p))) {
             memcpy(set->params, p->adapter->params, p->adapter->n_params * sizeof *set->params);
         } else {
             struct cr_posterior_draw draw = {
@@ -185,7 +204,7 @@ cr_status cr_sets_draw(const struct cr_eval_options *o, struct cr_sets *sets, st
 
 void cr_sets_close(struct cr_sets *sets)
 {
-    for (size_t i = 0; sets->items != NULL && i < sets->n; i++) {
+    for (size_t i = 0; sets->items != NULL && i < cr_sets_items(sets); i++) {
         cr_free(sets->items[i].params);
         cr_free(sets->items[i].slots);
     }

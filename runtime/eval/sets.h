@@ -25,8 +25,9 @@ struct cr_set {
 struct cr_sets {
     struct cr_posterior **posteriors; /* owned, each owned */
     size_t n_posteriors;              /* 0: the base alone, as one set */
-    struct cr_set *items;             /* owned */
-    size_t n;
+    struct cr_set *items;             /* owned: [n]; by task the common one and those of the tasks */
+    size_t n;                         /* that answer together; by task 1 */
+    bool by_task;                     /* which of the items answers is decided by the example */
     size_t n_slots;
     size_t n_shown;        /* sets that may share a pass, members of the engine */
     struct cr_lora *slots; /* owned: [n_shown][n_slots] what the engine reads; made with the largest rank of each place.
@@ -44,6 +45,12 @@ cr_status cr_sets_open(const struct cr_eval_options *options, const struct cr_mo
 uint64_t cr_sets_bytes(const struct cr_sets *sets); /* that cr_sets_draw allocates */
 cr_status cr_sets_draw(const struct cr_eval_options *options, struct cr_sets *sets, struct cr_error *err);
 void cr_sets_close(struct cr_sets *sets);
+
+/* Items there are: all are shown at once by task. */
+size_t cr_sets_items(const struct cr_sets *sets);
+
+/* The item that answers for a task (NULL: an example without one); 0 is the common one. */
+uint32_t cr_sets_of_task(const struct cr_sets *sets, const char *task);
 
 /* The members of the engine's next passes are sets [first, first + n), n at most n_shown. */
 void cr_sets_show(struct cr_sets *sets, size_t first, size_t n, struct cr_engine *engine);

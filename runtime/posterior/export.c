@@ -30,6 +30,13 @@ static cr_status check_options(const struct cr_export_options *options, bool *gg
                        : options->sample_set ? "sample"
                                              : "prune");
     }
+    if (options->task != NULL && (options->mean || options->sample_set || options->member_set || options->prune > 0)) {
+        return cr_fail(err, CR_E_USAGE, "export: --task excludes --%s",
+                       options->mean         ? "mean"
+                       : options->sample_set ? "sample"
+                       : options->member_set ? "member"
+                                             : "prune");
+    }
     if (!(options->posterior_temperature >= 0) || !isfinite(options->posterior_temperature)) {
         return cr_fail(err, CR_E_USAGE, "export: --posterior-temperature %g, expected a number above 0",
                        options->posterior_temperature);
@@ -59,10 +66,27 @@ static cr_status choose_member(struct cr_posterior *posterior, const struct cr_e
     return cr_posterior_draw(posterior, &draw, posterior->adapter->params, err);
 }
 
+static cr_status choose_task(struct cr_posterior *posterior, const char *task, struct cr_error *err)
+{
+    char shown[CR_ESCAPE_BYTES];
+    if (!cr_posterior_has_tasks(posterior)) {
+        return cr_fail(err, CR_E_USAGE, "--task: %s has no adapters by task", posterior->label);
+    }
+    struct cr_posterior_draw draw = {.sample = cr_weight_sets_find(&posterior->sets, task)};
+    if (draw.sample == 0) {
+        return cr_fail(err, CR_E_USAGE, "--task: %s has no task \"%s\" (its %u are in its posterior.safetensors)",
+                       posterior->label, cr_escape(shown, sizeof shown, task, strlen(task)), posterior->sets.n - 1);
+    }
+    return cr_posterior_draw(posterior, &draw, posterior->adapter->params, err);
+}
+
 /* What will be written stands in the parameters of the adapter afterwards. */
 static cr_status choose(struct cr_posterior *posterior, const struct cr_export_options *options, struct cr_error *err)
 {
     struct cr_adapter *adapter = posterior->adapter;
+    if (options->task != NULL) {
+        return choose_task(posterior, options->task, err);
+    }
     if (options->member_set || cr_posterior_is_ensemble(posterior)) {
         return choose_member(posterior, options, err);
     }
@@ -110,6 +134,9 @@ static const char *method_of(const struct cr_posterior *posterior, const struct 
 {
     if (cr_posterior_is_ensemble(posterior)) {
         return CR_MEMBER_METHOD;
+    }
+    if (cr_posterior_has_tasks(posterior)) {
+        return options->task != NULL ? CR_TASK_METHOD : CR_COMMON_METHOD;
     }
     if (!cr_posterior_is_point(posterior)) {
         bool swag = posterior->swag.n > 0;

@@ -67,8 +67,9 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
                : cr_fail(err, CR_E_USAGE, "clip radius of B %g, expected a number above 0", o->clip_radius_b);
 }
 
-static void resolve(struct cr_finetune_options *o, uint64_t n_targets)
+static void resolve(struct cr_finetune_options *o, uint64_t n_examples, uint64_t n_targets)
 {
+    (void)n_examples;
     if (!(o->ess > 0)) {
         o->ess = ESS_PER_TARGET * (double)n_targets;
     }

@@ -4,6 +4,7 @@
  *
  *   for pass = 0 ... n_passes - 1   begin_pass sets params (a perturbed copy, a member, a task's set); the loop zeroes
  *                                   grads and adds the mean gradient of all micro-batches; end_pass takes it
+ *   regularise                      adds what is no mean over examples to the gradient, before end_pass sees it
  *   update                          only when loss and gradient of every pass were finite; else the step leaves no
  * trace
  *
@@ -31,7 +32,10 @@ struct cr_method_setup {
     struct cr_adapter *adapter;                /* holds the start; with grads */
     const struct cr_parallel *parallel;
     enum cr_tier tier;
-    uint64_t n_targets; /* loss terms of one epoch: examples of choices, target tokens of texts */
+    uint64_t n_targets;      /* loss terms of one epoch: examples of choices, target tokens of texts */
+    uint64_t n_examples;     /* to train on */
+    char *const *task_names; /* [n_tasks] of the training file */
+    size_t n_tasks;
     uint64_t n_steps, steps_per_epoch;
     double (*own_lr)(const void *schedule, uint64_t step); /* rate of a step by the settings of the run */
     const void *schedule;
@@ -65,7 +69,8 @@ enum { CR_METHOD_MAX_SECTIONS = 5 };
 /* Whose examples are whose, where the adapter has several sets of parameters. */
 enum cr_method_sharing {
     CR_EVERY_SET, /* each set sees every example: one set, or members whose mean probabilities answer */
-    CR_BY_TASK    /* set 1 + task sees the examples of its task, set 0 those without one */
+    CR_BY_TASK /* set 1 + task sees the examples of its task, set 0 those without one; the loss is a mean over examples
+                * of the sum of their targets, not over targets */
 };
 
 struct cr_method {
@@ -76,9 +81,11 @@ struct cr_method {
     cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err);
     double scale; /* alpha over rank where nothing is said; 0: 2 */
     enum cr_method_sharing sharing;
-    uint32_t (*n_sets)(const struct cr_finetune_options *options, size_t n_tasks); /* of the adapter; NULL: 1 */
-    void (*resolve)(struct cr_finetune_options *options, uint64_t n_targets);      /* may be NULL */
-    void (*settings)(const struct cr_finetune_options *options, json_t *object);   /* its own keys; may be NULL */
+    /* Sets of parameters of the adapter; 0 when the data must name tasks and does not. NULL: 1. */
+    uint32_t (*n_sets)(const struct cr_finetune_options *options, size_t n_tasks);
+    /* n_targets: loss terms of n_examples. May be NULL. */
+    void (*resolve)(struct cr_finetune_options *options, uint64_t n_examples, uint64_t n_targets);
+    void (*settings)(const struct cr_finetune_options *options, json_t *object); /* its own keys; may be NULL */
 
     /* Bytes of the state beside params and grads, and of the result. */
     uint64_t (*state_bytes)(const struct cr_finetune_options *options, uint64_t n_params, uint64_t n_slots);
@@ -89,6 +96,7 @@ struct cr_method {
 
     uint32_t (*n_passes)(const void *state);
     void (*begin_pass)(void *state, uint64_t step, uint32_t pass);
+    void (*regularise)(void *state); /* may be NULL */
     void (*end_pass)(void *state, uint64_t step, uint32_t pass);
     double (*lr)(const void *state, uint64_t step); /* a schedule of its own; NULL: the run's */
     void (*update)(void *state, const struct cr_method_step *step);
@@ -123,7 +131,8 @@ struct cr_method {
                        struct cr_error *err);
 };
 
-extern const struct cr_method cr_method_adamw, cr_method_blob, cr_method_ensemble, cr_method_ivon, cr_method_swag;
+extern const struct cr_method cr_method_adamw, cr_method_blob, cr_method_bora, cr_method_ensemble, cr_method_ivon,
+    cr_method_swag;
 
 /* NULL when there is none of that name. */
 const struct cr_method *cr_method_find(const char *name);

@@ -46,9 +46,14 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     bool ivon = strcmp(p->adapter->method, "ivon") == 0;
     bool swag = strcmp(p->adapter->method, "swag") == 0;
     bool blob = strcmp(p->adapter->method, "blob") == 0;
+    bool bora = strcmp(p->adapter->method, "bora") == 0;
     if (strcmp(p->adapter->method, "ensemble") == 0 && (checkpoint || directory)) {
         return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
                           : cr_members_read(path, p->adapter, &p->base, &p->sets, err);
+    }
+    if (bora && present) {
+        return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
+                          : cr_tasks_read(path, p->adapter, &p->base, &p->sets, err);
     }
     if (ivon && present) {
         return read_ivon(p, path, directory, tier, err);
@@ -60,7 +65,7 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     if (blob && present && directory) {
         return read_blob(p, path, tier, err);
     }
-    if ((ivon && directory) || swag || blob) {
+    if (((ivon || bora) && directory) || swag || blob) {
         cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
     }
     if (present && directory) {

@@ -21,7 +21,7 @@ struct cr_posterior {
     float *hess;         /* owned: [n_params] of ivon */
     struct cr_swag swag; /* owned: of swag; n 0 = none */
     double swag_scale;
-    struct cr_weight_sets sets; /* owned: of ensemble, the first is the adapter; n 0 = none. None of them: a point */
+    struct cr_weight_sets sets; /* owned: of ensemble and bora, the first is the adapter; n 0 = none */
     float *sigma;               /* owned: [n_params] of blob */
     double prior_std;
     struct cr_rng_ops rng;
@@ -50,16 +50,24 @@ void cr_posterior_close(struct cr_posterior *posterior); /* NULL is fine */
 
 static inline bool cr_posterior_is_point(const struct cr_posterior *posterior)
 {
-    return posterior->hess == NULL && posterior->swag.n == 0 && posterior->sets.n == 0 && posterior->sigma == NULL;
+    return posterior->hess == NULL && posterior->swag.n == 0 && posterior->sigma == NULL &&
+           (posterior->sets.n == 0 || posterior->sets.names != NULL);
 }
 
 /* Members are what they are: nothing is drawn, and no one set stands for them. */
 static inline bool cr_posterior_is_ensemble(const struct cr_posterior *posterior)
 {
-    return posterior->sets.n > 0;
+    return posterior->sets.n > 0 && posterior->sets.names == NULL;
 }
 
-/* out [adapter->n_params] = one draw, or the point. Draw k of an ensemble is member k, which it must have.
+/* A set of weights for each of several tasks, and the common one, which is the point. */
+static inline bool cr_posterior_has_tasks(const struct cr_posterior *posterior)
+{
+    return posterior->sets.names != NULL;
+}
+
+/* out [adapter->n_params] = one draw, or the point. Draw k of an ensemble is member k, of tasks set k, which it must
+ * have.
  * Errors: CR_E_MEMORY. */
 cr_status cr_posterior_draw(const struct cr_posterior *posterior, const struct cr_posterior_draw *draw, float *out,
                             struct cr_error *err);

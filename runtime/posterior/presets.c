@@ -11,6 +11,9 @@
  * blob: starting values of spread and prior are those of arXiv 2406.11675 in both, the rate its own in the paper's;
  * its adapters on the output head are not here.
  *
+ * bora, tuned: those of adamw; paper: arXiv 2407.15857, the row of its table that is best for every task, whose rate is
+ * 1e-5 tau.
+ *
  * swag, tuned: those of adamw, snapshots in the last two fifths; paper: arXiv 2405.03425, its scripts for OpenBookQA.
  */
 #include <string.h>
@@ -26,6 +29,13 @@ struct swag_preset {
 /* A snapshot an epoch from the ninth of 18 on, the rate annealed over five. */
 static const struct swag_preset swag_paper = {.start = 8.0 / 18, .lr = 1e-4, .scale = 1, .rank = 5};
 
+struct bora_preset {
+    double tau, alpha;
+    uint32_t rank;
+};
+
+static const struct bora_preset bora_paper = {.tau = 100, .rank = 16, .alpha = 16};
+
 struct preset {
     const char *method, *name; /* NULL: the tuned defaults */
     double lr, warmup, max_grad_norm, dropout;
@@ -35,7 +45,9 @@ struct preset {
     double epochs;                      /* 0: 1 */
     const struct swag_preset *swag;     /* NULL: as initialised */
     const char *targets;                /* NULL: as initialised */
-    const char *refused;                /* why there is no such preset */
+    const struct bora_preset *bora;     /* NULL: as initialised */
+    bool constant_lr;
+    const char *refused; /* why there is no such preset */
 };
 
 static const struct preset presets[] = {
@@ -73,6 +85,8 @@ static const struct preset presets[] = {
                 "--init-gain 10 --lr 1e-4 --lr-schedule cosine --warmup 500 --batch-size 32 --epochs 16"},
     {.method = "blob", .lr = 2e-4, .warmup = 0.06, .max_grad_norm = 1, .batch_size = 8},
     {.method = "blob", .name = "paper", .lr = 1e-4, .warmup = 0.06, .batch_size = 4, .steps = 5000},
+    {.method = "bora", .lr = 2e-4, .max_grad_norm = 1, .batch_size = 8},
+    {.method = "bora", .name = "paper", .lr = 1e-3, .batch_size = 64, .constant_lr = true, .bora = &bora_paper},
 };
 
 static void apply_swag(const struct swag_preset *swag, struct cr_finetune_options *options)
@@ -122,6 +136,12 @@ cr_status cr_preset_apply(const char *method, const char *preset, struct cr_fine
         options->clip_radius = p->clip_radius;
         options->targets = p->targets != NULL ? p->targets : options->targets;
         options->epochs = p->epochs > 0 ? p->epochs : options->epochs;
+        options->lr_schedule = p->constant_lr ? CR_LR_CONSTANT : options->lr_schedule;
+        if (p->bora != NULL) {
+            options->tau = p->bora->tau;
+            options->rank = p->bora->rank;
+            options->alpha = p->bora->alpha;
+        }
         if (p->swag != NULL) {
             apply_swag(p->swag, options);
         }

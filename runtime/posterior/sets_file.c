@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
 #include "runtime/core/error.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
@@ -19,26 +20,55 @@ static char *member_path(const char *dir, uint32_t member)
     return cr_path_join(dir, name);
 }
 
-static cr_status write_directories(const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
+/* "tasks/NAME" with the bytes of the name, at most 63, that no directory should have as %XX. */
+static char *task_path(const char *dir, const char *name)
 {
-    char *all = cr_path_join(dir, "members");
-    cr_status status = all != NULL ? cr_dir_create(all, err) : cr_fail(err, CR_E_MEMORY, "no memory for a path");
-    cr_free(all);
-    for (uint32_t m = 0; m < about->adapter->n_sets && status == CR_OK; m++) {
-        struct cr_adapter member = cr_adapter_set(about->adapter, m);
-        char *path = member_path(dir, m);
-        status = path != NULL ? cr_dir_create(path, err) : cr_fail(err, CR_E_MEMORY, "no memory for a path");
-        if (status == CR_OK) {
-            status = cr_adapter_save_peft(&member, about->model, path, CR_MEMBER_METHOD, err);
-        }
-        cr_free(path);
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+    struct cr_buf text = {0};
+    cr_buf_puts(&text, "tasks/");
+    for (const char *c = name; *c != '\0'; c++) {
+        bool keep = strchr(plain, *c) != NULL || (*c == '.' && c > name);
+        cr_buf_printf(&text, keep ? "%c" : "%%%02X", keep ? *c : (unsigned char)*c);
     }
+    char *path = text.failed ? NULL : cr_path_join(dir, text.data);
+    cr_buf_free(&text);
+    return path;
+}
+
+/* A PEFT directory of set k. Takes path. */
+static cr_status write_directory(const struct cr_posterior_about *about, uint32_t k, const char *method, char *path,
+                                 struct cr_error *err)
+{
+    struct cr_adapter set = cr_adapter_set(about->adapter, k);
+    cr_status status = path != NULL ? cr_dir_create(path, err) : cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    if (status == CR_OK) {
+        status = cr_adapter_save_peft(&set, about->model, path, method, err);
+    }
+    cr_free(path);
     return status;
 }
 
-/* One vector a set, named prefix and number. */
-static cr_status write_sets(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
-                            const char *prefix, const char *dir, struct cr_error *err)
+static cr_status make_parent(const char *dir, const char *name, struct cr_error *err)
+{
+    char *path = cr_path_join(dir, name);
+    cr_status status = path != NULL ? cr_dir_create(path, err) : cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    cr_free(path);
+    return status;
+}
+
+/* ".member3"; of tasks ".mean", ".task0", ".task1" ... */
+static void suffix_of(char out[SUFFIX_BYTES], bool tasks, uint32_t k)
+{
+    if (tasks && k == 0) {
+        snprintf(out, SUFFIX_BYTES, ".mean");
+    } else {
+        snprintf(out, SUFFIX_BYTES, ".%s%u", tasks ? "task" : "member", tasks ? k - 1 : k);
+    }
+}
+
+/* One vector a set. Takes numbers. */
+static cr_status write_sets(const struct cr_posterior_about *about, bool tasks, json_t *numbers, const char *dir,
+                            struct cr_error *err)
 {
     uint32_t n = about->adapter->n_sets;
     struct cr_posterior_vector *vectors = cr_alloc(n, sizeof *vectors);
@@ -49,32 +79,56 @@ static cr_status write_sets(const struct cr_posterior_about *about, const char *
         goto out;
     }
     for (uint32_t k = 0; k < n; k++) {
-        snprintf(names[k], SUFFIX_BYTES, "%s%u", prefix, k);
+        suffix_of(names[k], tasks, k);
         vectors[k] = (struct cr_posterior_vector){names[k], cr_adapter_set(about->adapter, k).params};
     }
     struct cr_adapter first = cr_adapter_set(about->adapter, 0);
     struct cr_posterior_about one = *about;
     one.adapter = &first;
-    status = cr_posterior_write(&one, method, numbers, vectors, n, NULL, dir, err);
+    status = cr_posterior_write(&one, tasks ? "bora" : "ensemble", numbers, vectors, n, NULL, dir, err);
 out:
     cr_free(vectors);
     cr_free(names);
+    json_decref(numbers);
     return status;
 }
 
 cr_status cr_members_write(const struct cr_posterior_about *about, const char *init, double gain, const char *dir,
                            struct cr_error *err)
 {
+    CR_TRY(make_parent(dir, "members", err));
+    for (uint32_t m = 0; m < about->adapter->n_sets; m++) {
+        CR_TRY(write_directory(about, m, CR_MEMBER_METHOD, member_path(dir, m), err));
+    }
     json_t *numbers = json_object();
     json_object_set_new(numbers, "members", json_integer(about->adapter->n_sets));
     json_object_set_new(numbers, "init", json_string(init));
     json_object_set_new(numbers, "gain", json_real(gain));
-    cr_status status = write_directories(about, dir, err);
-    if (status == CR_OK) {
-        status = write_sets(about, "ensemble", numbers, ".member", dir, err);
+    return write_sets(about, false, numbers, dir, err);
+}
+
+json_t *cr_tasks_json(char *const *names, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        json_array_append_new(list, json_string(names[i])); /* strings of JSON lines: UTF-8 */
     }
-    json_decref(numbers);
-    return status;
+    return list;
+}
+
+cr_status cr_tasks_write(const struct cr_posterior_about *about, char *const *names, double tau, const char *prior,
+                         const char *dir, struct cr_error *err)
+{
+    uint32_t n = about->adapter->n_sets - 1;
+    CR_TRY(make_parent(dir, "tasks", err));
+    for (uint32_t d = 0; d < n; d++) {
+        CR_TRY(write_directory(about, d + 1, CR_TASK_METHOD, task_path(dir, names[d]), err));
+    }
+    json_t *numbers = json_object();
+    json_object_set_new(numbers, "tasks", cr_tasks_json(names, n));
+    json_object_set_new(numbers, "tau", json_real(tau));
+    json_object_set_new(numbers, "prior", json_string(prior));
+    return write_sets(about, true, numbers, dir, err);
 }
 
 char *cr_members_first(const char *dir)
@@ -93,6 +147,7 @@ char *cr_members_first(const char *dir)
 void cr_weight_sets_free(struct cr_weight_sets *sets)
 {
     cr_free(sets->values);
+    json_decref(sets->names);
     memset(sets, 0, sizeof *sets);
 }
 
@@ -107,31 +162,61 @@ static cr_status allocate(struct cr_weight_sets *sets, const struct cr_adapter *
     return CR_OK;
 }
 
-static cr_status read_members(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
-                              const struct cr_adapter_base *base, struct cr_weight_sets *sets, struct cr_error *err)
+/* The names of n - 1 tasks. */
+static cr_status take_names(const json_t *names, const char *label, struct cr_weight_sets *sets, struct cr_error *err)
+{
+    bool good = json_is_array(names);
+    for (size_t i = 0; good && i < json_array_size(names); i++) {
+        good = json_is_string(json_array_get(names, i));
+    }
+    if (!good) {
+        return cr_fail(err, CR_E_INPUT, "%s: a list of the names of its tasks expected", label);
+    }
+    sets->names = json_incref((json_t *)(uintptr_t)names);
+    return CR_OK;
+}
+
+static cr_status count_sets(const struct cr_posterior_file *file, bool tasks, struct cr_weight_sets *sets, uint32_t *n,
+                            struct cr_error *err)
 {
     const char *label = cr_safetensors_label(file->st);
-    int64_t n = 0;
-    CR_TRY(cr_json_get_int(file->numbers, "members", true, 1, CR_WEIGHT_SETS_MAX, &n, label, err));
-    CR_TRY(cr_posterior_file_check(file, adapter, (size_t)n, err));
-    CR_TRY(allocate(sets, adapter, (uint32_t)n, err));
-    for (uint32_t m = 0; m < sets->n; m++) {
+    int64_t members = 0;
+    if (!tasks) {
+        CR_TRY(cr_json_get_int(file->numbers, "members", true, 1, CR_WEIGHT_SETS_MAX, &members, label, err));
+        *n = (uint32_t)members;
+        return CR_OK;
+    }
+    CR_TRY(take_names(json_object_get(file->numbers, "tasks"), label, sets, err));
+    size_t n_tasks = json_array_size(sets->names);
+    *n = (uint32_t)n_tasks + 1;
+    return n_tasks < CR_WEIGHT_SETS_MAX ? CR_OK : cr_fail(err, CR_E_INPUT, "%s: %zu tasks", label, n_tasks);
+}
+
+static cr_status read_sets(const struct cr_posterior_file *file, bool tasks, const struct cr_adapter *adapter,
+                           const struct cr_adapter_base *base, struct cr_weight_sets *sets, struct cr_error *err)
+{
+    uint32_t n = 0;
+    CR_TRY(count_sets(file, tasks, sets, &n, err));
+    CR_TRY(cr_posterior_file_check(file, adapter, n, err));
+    CR_TRY(allocate(sets, adapter, n, err));
+    for (uint32_t k = 0; k < n; k++) {
         char suffix[SUFFIX_BYTES];
-        snprintf(suffix, sizeof suffix, ".member%u", m);
-        CR_TRY(cr_posterior_file_vector(file, adapter, base, suffix, sets->values + m * adapter->n_params, err));
+        suffix_of(suffix, tasks, k);
+        CR_TRY(cr_posterior_file_vector(file, adapter, base, suffix, sets->values + k * adapter->n_params, err));
     }
     return memcmp(sets->values, adapter->params, adapter->n_params * sizeof *sets->values) == 0
                ? CR_OK
-               : cr_fail(err, CR_E_INPUT, "%s: its first member is not the one in members/00", label);
+               : cr_fail(err, CR_E_INPUT, "%s: its %s", cr_safetensors_label(file->st),
+                         tasks ? "mean is not the adapter beside it" : "first member is not the one in members/00");
 }
 
-cr_status cr_members_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
-                          struct cr_weight_sets *sets, struct cr_error *err)
+static cr_status read_file(const char *dir, bool tasks, const struct cr_adapter *adapter,
+                           const struct cr_adapter_base *base, struct cr_weight_sets *sets, struct cr_error *err)
 {
     struct cr_posterior_file file;
     struct cr_weight_sets made = {0};
     CR_TRY(cr_posterior_file_open(dir, adapter, &file, err));
-    cr_status status = read_members(&file, adapter, base, &made, err);
+    cr_status status = read_sets(&file, tasks, adapter, base, &made, err);
     cr_posterior_file_close(&file);
     if (status == CR_OK) {
         *sets = made;
@@ -139,6 +224,28 @@ cr_status cr_members_read(const char *dir, const struct cr_adapter *adapter, con
         cr_weight_sets_free(&made);
     }
     return status;
+}
+
+cr_status cr_members_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+                          struct cr_weight_sets *sets, struct cr_error *err)
+{
+    return read_file(dir, false, adapter, base, sets, err);
+}
+
+cr_status cr_tasks_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+                        struct cr_weight_sets *sets, struct cr_error *err)
+{
+    return read_file(dir, true, adapter, base, sets, err);
+}
+
+uint32_t cr_weight_sets_find(const struct cr_weight_sets *sets, const char *task)
+{
+    for (size_t i = 0; i < json_array_size(sets->names); i++) {
+        if (strcmp(json_string_value(json_array_get(sets->names, i)), task) == 0) {
+            return (uint32_t)i + 1;
+        }
+    }
+    return 0;
 }
 
 static cr_status copy_weights(const struct cr_checkpoint_section *weights, const struct cr_adapter *adapter,
@@ -161,6 +268,24 @@ static cr_status copy_weights(const struct cr_checkpoint_section *weights, const
     return CR_OK;
 }
 
+static cr_status read_names(const struct cr_checkpoint *checkpoint, const char *label, struct cr_weight_sets *sets,
+                            struct cr_error *err)
+{
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_METHOD);
+    json_t *names = NULL;
+    if (section == NULL) {
+        return CR_OK; /* members */
+    }
+    CR_TRY(cr_json_parse(section->data, section->bytes, label, &names, err));
+    cr_status status = take_names(names, label, sets, err);
+    json_decref(names);
+    if (status == CR_OK && json_array_size(sets->names) + 1 != sets->n) {
+        status = cr_fail(err, CR_E_INPUT, "%s: %u sets of weights for %zu tasks", label, sets->n,
+                         json_array_size(sets->names));
+    }
+    return status;
+}
+
 cr_status cr_weight_sets_read_checkpoint(const char *path, const struct cr_adapter *adapter,
                                          struct cr_weight_sets *sets, struct cr_error *err)
 {
@@ -168,8 +293,11 @@ cr_status cr_weight_sets_read_checkpoint(const char *path, const struct cr_adapt
     struct cr_weight_sets made = {0};
     char label[CR_ESCAPE_BYTES];
     CR_TRY(cr_checkpoint_open(path, &checkpoint, err));
-    cr_status status = copy_weights(cr_checkpoint_find(&checkpoint, CR_CKPT_WEIGHTS), adapter,
-                                    cr_escape(label, sizeof label, path, strlen(path)), &made, err);
+    cr_escape(label, sizeof label, path, strlen(path));
+    cr_status status = copy_weights(cr_checkpoint_find(&checkpoint, CR_CKPT_WEIGHTS), adapter, label, &made, err);
+    if (status == CR_OK) {
+        status = read_names(&checkpoint, label, &made, err);
+    }
     cr_checkpoint_close(&checkpoint);
     if (status == CR_OK) {
         *sets = made;

@@ -108,6 +108,8 @@ static void put_posterior(struct cr_buf *text, const char *dir)
     if (p->swag.n > 0) {
         cr_buf_printf(text, "           swag, %" PRIu64 " snapshots, rank %" PRIu32 " of %" PRIu32 ", scale %g\n",
                       p->swag.n, cr_swag_rank(&p->swag), p->swag.n_rows, p->swag_scale);
+    } else if (cr_posterior_has_tasks(p)) {
+        cr_buf_printf(text, "           bora, %" PRIu32 " tasks and their mean\n", p->sets.n - 1);
     } else if (p->sets.n > 0) {
         cr_buf_printf(text, "           ensemble, %" PRIu32 " members of %zu weights\n", p->sets.n,
                       p->adapter->n_trainable);

@@ -73,6 +73,9 @@ static cr_status run_passes(struct cr_train *train, struct cr_step_result *resul
         method->begin_pass(train->state, train->step, pass);
         memset(train->adapter->grads, 0, train->adapter->n_params * sizeof *train->adapter->grads);
         CR_TRY(cr_train_accumulate(train, examples, n, train->step * n_passes + pass, &loss, &tokens, err));
+        if (method->regularise != NULL) {
+            method->regularise(train->state);
+        }
         double norm2 = cr_norm2_of(&train->norm2, train->adapter->grads);
         loss_sum += loss;
         norm2_sum += norm2;

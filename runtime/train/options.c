@@ -37,6 +37,8 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .prior_std = 0.2,
         .kl_lr = 0.01,
         .rho_init = 0.05,
+        .tau = (double)NAN,
+        .bora_spread = 1e-3,
     };
 }
 

@@ -1,6 +1,12 @@
 /* Which tokens of a step go through the model together, and for which sets of parameters. */
-#include "runtime/posterior/members.h"
 #include "runtime/train/train.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/posterior/members.h"
+#include "runtime/posterior/sets_file.h"
 
 /* How many sets share a pass: as many parts of so many tokens as the engine has room for. */
 static uint32_t sets_at_once(const struct cr_train *train, size_t part_tokens)
@@ -27,31 +33,103 @@ static cr_status every_set(struct cr_train *train, const uint32_t *examples, siz
     return CR_OK;
 }
 
-cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,
-                              uint64_t *tokens, struct cr_error *err)
+/* Micro-batches of which each example is its own set's. */
+static cr_status by_task(struct cr_train *train, const uint32_t *examples, size_t n, float weight, struct cr_error *err)
 {
-    uint64_t targets = 0;
-    for (size_t i = 0; i < n; i++) {
-        targets += train->data.examples[examples[i]].n_targets;
+    cr_batch_sort(&train->data, train->set_of, train->n_sets, examples, n, train->sorted);
+    for (size_t done = 0; done < n;) {
+        done +=
+            cr_batch_fill_sorted(&train->batch, &train->data, train->set_of, train->sorted + done, n - done, weight);
+        CR_TRY(cr_engine_train(train->engine, &train->batch, train->noise, train->set_loss, err));
     }
-    float weight = targets > 0 ? (float)(1.0 / ((double)targets * train->n_sets)) : 0;
-    for (uint32_t k = 0; k < train->n_sets; k++) {
-        train->noise[k] = (struct cr_engine_noise){.dropout = train->options.dropout,
-                                                   .seed = cr_members_seed(train->options.seed, k),
-                                                   .step = (uint32_t)draw,
-                                                   .flipout = train->method->flipout};
-        train->set_loss[k] = 0;
-    }
+    return CR_OK;
+}
+
+/* Micro-batches that every set sees. */
+static cr_status by_every_set(struct cr_train *train, const uint32_t *examples, size_t n, float weight,
+                              struct cr_error *err)
+{
     for (size_t done = 0; done < n;) {
         size_t take = cr_batch_take(&train->data, examples + done, n - done);
         CR_TRY(every_set(train, examples + done, take, weight, err));
-        for (size_t i = done; i < done + take; i++) { /* several sets do not multiply them */
-            *tokens += train->data.examples[examples[i]].n_ids;
-        }
         done += take;
     }
+    return CR_OK;
+}
+
+cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,
+                              uint64_t *tokens, struct cr_error *err)
+{
+    bool tasks = train->set_of != NULL;
+    uint64_t targets = 0;
+    for (size_t i = 0; i < n; i++) {
+        targets += train->data.examples[examples[i]].n_targets;
+        *tokens += train->data.examples[examples[i]].n_ids; /* several sets do not multiply them */
+    }
+    double terms = tasks ? (double)n : (double)targets * train->n_sets;
+    float weight = terms > 0 ? (float)(1.0 / terms) : 0;
+    for (uint32_t k = 0; k < train->n_sets; k++) {
+        uint64_t seed = train->options.seed;
+        train->noise[k] = (struct cr_engine_noise){
+            .dropout = train->options.dropout, .seed = tasks ? seed : cr_members_seed(seed, k), .step = (uint32_t)draw};
+        train->set_loss[k] = 0;
+    }
+    CR_TRY(tasks ? by_task(train, examples, n, weight, err) : by_every_set(train, examples, n, weight, err));
     for (uint32_t k = 0; k < train->n_sets; k++) {
         *loss += train->set_loss[k];
     }
+    return CR_OK;
+}
+
+cr_status cr_train_check_tasks(const struct cr_train *train, struct cr_error *err)
+{
+    char shown[CR_ESCAPE_BYTES];
+    const char *path = cr_escape(shown, sizeof shown, train->options.data, strlen(train->options.data));
+    if (train->method->sharing != CR_BY_TASK || train->n_sets == 1) {
+        return CR_OK;
+    }
+    if (train->n_sets == 0) {
+        return cr_fail(err, CR_E_INPUT, "%s: no line names a task, which --method %s trains by (field \"task\")", path,
+                       train->method->name);
+    }
+    if (train->data.n_tasks >= CR_WEIGHT_SETS_MAX) {
+        return cr_fail(err, CR_E_INPUT, "%s: %zu tasks, at most %d", path, train->data.n_tasks, CR_WEIGHT_SETS_MAX - 1);
+    }
+    for (size_t i = 0; i < train->n_train; i++) {
+        const struct cr_example *example = &train->data.examples[train->train_pool[i]];
+        if (example->task < 0) {
+            return cr_fail(err, CR_E_INPUT, "%s:%" PRIu64 ": names no task, which --method %s trains by", path,
+                           example->line, train->method->name);
+        }
+    }
+    return CR_OK;
+}
+
+/* The set of each task of `data`, which may be another file than that of the training; unknown ones are of set 0. */
+static uint32_t *sets_of_tasks(const struct cr_train *train, const struct cr_dataset *data)
+{
+    uint32_t *set_of = cr_zalloc(data->n_tasks + 1, sizeof *set_of);
+    for (size_t t = 0; set_of != NULL && train->n_sets > 1 && t < data->n_tasks; t++) {
+        for (size_t k = 0; k < train->data.n_tasks; k++) {
+            set_of[t + 1] =
+                strcmp(data->task_names[t], train->data.task_names[k]) == 0 ? (uint32_t)k + 1 : set_of[t + 1];
+        }
+    }
+    return set_of;
+}
+
+cr_status cr_train_assign_tasks(struct cr_train *train, struct cr_error *err)
+{
+    if (train->method->sharing != CR_BY_TASK) {
+        return CR_OK;
+    }
+    train->set_of = sets_of_tasks(train, &train->data);
+    train->valid_set_of = sets_of_tasks(train, train->valid);
+    train->sorted = cr_alloc(train->n_train > train->n_valid ? train->n_train : train->n_valid, sizeof *train->sorted);
+    if (train->set_of == NULL || train->valid_set_of == NULL || train->sorted == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the tasks of %zu examples", train->n_train);
+    }
+    cr_batch_sort(train->valid, train->valid_set_of, train->n_sets, train->valid_pool, train->n_valid, train->sorted);
+    memcpy(train->valid_pool, train->sorted, train->n_valid * sizeof *train->sorted);
     return CR_OK;
 }

@@ -29,7 +29,7 @@ void cr_train_resolve(struct cr_train *train)
     }
     train->n_sets = train->method->n_sets != NULL ? train->method->n_sets(&train->options, train->data.n_tasks) : 1;
     if (train->method->resolve != NULL) {
-        train->method->resolve(&train->options, train->n_targets);
+        train->method->resolve(&train->options, train->n_train, train->n_targets);
     }
 }
 
@@ -125,8 +125,9 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
                                              (uint64_t)train->model->config.n_layers * CR_N_PROJ) +
                   cr_norm2_bytes((size_t)n_params);
     m.best = train->options.keep_best ? train->method->result_bytes(&train->options, n_params) : 0;
-    m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + train->n_train * sizeof(uint32_t) +
-              train->n_sets * cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
+    m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + 2 * train->n_train * sizeof(uint32_t) +
+              (train->method->sharing == CR_BY_TASK ? 1 : train->n_sets) *
+                  cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval) +
               cr_train_trial_targets(train) * 2 * sizeof(double);
     m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
@@ -168,7 +169,7 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
     uint64_t n_params;
     struct cr_lora *made = NULL;
     const struct cr_lora *lora;
-    if (train->adapter != NULL) { /* one that was read: of one set */
+    if (train->adapter != NULL) {
         n_params = train->adapter->n_params;
         lora = train->adapter->slots;
     } else {

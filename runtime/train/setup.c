@@ -28,7 +28,7 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                  &train->adapter, err));
     }
     train->adapter->dropout = o->dropout;
-    if (train->n_sets > 1) {
+    if (train->adapter->n_sets != train->n_sets) {
         CR_TRY(cr_adapter_repeat(&train->adapter, train->n_sets, err));
     }
     struct cr_method_setup setup = {.options = &train->options,
@@ -36,6 +36,9 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                     .parallel = train->workers.parallel,
                                     .tier = train->workers.tier,
                                     .n_targets = train->n_targets,
+                                    .n_examples = train->n_train,
+                                    .task_names = train->data.task_names,
+                                    .n_tasks = train->data.n_tasks,
                                     .n_steps = train->n_steps,
                                     .steps_per_epoch = train->steps_per_epoch,
                                     .own_lr = own_lr,
@@ -60,7 +63,7 @@ static cr_status make_engine(struct cr_train *train, struct cr_error *err)
     CR_TRY(cr_batch_init(&train->batch, options.max_tokens, err));
     CR_TRY(cr_engine_create(&options, &train->engine, err));
     size_t floats = cr_nll_scratch_floats(train->batch.max_rows, options.n_labels);
-    train->scratch = cr_alloc(train->n_sets * floats, sizeof *train->scratch);
+    train->scratch = cr_alloc((train->set_of != NULL ? 1 : train->n_sets) * floats, sizeof *train->scratch);
     train->noise = cr_zalloc(train->n_sets, sizeof *train->noise);
     train->set_loss = cr_zalloc(train->n_sets, sizeof *train->set_loss);
     return train->scratch != NULL && train->noise != NULL && train->set_loss != NULL ? CR_OK : no_memory("validation", err);
@@ -68,6 +71,7 @@ static cr_status make_engine(struct cr_train *train, struct cr_error *err)
 
 cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
 {
+    CR_TRY(cr_train_assign_tasks(train, err));
     CR_TRY(make_adapter(train, err));
     CR_TRY(make_engine(train, err));
     train->order = cr_alloc(train->n_train, sizeof *train->order);
@@ -103,6 +107,9 @@ void cr_train_free(struct cr_train *train)
     cr_adapter_destroy(train->adapter);
     cr_free(train->best);
     cr_free(train->scratch);
+    cr_free(train->set_of);
+    cr_free(train->valid_set_of);
+    cr_free(train->sorted);
     cr_free(train->noise);
     cr_free(train->set_loss);
     cr_free(train->order);

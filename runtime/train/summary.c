@@ -144,14 +144,14 @@ static cr_status write_posterior(const struct cr_train *train, struct cr_error *
 
 static cr_status write_adapter(struct cr_train *train, const char *gguf_path, struct cr_error *err)
 {
-    const struct cr_adapter *adapter = train->adapter;
+    struct cr_adapter adapter = cr_adapter_set(train->adapter, 0);
     train->method->show_point(train->state);
     CR_TRY(write_posterior(train, err));
     if (train->method->no_adapter) {
         return CR_OK;
     }
-    CR_TRY(cr_adapter_save_peft(adapter, train->model, train->options.output, train->options.method, err));
-    return cr_adapter_save_gguf(adapter, train->model, gguf_path, err);
+    CR_TRY(cr_adapter_save_peft(&adapter, train->model, train->options.output, train->options.method, err));
+    return cr_adapter_save_gguf(&adapter, train->model, gguf_path, err);
 }
 
 cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err)

@@ -78,6 +78,9 @@ struct cr_train {
     struct cr_norm2 norm2;              /* of gradients and parameters */
     struct cr_token_batch batch;
     struct cr_engine *engine;
+    uint32_t *set_of, *valid_set_of; /* owned: by task (data/batch.h), of the training and the validation data; NULL for
+                                      * methods whose sets see every example */
+    uint32_t *sorted;              /* owned: examples of a step by set */
     struct cr_engine_noise *noise; /* owned: [n_sets] */
     double *set_loss;              /* owned: [n_sets], work of a pass */
     void *best;          /* owned: result of the method at the best evaluation; NULL unless the best is kept */
@@ -143,8 +146,10 @@ cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr
 cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
                            struct cr_error *err);
 
-/* passes.c: adds the gradient of the mean over the targets of these examples, and over the sets that see each, to the
+/* passes.c: refuses examples without a task where the method needs them; which task is whose. Then, a step: adds the gradient of the mean over the targets of these examples, and over the sets that see each, to the
  * adapter's, and the loss to *loss; the micro-batches are a function of the examples alone. `draw` keys the dropout. */
+cr_status cr_train_check_tasks(const struct cr_train *train, struct cr_error *err);
+cr_status cr_train_assign_tasks(struct cr_train *train, struct cr_error *err);
 cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,
                               uint64_t *tokens, struct cr_error *err);
 

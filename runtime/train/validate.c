@@ -56,6 +56,7 @@ static struct cr_nll_job job_of(struct cr_train *train)
                                .n = train->n_valid,
                                .n_labels = train->n_labels,
                                .n_sets = train->n_sets,
+                               .set_of = train->valid_set_of,
                                .set_nll = train->set_loss,
                                .scratch = train->scratch,
                                .host = train->host};
@@ -71,7 +72,9 @@ cr_status cr_train_validate(struct cr_train *train, struct cr_error *err)
     double seconds = cr_clock_since(start);
     remember(train, nll.mean);
     cr_host_log(train->host, CR_LOG_INFO, "step %" PRIu64 ": validation loss %.4f over %" PRIu64 " %s (%.1f s)%s",
-                train->step, nll.mean, nll.n_targets, train->data.classification ? "examples" : "tokens", seconds,
+                train->step, nll.mean,
+                train->set_of != NULL ? (uint64_t)train->n_valid : nll.n_targets,
+                train->set_of != NULL || train->data.classification ? "examples" : "tokens", seconds,
                 train->history->best_step == train->step ? ", best so far" : "");
     return CR_OK;
 }

@@ -34,10 +34,10 @@ tune words 2 '--keep: expected one of best|last' --keep first
 tune words 2 '--lr-schedule: expected one of linear|cosine|constant' --lr-schedule step
 tune words 2 '--on-long: expected one of cut|skip' --on-long drop
 tune words 2 '--mask-prompt: expected one of yes|no' --mask-prompt true
-tune words 2 '--method: expected one of adamw|ivon|swag|ensemble|blob' --method adam
+tune words 2 '--method: expected one of adamw|ivon|swag|ensemble|blob|bora' --method adam
 tune words 2 '--grad-checkpoint: expected one of auto|yes|no' --grad-checkpoint 1
 
-for method in bora prefix; do tune later 2 "method $method is not built yet" --method "$method"; done
+for method in prefix; do tune later 2 "method $method is not built yet" --method "$method"; done
 for flag in --ess --hess-init --clip-radius; do
     tune ivon 2 "$flag belongs to --method ivon, not to adamw" $flag 1e-3
     for value in 0 -1 nan x; do tune ivon 2 "$flag: expected a number above 0" --method ivon $flag $value; done
@@ -50,6 +50,8 @@ tune ivon 2 '--preset: expected paper' --method ivon --preset best
 tune ensemble 2 '--members belongs to --method ensemble, not to swag' --method swag --members 4
 for value in 0 1025 x; do tune ensemble 2 '--members: expected a whole number from 1' --method ensemble --members $value; done
 for value in 0 -1 nan; do tune ensemble 2 '--init-gain: expected a number above 0' --method ensemble --init-gain $value; done
+for value in -1 nan x; do tune bora 2 '--tau: expected a number of at least 0' --method bora --tau $value; done
+tune bora 2 '--tau belongs to --method bora, not to ensemble' --method ensemble --tau 1
 tune ensemble 2 'head of its own' --method ensemble --preset paper
 tune ensemble 2 'start apart' --method ensemble -a d.jsonl
 

@@ -102,6 +102,41 @@ START_TEST(parts_begin_on_blocks)
 }
 END_TEST
 
+/* By task: parts ascend, each is padded, and what does not fit waits. */
+START_TEST(tasks_are_parts)
+{
+    struct cr_dataset dataset = choices(6, 100);
+    struct cr_token_batch batch;
+    static const int32_t tasks[] = {1, -1, 0, 1, 0, 2};
+    for (int i = 0; i < 6; i++) {
+        examples[i].task = tasks[i];
+    }
+    const uint32_t set_of[] = {0, 5, 2, 0}, order[] = {3, 5, 2, 1, 0, 4}, want[] = {5, 1, 3, 0, 2, 4};
+    uint32_t sorted[6];
+    cr_batch_sort(&dataset, set_of, 6, order, 6, sorted);
+    ck_assert_mem_eq(sorted, want, sizeof want); /* tasks 2 and none, then 1, then 0 */
+    ck_assert_int_eq(cr_batch_init(&batch, CR_MICRO_TOKENS, NULL), CR_OK);
+    /* 200 tokens are 13 blocks; 200 more make 26; 100 of the third set are 7 of the last 6 blocks: they wait */
+    ck_assert_uint_eq(cr_batch_fill_sorted(&batch, &dataset, set_of, sorted, 6, 1), 4);
+    const uint32_t members[] = {0, 2}, ends[] = {13, 26};
+    ck_assert_uint_eq(batch.n_parts, 2);
+    ck_assert_mem_eq(batch.part_member, members, sizeof members);
+    ck_assert_mem_eq(batch.part_end, ends, sizeof ends);
+    ck_assert_uint_eq(cr_batch_fill_sorted(&batch, &dataset, set_of, sorted + 4, 2, 1), 2);
+    ck_assert_uint_eq(batch.n_parts, 1);
+    ck_assert_uint_eq(batch.part_member[0], 5);
+    /* One set: as many as without tasks; a longer example alone. */
+    const uint32_t all[] = {4, 4, 4, 4};
+    ck_assert_uint_eq(cr_batch_fill_sorted(&batch, &dataset, all, order, 6, 1), cr_batch_take(&dataset, order, 6));
+    cr_batch_deinit(&batch);
+    examples[3].n_ids = CR_MICRO_TOKENS + 1;
+    ck_assert_int_eq(cr_batch_init(&batch, CR_MICRO_TOKENS + 16, NULL), CR_OK);
+    ck_assert_uint_eq(cr_batch_fill_sorted(&batch, &dataset, all, order, 6, 1), 1);
+    ck_assert_uint_eq(cr_batch_fill_sorted(&batch, &dataset, all, order + 1, 5, 1), 5);
+    cr_batch_deinit(&batch);
+}
+END_TEST
+
 START_TEST(full_blocks_have_no_pad_segment)
 {
     struct cr_dataset dataset = choices(2, 8);
@@ -261,6 +296,7 @@ int main(void)
     TCase *tcase = tcase_create("batch");
     suite_add_tcase(suite, tcase);
     tcase_add_test(tcase, parts_begin_on_blocks);
+    tcase_add_test(tcase, tasks_are_parts);
     tcase_add_test(tcase, choices_are_packed_with_a_pad_segment);
     tcase_add_test(tcase, full_blocks_have_no_pad_segment);
     tcase_add_test(tcase, text_rows_stand_in_front_of_their_targets);

@@ -1,0 +1,318 @@
+/* bora as a method of the training loop: an adapter a task, held together by a Gaussian prior with a learned mean.
+ *
+ *   mean over documents of their NLL + tau / N * sum_d penalty(theta_d - Theta)       N documents in the training part
+ *
+ * One vector: Theta, then theta_1 ... theta_D. AdamW moves the theta_d; Theta of the squared distance is their mean,
+ * its optimum given all of them, after every step, and of the plain distance it is moved too. Mode "global": Theta
+ * alone.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "credence/kernels/rng.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/error.h"
+#include "runtime/core/host.h"
+#include "runtime/optim/adamw_method.h"
+#include "runtime/posterior/bora.h"
+#include "runtime/posterior/members.h"
+#include "runtime/posterior/sets_file.h"
+
+/* Precisions where none is said, for one term and for a text of some thirty terms an example. */
+#define TAU_CHOICES 10.0
+#define TAU_TEXTS 300.0
+
+/* Purpose of the normals in the key. */
+enum { START_STREAM = 0x626f7261 };
+
+struct learner {
+    struct cr_learner base; /* first: the state of a method that is AdamW alone */
+    const struct cr_parallel *parallel;
+    enum cr_bora_prior prior;
+    double weight;      /* tau / N */
+    size_t n_set;       /* numbers of one set */
+    size_t first;       /* of those that AdamW moves */
+    uint32_t n_tasks;   /* 0: Theta alone */
+    char *const *names; /* borrowed: [n_tasks] */
+    char *recorded;     /* owned: the names as JSON */
+};
+
+static bool is_global(const struct cr_finetune_options *o)
+{
+    return o->bora_mode != NULL && strcmp(o->bora_mode, "global") == 0;
+}
+
+static bool is_norm(const struct cr_finetune_options *o)
+{
+    return o->bora_prior != NULL && strcmp(o->bora_prior, "norm") == 0;
+}
+
+static cr_status check_word(const char *what, const char *word, const char *a, const char *b, struct cr_error *err)
+{
+    char shown[CR_ESCAPE_BYTES];
+    return word == NULL || strcmp(word, a) == 0 || strcmp(word, b) == 0
+               ? CR_OK
+               : cr_fail(err, CR_E_USAGE, "%s of bora \"%s\" unknown, expected %s or %s", what,
+                         cr_escape(shown, sizeof shown, word, strlen(word)), a, b);
+}
+
+static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    if (!isnan(o->tau) && !(o->tau >= 0 && isfinite(o->tau))) {
+        return cr_fail(err, CR_E_USAGE, "--tau %g, expected a number of at least 0 (0: no prior, tasks apart)", o->tau);
+    }
+    if (!(o->bora_spread >= 0) || !isfinite(o->bora_spread)) {
+        return cr_fail(err, CR_E_USAGE, "spread of the tasks' starts %g, expected a number of at least 0",
+                       o->bora_spread);
+    }
+    CR_TRY(check_word("prior", o->bora_prior, "sq", "norm", err));
+    return check_word("mode", o->bora_mode, "tasks", "global", err);
+}
+
+static void resolve(struct cr_finetune_options *o, uint64_t n_examples, uint64_t n_targets)
+{
+    if (isnan(o->tau)) {
+        o->tau = n_targets > n_examples ? TAU_TEXTS : TAU_CHOICES;
+    }
+}
+
+static void settings(const struct cr_finetune_options *o, json_t *object)
+{
+    json_object_set_new(object, "tau", json_real(o->tau));
+    json_object_set_new(object, "bora-prior", json_string(is_norm(o) ? "norm" : "sq"));
+    json_object_set_new(object, "bora-mode", json_string(is_global(o) ? "global" : "tasks"));
+    json_object_set_new(object, "bora-spread", json_real(o->bora_spread));
+}
+
+static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
+{
+    return is_global(o) ? 1 : n_tasks > 0 ? 1 + (uint32_t)n_tasks : 0;
+}
+
+/* One matrix of all sets, in one call of one worker: elements of it are no one else's. */
+static void matrix_of(const struct learner *l, size_t item, size_t *begin, size_t *n)
+{
+    const struct cr_lora *slot = &l->base.adapter->slots[item / 2];
+    bool b = item % 2 != 0;
+    *begin = slot->rank > 0 ? (size_t)((b ? slot->b : slot->a) - l->base.adapter->params) : 0;
+    *n = (size_t)slot->rank * (b ? slot->n_out : slot->n_in);
+}
+
+static void for_matrices(struct learner *l, cr_task_fn *fn)
+{
+    size_t n = (size_t)l->base.adapter->n_layers * CR_N_PROJ * 2;
+    l->parallel->run(l->parallel->ctx, fn, l, n, 1);
+}
+
+static void pull_matrices(void *arg, size_t first, size_t end, int worker)
+{
+    const struct learner *l = arg;
+    const float *params = l->base.adapter->params;
+    float *grads = l->base.adapter->grads;
+    (void)worker;
+    for (size_t item = first; item < end; item++) {
+        size_t begin, n;
+        matrix_of(l, item, &begin, &n);
+        for (uint32_t d = 1; d <= l->n_tasks && n > 0; d++) {
+            size_t at = d * l->n_set + begin;
+            cr_bora_pull_f32(l->prior, l->weight, params + at, params + begin, n, grads + at,
+                             l->prior == CR_BORA_NORM ? grads + begin : NULL);
+        }
+    }
+}
+
+static void center_matrices(void *arg, size_t first, size_t end, int worker)
+{
+    const struct learner *l = arg;
+    float *params = l->base.adapter->params;
+    const float *theta[CR_WEIGHT_SETS_MAX];
+    (void)worker;
+    for (size_t item = first; item < end; item++) {
+        size_t begin, n;
+        matrix_of(l, item, &begin, &n);
+        for (uint32_t d = 0; d < l->n_tasks; d++) {
+            theta[d] = params + (d + 1) * l->n_set + begin;
+        }
+        if (n > 0) {
+            cr_bora_center_f32(theta, l->n_tasks, n, params + begin);
+        }
+    }
+}
+
+/* Theta where it has a closed form. */
+static void center(struct learner *l)
+{
+    if (l->n_tasks > 0 && l->prior == CR_BORA_SQ) {
+        for_matrices(l, center_matrices);
+    }
+}
+
+/* theta_d around Theta, which the adapter holds D + 1 times. */
+static void start(struct learner *l, const struct cr_rng_ops *rng)
+{
+    const struct cr_finetune_options *o = l->base.options;
+    float *params = l->base.adapter->params;
+    for (size_t item = 0; o->bora_spread > 0 && item < (size_t)l->base.adapter->n_layers * CR_N_PROJ * 2; item++) {
+        size_t begin, n;
+        matrix_of(l, item, &begin, &n);
+        for (uint32_t d = 1; d <= l->n_tasks && n > 0; d++) {
+            struct cr_noise noise = {.key = {(uint32_t)o->seed, (uint32_t)(o->seed >> 32) ^ (uint32_t)START_STREAM},
+                                     .sample = d,
+                                     .tensor = (uint32_t)item};
+            cr_members_near(rng, &noise, params + begin, o->bora_spread, n, params + d * l->n_set + begin);
+        }
+    }
+    center(l);
+}
+
+static void destroy(void *state)
+{
+    struct learner *l = state;
+    if (l != NULL) {
+        cr_adamw_deinit(&l->base.adamw);
+        cr_free(l->recorded);
+        cr_free(l);
+    }
+}
+
+static cr_status record_names(struct learner *l, struct cr_error *err)
+{
+    json_t *names = cr_tasks_json(l->names, l->n_tasks);
+    char *text = json_dumps(names, JSON_COMPACT);
+    l->recorded = text != NULL ? cr_strdup(text) : NULL;
+    free(text);
+    json_decref(names);
+    return l->recorded != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the names of %u tasks", l->n_tasks);
+}
+
+static cr_status make(struct learner *l, const struct cr_method_setup *setup, struct cr_error *err)
+{
+    struct cr_adapter *adapter = setup->adapter;
+    struct cr_rng_ops rng;
+    cr_rng_ops_init(&rng, setup->tier);
+    l->base.adapter = adapter;
+    l->base.options = setup->options;
+    l->parallel = setup->parallel;
+    l->prior = is_norm(setup->options) ? CR_BORA_NORM : CR_BORA_SQ;
+    l->weight = setup->options->tau / (double)setup->n_examples;
+    l->n_set = adapter->n_params / adapter->n_sets;
+    l->n_tasks = adapter->n_sets - 1;
+    l->names = setup->task_names;
+    l->first = l->n_tasks > 0 && l->prior == CR_BORA_SQ ? l->n_set : 0;
+    start(l, &rng);
+    CR_TRY(record_names(l, err));
+    CR_TRY(cr_adamw_init(&l->base.adamw, adapter->n_params - l->first, setup->tier, setup->parallel, err));
+    l->base.adamw.weight_decay = setup->options->weight_decay;
+    l->base.adamw.max_norm = setup->options->max_grad_norm;
+    return CR_OK;
+}
+
+static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+{
+    struct learner *l = cr_zalloc(1, sizeof *l);
+    if (l == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
+    }
+    cr_status status = make(l, setup, err);
+    if (status == CR_OK) {
+        *state = l;
+    } else {
+        destroy(l);
+    }
+    return status;
+}
+
+static void regularise(void *state)
+{
+    struct learner *l = state;
+    if (l->weight > 0 && l->n_tasks > 0) {
+        for_matrices(l, pull_matrices);
+    }
+}
+
+static void update(void *state, const struct cr_method_step *step)
+{
+    struct learner *l = state;
+    const struct cr_adapter *adapter = l->base.adapter;
+    cr_adamw_step(&l->base.adamw, adapter->params + l->first, adapter->grads + l->first, step->norm, step->lr);
+    center(l);
+}
+
+static size_t sections(const void *state, struct cr_checkpoint_section *out)
+{
+    const struct learner *l = state;
+    size_t n = cr_learner_sections(state, out);
+    out[n] = (struct cr_checkpoint_section){CR_CKPT_METHOD, l->recorded, strlen(l->recorded)};
+    return n + 1;
+}
+
+static cr_status restore(void *state, const float *weights, const struct cr_checkpoint *checkpoint,
+                         struct cr_error *err)
+{
+    const struct learner *l = state;
+    const struct cr_checkpoint_section *names = cr_checkpoint_find(checkpoint, CR_CKPT_METHOD);
+    if (names == NULL || names->bytes != strlen(l->recorded) || memcmp(names->data, l->recorded, names->bytes) != 0) {
+        return cr_fail(err, CR_E_INPUT, "the tasks are not those of the data");
+    }
+    return cr_learner_restore(state, weights, checkpoint, err);
+}
+
+static void announce(const void *state, const struct cr_host *host)
+{
+    const struct learner *l = state;
+    if (l->n_tasks == 0) {
+        cr_host_log(host, CR_LOG_INFO, "bora: one adapter for all tasks");
+        return;
+    }
+    cr_host_log(host, CR_LOG_INFO, "bora: %u tasks of %zu weights, tau %g%s", l->n_tasks,
+                l->base.adapter->n_trainable / l->base.adapter->n_sets, l->base.options->tau,
+                l->base.options->tau > 0 ? "" : " (no prior: tasks apart)");
+}
+
+static void facts(const void *state, json_t *object)
+{
+    const struct learner *l = state;
+    const float *params = l->base.adapter->params;
+    json_t *distances = json_object();
+    for (uint32_t d = 1; d <= l->n_tasks; d++) {
+        double half = cr_bora_pull_f32(CR_BORA_SQ, 0, params + d * l->n_set, params, l->n_set, NULL, NULL);
+        json_object_set_new(distances, l->names[d - 1], json_real(sqrt(2 * half)));
+    }
+    json_object_set_new(object, "tasks", json_integer(l->n_tasks));
+    json_object_set_new(object, "tau", json_real(l->base.options->tau));
+    json_object_set_new(object, "distance", distances);
+}
+
+static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
+{
+    const struct learner *l = state;
+    return cr_tasks_write(about, l->names, l->base.options->tau, is_norm(l->base.options) ? "norm" : "sq", dir, err);
+}
+
+const struct cr_method cr_method_bora = {
+    .name = "bora",
+    .check = check,
+    .sharing = CR_BY_TASK,
+    .n_sets = n_sets,
+    .resolve = resolve,
+    .settings = settings,
+    .state_bytes = cr_learner_state_bytes,
+    .result_bytes = cr_learner_result_bytes,
+    .create = create,
+    .destroy = destroy,
+    .n_passes = cr_learner_n_passes,
+    .begin_pass = cr_learner_pass,
+    .regularise = regularise,
+    .end_pass = cr_learner_pass,
+    .update = update,
+    .show_point = cr_learner_show_point,
+    .point = cr_learner_point,
+    .sections = sections,
+    .restore = restore,
+    .take_result = cr_learner_take_result,
+    .put_result = cr_learner_put_result,
+    .announce = announce,
+    .facts = facts,
+    .write = write,
+};
