@@ -17,7 +17,7 @@ allowed() {
         runtime/data) echo "include runtime/core runtime/io runtime/tokenizer kernels/common kernels/public" ;;
         runtime/model) echo "include runtime/core runtime/thread runtime/io kernels/common kernels/public" ;;
         runtime/adapter) echo "$(allowed runtime/model) runtime/model" ;;
-        runtime/posterior) echo "$(allowed runtime/model) runtime/adapter" ;;
+        runtime/posterior) echo "$(allowed runtime/model) runtime/model runtime/adapter" ;;
         runtime/optim) echo "$(allowed runtime/posterior) runtime/posterior" ;;
         runtime/report) echo "include runtime/core" ;;
         runtime/eval)

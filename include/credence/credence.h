@@ -58,7 +58,7 @@ struct cr_finetune_options {
     const char *valid;           /* path or NULL: hold out a seeded, stratified tenth */
     bool no_valid;               /* train on everything; keep must be last */
     const char *adapter;         /* adapter directory or .gguf to continue from, or NULL */
-    const char *method;          /* "adamw"; or "ivon", "swag", "ensemble", "bora" */
+    const char *method;          /* "adamw"; or "ivon", "swag", "ensemble", "blob", "bora", "prefix" */
     const char *targets;         /* "q_proj,v_proj"; "all"; GGUF leaf names too */
     uint32_t rank;               /* 8, 1...256 */
     double alpha;                /* 0 = 2 * rank; ensemble: rank */
@@ -124,6 +124,12 @@ struct cr_finetune_options {
     const char *bora_prior;      /* "sq" (NULL): tau / 2 the squared distance; "norm": tau the distance, matrix by matrix */
     const char *bora_mode;       /* "tasks" (NULL), or "global": one adapter for all tasks */
     double bora_spread;          /* 1e-3: standard deviation of the tasks' starts around the common one */
+    /* prefix: rows of learned keys and values before every text, see runtime/model/prefix.h; rank, alpha, dropout and
+     * targets keep their defaults */
+    uint32_t vertices;           /* 1...8 of a simplex, 3; 1 = plain prefix tuning */
+    uint32_t prefix_length;      /* 1...256 rows a layer, 10 */
+    uint32_t valid_draws;        /* 10 looks at each held-out text; 0 = one, at the centroid */
+    double lr_head;              /* 2e-4: of the label rows that it trains for choices */
 };
 
 /* What a finished (or dry) run says. Strings are fixed buffers. */
@@ -173,6 +179,8 @@ struct cr_eval_options {
     const char *calibrate;       /* validation examples that a temperature of the answers is fitted on, or NULL */
     bool no_examples;            /* json without what cr_compare needs of each example */
     bool strict_task;            /* refuse examples whose task an adapter by task does not know */
+    bool vertex_set;             /* of a prefix: vertex number `vertex` alone, from 0, a diagnosis */
+    uint32_t vertex;
 };
 
 struct cr_group_metrics {

@@ -133,6 +133,7 @@ void cr_adapter_destroy(struct cr_adapter *adapter)
 {
     if (adapter != NULL) {
         cr_free(adapter->slots);
+        cr_free(adapter->prefix);
         cr_free(adapter->params);
         cr_free(adapter->grads);
         cr_free(adapter);

@@ -5,6 +5,8 @@
  * Rows of B follow the model file (GGUF order); files in Hugging Face order are permuted on the way in and out.
  * Parameter order: layer by layer, projection by projection, A then B. Every matrix starts on a multiple of 16 floats;
  * the gaps are zero and stay zero.
+ *
+ * Or the parameters are a prefix of learned keys and values: prefix_adapter.h.
  */
 #ifndef CR_ADAPTER_ADAPTER_H
 #define CR_ADAPTER_ADAPTER_H
@@ -12,15 +14,17 @@
 #include "credence/credence.h"
 #include "kernels/lowrank/lora.h"
 #include "runtime/model/model.h"
+#include "runtime/model/prefix.h"
 
 struct cr_adapter {
     uint32_t n_layers;
-    struct cr_lora *slots; /* [n_layers * CR_N_PROJ], views into params and grads */
-    float *params, *grads; /* [n_params]; grads NULL unless asked for */
-    uint32_t n_sets;       /* 1; of members or tasks: sets of parameters one behind the other, slots [n_sets][...] */
-    size_t n_params;       /* of all sets, including alignment gaps */
-    size_t n_trainable;    /* without gaps */
-    uint32_t rank;         /* as configured: largest rank */
+    struct cr_lora *slots;    /* [n_layers * CR_N_PROJ], views into params and grads */
+    struct cr_prefix *prefix; /* owned: learned keys and values are the parameters, and no slot has a rank; else NULL */
+    float *params, *grads;    /* [n_params]; grads NULL unless asked for */
+    uint32_t n_sets;          /* 1; of members or tasks: sets of parameters one behind the other, slots [n_sets][...] */
+    size_t n_params;          /* of all sets, including alignment gaps */
+    size_t n_trainable;       /* without gaps */
+    uint32_t rank;            /* as configured: largest rank */
     double alpha;
     double dropout;     /* recorded in files, applied in training only */
     uint32_t targets;   /* bit (1 << projection) */
@@ -40,13 +44,14 @@ void cr_adapter_destroy(struct cr_adapter *adapter);
 /* *adapter (of one set) becomes n_sets copies of itself in one vector. Errors: CR_E_MEMORY, it is then as it was. */
 cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct cr_error *err);
 
-/* Reads a PEFT directory, a GGUF LoRA file or a training checkpoint for this model: every check of names, shapes, ranks, finiteness.
- * Errors: CR_E_IO, CR_E_INPUT, CR_E_BUSY when the recorded base hash differs and allow_inexact is false; an absent
- * hash is accepted with a warning through host->log. Returns owned. */
+/* Reads a PEFT directory, a GGUF LoRA file or a training checkpoint for this model: every check of names, shapes,
+ * ranks, finiteness. Errors: CR_E_IO, CR_E_INPUT, CR_E_BUSY when the recorded base hash differs and allow_inexact is
+ * false; an absent hash is accepted with a warning through host->log. Returns owned. */
 cr_status cr_adapter_load(const char *path, const struct cr_model *model, bool with_grads, bool allow_inexact,
                           const struct cr_host *host, struct cr_adapter **out, struct cr_error *err);
 
-/* Writes adapter_config.json + adapter_model.safetensors into dir (which exists), or one GGUF LoRA file. Atomic. */
+/* Writes adapter_config.json + adapter_model.safetensors into dir (which exists), or one GGUF LoRA file, which a prefix
+ * does not have (CR_E_USAGE). Atomic. */
 cr_status cr_adapter_save_peft(const struct cr_adapter *adapter, const struct cr_model *model, const char *dir,
                                const char *method, struct cr_error *err);
 cr_status cr_adapter_save_gguf(const struct cr_adapter *adapter, const struct cr_model *model, const char *path,

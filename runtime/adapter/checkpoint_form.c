@@ -6,6 +6,7 @@
 
 #include "runtime/adapter/draft.h"
 #include "runtime/adapter/files.h"
+#include "runtime/adapter/prefix_adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/io/checkpoint.h"
@@ -49,6 +50,9 @@ char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_m
     if (adapter->n_sets > 1) {
         json_object_set_new(object, "sets", json_integer(adapter->n_sets));
     }
+    if (adapter->prefix != NULL) {
+        json_object_set_new(object, "prefix", cr_prefix_shape_json(adapter->prefix));
+    }
     char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
     char *copy = text != NULL ? cr_strdup(text) : NULL;
     free(text);
@@ -82,7 +86,7 @@ struct source {
     const char *label;
     const json_t *object; /* shapes */
     const float *weights;
-    size_t n_left;        /* floats not yet given to a matrix */
+    size_t n_left;           /* floats not yet given to a matrix */
     struct matrix *matrices; /* owned, two a slot */
     size_t n_matrices;
 };
@@ -214,6 +218,30 @@ out:
     return status;
 }
 
+static cr_status build_prefix(const struct source *source, const struct cr_model *model, bool with_grads,
+                              struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err)
+{
+    struct cr_prefix shape;
+    uint64_t hash = 0;
+    CR_TRY(read_base(source, model, base, &hash, err));
+    CR_TRY(cr_prefix_shape_read(json_object_get(source->object, "prefix"), model, source->label, &shape, err));
+    size_t n = cr_prefix_floats(&shape);
+    if (n != source->n_left) {
+        return cr_fail(err, CR_E_INPUT, "%s: %zu floats, %zu expected for its prefix", source->label, source->n_left,
+                       n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(source->weights[i])) {
+            return cr_fail(err, CR_E_INPUT, "%s: element %zu of the prefix is %g, a finite number expected",
+                           source->label, i, (double)source->weights[i]);
+        }
+    }
+    CR_TRY(cr_prefix_adapter_create(&shape, with_grads, out, err));
+    memcpy((*out)->params, source->weights, n * sizeof(float));
+    (*out)->base_hash = hash;
+    return CR_OK;
+}
+
 /* The settings of the run say which method it is; without them the adapter is as good. */
 static void read_method(const struct cr_checkpoint *checkpoint, struct cr_adapter *adapter)
 {
@@ -242,7 +270,8 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
         goto out;
     }
     CR_TRY_OUT(status, cr_json_parse(shapes->data, shapes->bytes, label, &object, err));
-    if (!json_is_object(object) || json_array_size(json_object_get(object, "slots")) == 0) {
+    bool prefix = json_is_object(json_object_get(object, "prefix"));
+    if (!json_is_object(object) || (!prefix && json_array_size(json_object_get(object, "slots")) == 0)) {
         status = cr_fail(err, CR_E_INPUT, "%s: shapes of the adapter: an object with slots expected", label);
         goto out;
     }
@@ -257,7 +286,8 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
                             .object = object,
                             .weights = weights->data,
                             .n_left = weights->bytes / sizeof(float) / (size_t)n_sets};
-    CR_TRY_OUT(status, build(&source, model, with_grads, out, base, err));
+    CR_TRY_OUT(status, prefix ? build_prefix(&source, model, with_grads, out, base, err)
+                              : build(&source, model, with_grads, out, base, err));
     read_method(&checkpoint, *out);
 out:
     json_decref(object);

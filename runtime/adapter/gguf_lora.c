@@ -203,6 +203,11 @@ cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct c
 {
     cr_status status = CR_OK;
     size_t n_folded = 0;
+    if (adapter->prefix != NULL) {
+        return cr_fail(
+            err, CR_E_USAGE,
+            "a prefix of keys and values has no GGUF form that any program loads: the PEFT directory has it");
+    }
     if (base->architecture[0] == '\0') {
         return cr_fail(err, CR_E_USAGE,
                        "the adapter does not say which architecture it belongs to: name the base "

@@ -80,13 +80,14 @@ static cr_status check_variants(json_t *object, const char *path, struct cr_erro
 }
 
 /* peft_type and task_type. */
-static cr_status check_kind(const json_t *object, const char *path, struct cr_error *err)
+static cr_status check_kind(const json_t *object, const char *path, bool *prefix, struct cr_error *err)
 {
     const char *kind = NULL, *task = NULL;
     char shown[CR_ESCAPE_BYTES];
     CR_TRY(cr_json_get_str(object, "peft_type", true, &kind, NULL, path, err));
-    if (strcmp(kind, "LORA") != 0) {
-        return cr_fail(err, CR_E_INPUT, "%s: \"peft_type\" is \"%s\", \"LORA\" expected", path,
+    *prefix = strcmp(kind, "PREFIX_TUNING") == 0;
+    if (!*prefix && strcmp(kind, "LORA") != 0) {
+        return cr_fail(err, CR_E_INPUT, "%s: \"peft_type\" is \"%s\", \"LORA\" or \"PREFIX_TUNING\" expected", path,
                        cr_escape(shown, sizeof shown, kind, strlen(kind)));
     }
     CR_TRY(cr_json_get_str(object, "task_type", false, &task, NULL, path, err));
@@ -176,10 +177,12 @@ cr_status cr_peft_config_read(const char *dir, struct cr_peft_config *config, st
         goto out;
     }
     CR_TRY_OUT(status, cr_json_load(path, CONFIG_BYTES_MAX, &fresh.object, err));
-    CR_TRY_OUT(status, check_kind(fresh.object, fresh.path, err));
-    CR_TRY_OUT(status, check_variants(fresh.object, fresh.path, err));
-    CR_TRY_OUT(status, read_numbers(&fresh, err));
-    CR_TRY_OUT(status, read_targets(&fresh, err));
+    CR_TRY_OUT(status, check_kind(fresh.object, fresh.path, &fresh.prefix, err));
+    if (!fresh.prefix) {
+        CR_TRY_OUT(status, check_variants(fresh.object, fresh.path, err));
+        CR_TRY_OUT(status, read_numbers(&fresh, err));
+        CR_TRY_OUT(status, read_targets(&fresh, err));
+    }
     *config = fresh;
     memset(&fresh, 0, sizeof fresh);
 out:

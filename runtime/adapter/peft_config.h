@@ -1,4 +1,5 @@
-/* peft_config: adapter_config.json of a PEFT LoRA directory.
+/* peft_config: adapter_config.json of a PEFT LoRA directory; of one of type PREFIX_TUNING, which has a reader of its
+ * own (prefix_adapter.h), only the type is looked at.
  *
  * Read: peft_type, r, lora_alpha, lora_dropout, use_rslora, target_modules, rank_pattern, alpha_pattern; every setting
  * that would change what the adapter computes and is not supported is refused by name. Unknown keys are ignored unless
@@ -18,6 +19,7 @@ struct cr_peft_config {
     uint32_t rank;
     double alpha, dropout;
     bool rslora;
+    bool prefix;        /* PREFIX_TUNING: nothing below and above but path and object is set */
     bool named_targets; /* targets come from a list in the file */
     uint32_t targets;
 };

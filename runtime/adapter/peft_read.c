@@ -4,12 +4,11 @@
 #include <unistd.h>
 
 #include "runtime/adapter/draft.h"
-#include "runtime/adapter/files.h"
 #include "runtime/adapter/peft_config.h"
+#include "runtime/adapter/prefix_adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/io/file.h"
-#include "runtime/io/safetensors.h"
 
 static cr_status read_tensor(const void *file, const void *tensor, float *out, struct cr_error *err)
 {
@@ -81,11 +80,15 @@ static cr_status compare(struct cr_draft *draft, const struct cr_peft_config *co
     return CR_OK;
 }
 
-/* What the metadata says of the base; all or nothing. */
-static cr_status read_base(const struct cr_safetensors *st, const char *label, struct cr_adapter_base *base,
-                           struct cr_error *err)
+cr_status cr_peft_read_base(const struct cr_safetensors *st, const struct cr_model *model, struct cr_adapter_base *base,
+                            struct cr_error *err)
 {
+    if (model != NULL) {
+        cr_adapter_base_of(model, base);
+        return CR_OK;
+    }
     size_t n = 0;
+    const char *label = cr_safetensors_label(st);
     const char *architecture = cr_safetensors_metadata(st, CR_KEY_ARCHITECTURE, &n);
     const char *head_dim = cr_safetensors_metadata(st, CR_KEY_HEAD_DIM, NULL);
     struct cr_adapter_base found = {0};
@@ -105,9 +108,24 @@ static cr_status read_base(const struct cr_safetensors *st, const char *label, s
     return CR_OK;
 }
 
-static cr_status open_tensors(const char *dir, struct cr_safetensors **st, struct cr_error *err)
+cr_status cr_peft_read_hash(const struct cr_safetensors *st, uint64_t *hash, struct cr_error *err)
 {
-    char *path = cr_path_join(dir, "adapter_model.safetensors");
+    size_t n = 0;
+    const char *recorded = cr_safetensors_metadata(st, CR_KEY_BASE_HASH, &n);
+    *hash = 0;
+    return recorded != NULL ? cr_base_hash_parse(recorded, n, cr_safetensors_label(st), hash, err) : CR_OK;
+}
+
+void cr_peft_read_method(const struct cr_safetensors *st, struct cr_adapter *adapter)
+{
+    size_t n = 0;
+    const char *method = cr_safetensors_metadata(st, CR_KEY_METHOD, &n);
+    cr_adapter_set_method(adapter, method, n);
+}
+
+cr_status cr_peft_open_tensors(const char *dir, struct cr_safetensors **st, struct cr_error *err)
+{
+    char *path = cr_path_join(dir, CR_PEFT_TENSORS);
     char *pickle = cr_path_join(dir, "adapter_model.bin");
     cr_status status = CR_OK;
     if (path == NULL || pickle == NULL) {
@@ -133,22 +151,18 @@ cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bo
     struct cr_peft_config config = {0};
     struct cr_safetensors *st = NULL;
     struct cr_adapter *adapter = NULL;
-    struct cr_draft draft = {.model = model, .hf_order = true, .read = read_tensor};
     uint64_t hash = 0;
+    struct cr_draft draft = {.model = model, .hf_order = true, .read = read_tensor};
     CR_TRY(cr_peft_config_read(dir, &config, err));
-    CR_TRY_OUT(status, open_tensors(dir, &st, err));
+    if (config.prefix) {
+        status = cr_prefix_read_peft(dir, config.object, model, with_grads, out, base, err);
+        goto out;
+    }
+    CR_TRY_OUT(status, cr_peft_open_tensors(dir, &st, err));
     draft.label = cr_safetensors_label(st);
     draft.file = st;
-    if (model != NULL) {
-        cr_adapter_base_of(model, &draft.base);
-    } else {
-        CR_TRY_OUT(status, read_base(st, draft.label, &draft.base, err));
-    }
-    size_t n_hash = 0;
-    const char *recorded = cr_safetensors_metadata(st, CR_KEY_BASE_HASH, &n_hash);
-    if (recorded != NULL) {
-        CR_TRY_OUT(status, cr_base_hash_parse(recorded, n_hash, draft.label, &hash, err));
-    }
+    CR_TRY_OUT(status, cr_peft_read_base(st, model, &draft.base, err));
+    CR_TRY_OUT(status, cr_peft_read_hash(st, &hash, err));
     CR_TRY_OUT(status, add_tensors(&draft, st, err));
     CR_TRY_OUT(status, cr_draft_check(&draft, err));
     CR_TRY_OUT(status, compare(&draft, &config, err));
@@ -156,9 +170,7 @@ cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bo
     adapter->alpha = config.rslora ? config.alpha * sqrt(config.rank) : config.alpha;
     adapter->dropout = config.dropout;
     adapter->base_hash = hash;
-    size_t n_method = 0;
-    const char *method = cr_safetensors_metadata(st, CR_KEY_METHOD, &n_method);
-    cr_adapter_set_method(adapter, method, n_method);
+    cr_peft_read_method(st, adapter);
     *base = draft.base;
     *out = adapter;
 out:

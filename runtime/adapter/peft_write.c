@@ -4,14 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/adapter/files.h"
 #include "runtime/adapter/peft_config.h"
+#include "runtime/adapter/prefix_adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/io/file.h"
 #include "runtime/io/hash.h"
 #include "runtime/io/json.h"
-#include "runtime/io/safetensors.h"
 
 /* 16 rather than 16.0, as PEFT writes it. */
 static json_t *number(double value)
@@ -81,7 +80,7 @@ static json_t *make_config(const struct cr_adapter *adapter)
 static cr_status write_config(const struct cr_adapter *adapter, const char *dir, struct cr_error *err)
 {
     cr_status status = CR_OK;
-    char *path = cr_path_join(dir, "adapter_config.json");
+    char *path = cr_path_join(dir, CR_PEFT_CONFIG);
     json_t *config = make_config(adapter);
     if (path == NULL || config == NULL) {
         status = cr_fail(err, CR_E_MEMORY, "out of memory for adapter_config.json");
@@ -93,8 +92,8 @@ static cr_status write_config(const struct cr_adapter *adapter, const char *dir,
     return status;
 }
 
-static cr_status add_metadata(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
-                              const struct cr_adapter_base *base, const char *method, struct cr_error *err)
+cr_status cr_peft_add_metadata(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
+                               const struct cr_adapter_base *base, const char *method, struct cr_error *err)
 {
     char text[24];
     CR_TRY(cr_safetensors_writer_metadata(w, "format", "pt", err));
@@ -167,15 +166,18 @@ static size_t reordered_floats(const struct cr_adapter *adapter, const struct cr
 cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *dir,
                                 const char *method, struct cr_error *err)
 {
+    if (adapter->prefix != NULL) {
+        return cr_prefix_write_peft(adapter, base, dir, method, err);
+    }
     cr_status status = CR_OK;
-    char *path = cr_path_join(dir, "adapter_model.safetensors");
+    char *path = cr_path_join(dir, CR_PEFT_TENSORS);
     float *room = cr_alloc(reordered_floats(adapter, base), sizeof *room);
     struct cr_safetensors_writer *w = cr_safetensors_writer_create();
     if (path == NULL || room == NULL || w == NULL) {
         status = cr_fail(err, CR_E_MEMORY, "out of memory for writing an adapter");
         goto out;
     }
-    CR_TRY_OUT(status, add_metadata(w, adapter, base, method, err));
+    CR_TRY_OUT(status, cr_peft_add_metadata(w, adapter, base, method, err));
     CR_TRY_OUT(status, add_pairs(w, adapter, base, room, err));
     CR_TRY_OUT(status, cr_safetensors_writer_write(w, path, err));
     status = write_config(adapter, dir, err);

@@ -84,10 +84,6 @@ static cr_status read_value(const struct cr_cli_args *args, enum cr_cli_option_i
     if (option->later != NULL) {
         return cr_cli_fail(err, CR_E_USAGE, "%s: --%s: %s", args->command, option->name, option->later);
     }
-    if (id == CR_CLI_METHOD && word_index("prefix", value->text, strlen(value->text)) >= 0) {
-        return cr_cli_fail(err, CR_E_USAGE, "%s: method %s is not built yet (there are adamw, ivon, swag, blob, ensemble and bora)", args->command,
-                           value->text);
-    }
     if (!convert(option, value)) {
         char expects[160];
         return cr_cli_fail(err, CR_E_USAGE, "%s: --%s: expected %s, got \"%s\"", args->command, option->name,

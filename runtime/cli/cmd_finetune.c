@@ -55,6 +55,9 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->init_gain = cr_cli_real(args, CR_CLI_INIT_GAIN, o->init_gain);
     o->prior_std = cr_cli_real(args, CR_CLI_PRIOR_STD, o->prior_std);
     o->kl_lr = cr_cli_real(args, CR_CLI_KL_LR, o->kl_lr);
+    o->vertices = (uint32_t)cr_cli_uint(args, CR_CLI_VERTICES, o->vertices);
+    o->prefix_length = (uint32_t)cr_cli_uint(args, CR_CLI_PREFIX_LENGTH, o->prefix_length);
+    o->valid_draws = (uint32_t)cr_cli_uint(args, CR_CLI_VALID_DRAWS, o->valid_draws);
     o->mc_samples = (uint32_t)cr_cli_uint(args, CR_CLI_MC_SAMPLES, o->mc_samples);
 }
 
@@ -73,7 +76,7 @@ static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_opti
     o->dry_run = cr_cli_given(args, CR_CLI_DRY_RUN);
 }
 
-/* Flags of one method are of no use to another. */
+/* Flags of one method are of no use to another: low-rank adapters have no rows, prefixes no rank. */
 static cr_status check_method(const struct cr_cli_args *args, const char *method, struct cr_error *err)
 {
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
@@ -82,6 +85,10 @@ static cr_status check_method(const struct cr_cli_args *args, const char *method
             strcmp(option->method, method) != 0) {
             return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s belongs to --method %s, not to %s", option->name,
                                option->method, method);
+        }
+        if (option->except != NULL && cr_cli_given(args, (enum cr_cli_option_id)id) &&
+            strcmp(option->except, method) == 0) {
+            return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s has no meaning for --method %s", option->name, method);
         }
     }
     return CR_OK;

@@ -65,8 +65,10 @@ enum cr_cli_option_id {
     CR_CLI_TAU,
     CR_CLI_VERTICES,
     CR_CLI_PREFIX_LENGTH,
+    CR_CLI_VALID_DRAWS,
     CR_CLI_SAMPLES,
     CR_CLI_MEAN,
+    CR_CLI_VERTEX,
     CR_CLI_POSTERIOR_TEMPERATURE,
     CR_CLI_MC_DROPOUT,
     CR_CLI_PRUNE,
@@ -142,6 +144,7 @@ struct cr_cli_option {
     const char *help;
     const char *later;   /* why it is refused for now, NULL = works */
     const char *method;  /* the one it belongs to, NULL = all */
+    const char *except;  /* the one it has no meaning for, NULL = none */
 };
 
 extern const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS];

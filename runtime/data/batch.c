@@ -67,6 +67,16 @@ size_t cr_batch_capacity(const struct cr_dataset *dataset)
     return longest > CR_MICRO_TOKENS ? longest : CR_MICRO_TOKENS;
 }
 
+uint32_t cr_batch_shortest(const struct cr_dataset *dataset)
+{
+    uint32_t shortest = UINT32_MAX;
+    for (size_t i = 0; i < dataset->n; i++) {
+        uint32_t n = dataset->examples[i].n_ids;
+        shortest = n < shortest ? n : shortest;
+    }
+    return shortest;
+}
+
 size_t cr_batch_take(const struct cr_dataset *dataset, const uint32_t *order, size_t n)
 {
     size_t n_tokens = 0;

@@ -94,6 +94,11 @@ static cr_status check_draws(const struct cr_eval_options *o, struct cr_error *e
     if (o->mean && o->posterior_temperature > 0) {
         return cr_fail(err, CR_E_USAGE, "--mean draws nothing: --posterior-temperature has no meaning with it");
     }
+    if (o->vertex_set && (o->mean || o->samples > 0 || o->n_adapters == 0)) {
+        return cr_fail(err, CR_E_USAGE, "--vertex %u: %s", o->vertex,
+                       o->n_adapters == 0 ? "needs an --adapter"
+                                          : "is one set of weights, without --mean or --samples");
+    }
     if (!(o->prune >= 0 && o->prune < 1)) {
         return cr_fail(err, CR_E_USAGE, "--prune %g, expected a number from 0 to below 1", o->prune);
     }

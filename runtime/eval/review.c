@@ -157,7 +157,12 @@ static cr_status add_adapter_fact(struct page *page, struct cr_error *err)
         cr_buf_puts(&text, "none: the base model alone");
     } else {
         const struct cr_adapter *a = sets->posteriors[0]->adapter;
-        cr_buf_printf(&text, "%s, method %s, rank %" PRIu32 ",", page->s->options.adapter, sets->method, a->rank);
+        cr_buf_printf(&text, "%s, method %s, ", page->s->options.adapter, sets->method);
+        if (a->prefix != NULL) {
+            cr_buf_printf(&text, "%" PRIu32 " vertices of %" PRIu32 " rows", a->prefix->n_vertices, a->prefix->n_rows);
+        } else {
+            cr_buf_printf(&text, "rank %" PRIu32 ",", a->rank);
+        }
         for (int p = 0, n = 0; p < CR_N_PROJ; p++) {
             if ((a->targets >> p & 1) != 0) {
                 cr_buf_printf(&text, "%s %s", n++ > 0 ? "," : "", cr_proj_hf_name((enum cr_proj)p));

@@ -181,6 +181,30 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* The prefix that every text sees, if there is one. */
+static cr_status add_prefix(const struct cr_scoring *s, uint32_t shortest, struct cr_engine_options *options,
+                            struct cr_error *err)
+{
+    const struct cr_prefix *prefix = cr_sets_prefix(&s->sets);
+    if (prefix == NULL) {
+        return CR_OK;
+    }
+    if (options->max_seq + prefix->n_rows > s->model->config.n_ctx) {
+        return cr_fail(
+            err, CR_E_USAGE,
+            "a prefix of %u rows before a text of %zu tokens exceeds the context of the model, %u: a smaller "
+            "--max-seq-length cuts the text",
+            prefix->n_rows, options->max_seq, s->model->config.n_ctx);
+    }
+    if (prefix->n_labels > 0 && s->n_labels > prefix->n_labels) {
+        return cr_fail(err, CR_E_INPUT, "%s: a question has %u choices, the prefix was trained on label rows for %u",
+                       s->main.path, s->n_labels, prefix->n_labels);
+    }
+    options->prefix = prefix;
+    options->max_prefixes = options->max_tokens / shortest;
+    return CR_OK;
+}
+
 static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
 {
     const struct cr_dataset *sets[] = {&s->main.data, &s->ood.data, &s->calibration.data};
@@ -192,10 +216,13 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
                                         .tier = s->workers.tier,
                                         .label_ids = s->label_ids,
                                         .n_labels = s->n_labels};
+    uint32_t shortest = UINT32_MAX;
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         options.max_tokens = larger(options.max_tokens, sets[i]->n > 0 ? cr_batch_capacity(sets[i]) : 0);
         options.max_seq = larger(options.max_seq, sets[i]->max_ids);
+        shortest = sets[i]->n > 0 && cr_batch_shortest(sets[i]) < shortest ? cr_batch_shortest(sets[i]) : shortest;
     }
+    CR_TRY(add_prefix(s, shortest, &options, err));
     size_t n_examples = larger(s->main.data.n, larger(s->ood.data.n, s->calibration.data.n));
     s->sorted = cr_alloc(n_examples, sizeof *s->sorted);
     s->row_of = cr_alloc(n_examples, sizeof *s->row_of);

@@ -6,6 +6,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
+#include "runtime/model/simplex.h"
 
 static cr_status refuse_samples(const struct cr_eval_options *o, const char *label, struct cr_error *err)
 {
@@ -35,10 +36,42 @@ static cr_status members_of(const struct cr_eval_options *o, const struct cr_pos
     return CR_OK;
 }
 
+/* Sets that a prefix gives: its centroid where nothing is said. */
+static cr_status samples_of_prefix(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
+                                   struct cr_error *err)
+{
+    uint32_t n = p->adapter->prefix->n_vertices;
+    if (o->n_adapters > 1) {
+        return cr_fail(err, CR_E_USAGE, "-a %s is a prefix, which answers alone: no mixture with other adapters",
+                       p->label);
+    }
+    if (o->posterior_temperature > 0 || o->prune > 0 || o->mc_dropout) {
+        return cr_fail(err, CR_E_USAGE, "--%s: %s is a prefix, whose draws have no variance and no dropout",
+                       o->mc_dropout  ? "mc-dropout"
+                       : o->prune > 0 ? "prune"
+                                      : "posterior-temperature",
+                       p->label);
+    }
+    if (o->vertex_set && o->vertex >= n) {
+        return cr_fail(err, CR_E_USAGE, "--vertex %u: %s has %u, counted from 0", o->vertex, p->label, n);
+    }
+    if (n == 1 && o->samples > 1) {
+        return refuse_samples(o, p->label, err);
+    }
+    *samples = o->samples > 0 ? o->samples : 1;
+    return CR_OK;
+}
+
 /* Sets that an adapter gives. */
 static cr_status samples_of(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
                             struct cr_error *err)
 {
+    if (p->adapter->prefix != NULL) {
+        return samples_of_prefix(o, p, samples, err);
+    }
+    if (o->vertex_set) {
+        return cr_fail(err, CR_E_USAGE, "--vertex %u: %s is no prefix", o->vertex, p->label);
+    }
     bool point = cr_posterior_is_point(p);
     bool dropout = o->mc_dropout && !o->mean;
     if (cr_posterior_is_ensemble(p)) {
@@ -96,6 +129,36 @@ static cr_status make_hull(struct cr_sets *sets, struct cr_error *err)
     return CR_OK;
 }
 
+/* Weights of a text's mixture in a layer. */
+static void weigh(const void *ctx, uint32_t member, uint32_t example, uint32_t layer, double *lambda)
+{
+    const struct cr_sets_prefix *p = ctx;
+    if (!p->draws) {
+        memcpy(lambda, p->fixed, p->seen.n_vertices * sizeof *lambda);
+        return;
+    }
+    struct cr_simplex_point point = {.seed = p->seed,
+                                     .stream = CR_SIMPLEX_TEST,
+                                     .draw = (uint32_t)p->first + member,
+                                     .example = example,
+                                     .layer = layer};
+    cr_simplex_weights(&point, p->seen.n_vertices, lambda);
+}
+
+static void show_prefix(const struct cr_eval_options *o, const struct cr_prefix *prefix, struct cr_sets_prefix *p)
+{
+    p->seen = *prefix;
+    p->seen.weights = weigh;
+    p->seen.ctx = p;
+    p->draws = o->samples > 0 && !o->mean;
+    p->seed = o->seed;
+    cr_simplex_centroid(prefix->n_vertices, p->fixed);
+    if (o->vertex_set) {
+        memset(p->fixed, 0, sizeof p->fixed);
+        p->fixed[o->vertex] = 1;
+    }
+}
+
 cr_status cr_sets_open(const struct cr_eval_options *o, const struct cr_model *model, enum cr_tier tier,
                        const struct cr_host *host, struct cr_sets *sets, struct cr_error *err)
 {
@@ -130,6 +193,9 @@ cr_status cr_sets_open(const struct cr_eval_options *o, const struct cr_model *m
     sets->n = (size_t)sets->samples * sets->n_posteriors;
     sets->n_shown = sets->n < CR_SETS_SHOWN ? sets->n : CR_SETS_SHOWN;
     sets->by_task = cr_posterior_has_tasks(sets->posteriors[0]) && !o->mean;
+    if (sets->posteriors[0]->adapter->prefix != NULL) {
+        show_prefix(o, sets->posteriors[0]->adapter->prefix, &sets->prefix);
+    }
     if (sets->by_task) {
         sets->n_shown = sets->posteriors[0]->sets.n;
     }
@@ -149,7 +215,7 @@ uint32_t cr_sets_of_task(const struct cr_sets *sets, const char *task)
 uint64_t cr_sets_bytes(const struct cr_sets *sets)
 {
     uint64_t bytes = sets->n_shown * sets->n_slots * sizeof(struct cr_lora);
-    for (size_t a = 0; a < sets->n_posteriors; a++) {
+    for (size_t a = 0; a < sets->n_posteriors && cr_sets_prefix(sets) == NULL; a++) {
         bytes += (sets->by_task ? sets->n_shown : sets->samples) *
                  (sets->posteriors[a]->adapter->n_params * sizeof(float) + sets->n_slots * sizeof(struct cr_lora));
     }
@@ -175,7 +241,7 @@ cr_status cr_sets_draw(const struct cr_eval_options *o, struct cr_sets *sets, st
     if (sets->items == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for %zu sets of weights", sets->n);
     }
-    for (size_t i = 0; i < n_items && sets->n_posteriors > 0; i++) {
+    for (size_t i = 0; i < n_items && sets->n_posteriors > 0 && cr_sets_prefix(sets) == NULL; i++) {
         uint32_t from = (uint32_t)(i % sets->n_posteriors);
         uint32_t sample = (uint32_t)(i / sets->n_posteriors);
         const struct cr_posterior *p = sets->posteriors[from];
@@ -220,7 +286,8 @@ void cr_sets_close(struct cr_sets *sets)
 
 void cr_sets_show(struct cr_sets *sets, size_t first, size_t n, struct cr_engine *engine)
 {
-    if (sets->n_posteriors == 0) {
+    if (sets->n_posteriors == 0 || cr_sets_prefix(sets) != NULL) {
+        sets->prefix.first = first;
         return;
     }
     for (size_t m = 0; m < n; m++) {

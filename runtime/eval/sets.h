@@ -3,7 +3,8 @@
  * All sets are drawn once, when they are made, keyed by (seed, adapter, sample, tensor): an answer never depends on its
  * neighbours. Order: the first sample of every adapter, then the second of every adapter, so that the first k times the
  * number of adapters are what k samples would have been. All weigh the same. With MC dropout a set is a point with a
- * mask stream of its own. Private to runtime/eval.
+ * mask stream of its own. A prefix is one set of parameters of which every set shows another mixture: the centroid, one
+ * vertex, or a draw keyed by (seed, sample, example, layer). Private to runtime/eval.
  */
 #ifndef CR_EVAL_SETS_H
 #define CR_EVAL_SETS_H
@@ -22,6 +23,14 @@ struct cr_set {
     struct cr_engine_noise noise;
 };
 
+struct cr_sets_prefix {
+    struct cr_prefix seen; /* n_rows 0: no prefix */
+    bool draws;
+    double fixed[CR_PREFIX_VERTICES_MAX]; /* what every text sees without draws */
+    uint64_t seed;
+    size_t first; /* sample of member 0 */
+};
+
 struct cr_sets {
     struct cr_posterior **posteriors; /* owned, each owned */
     size_t n_posteriors;              /* 0: the base alone, as one set */
@@ -32,6 +41,7 @@ struct cr_sets {
     size_t n_shown;        /* sets that may share a pass, members of the engine */
     struct cr_lora *slots; /* owned: [n_shown][n_slots] what the engine reads; made with the largest rank of each place.
                             * NULL: the base alone */
+    struct cr_sets_prefix prefix;
     struct cr_engine_noise *noise; /* owned: [n_shown] */
     uint32_t samples;              /* of each adapter */
     double temperature;
@@ -51,6 +61,12 @@ size_t cr_sets_items(const struct cr_sets *sets);
 
 /* The item that answers for a task (NULL: an example without one); 0 is the common one. */
 uint32_t cr_sets_of_task(const struct cr_sets *sets, const char *task);
+
+/* What the engine shows to every text, or NULL. */
+static inline const struct cr_prefix *cr_sets_prefix(const struct cr_sets *sets)
+{
+    return sets->prefix.seen.n_rows > 0 ? &sets->prefix.seen : NULL;
+}
 
 /* The members of the engine's next passes are sets [first, first + n), n at most n_shown. */
 void cr_sets_show(struct cr_sets *sets, size_t first, size_t n, struct cr_engine *engine);

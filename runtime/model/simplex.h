@@ -15,11 +15,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What points are drawn for. */
+enum { CR_SIMPLEX_TRAINING = 1, CR_SIMPLEX_VALIDATION = 2, CR_SIMPLEX_TEST = 3 };
+
 /* A point of the simplex: the same numbers whenever and wherever these five are the same, so an answer does not depend
  * on its neighbours in a batch. One point for a whole batch or for all layers: give a constant. */
 struct cr_simplex_point {
     uint64_t seed;
-    uint32_t stream;  /* what it is for: training, validation, test */
+    uint32_t stream;  /* what it is for */
     uint32_t draw;    /* optimiser step in training, sample in evaluation */
     uint32_t example; /* its place in the data set */
     uint32_t layer;   /* the head counts as one more */

@@ -59,7 +59,8 @@ void cr_adamw_run(const struct cr_parallel *parallel, cr_adamw_fn *fn, const str
     parallel->run(parallel->ctx, run_chunks, &task, cr_adamw_chunks(n), 1);
 }
 
-void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double norm, double lr)
+void cr_adamw_step_groups(struct cr_adamw *adamw, float *w, const float *grad, double norm,
+                          const struct cr_adamw_group *groups, size_t n_groups)
 {
     uint64_t t = cr_adamw_t(adamw) + 1;
     memcpy(adamw->state, &t, sizeof t);
@@ -68,18 +69,27 @@ void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double n
         double ratio = adamw->max_norm / (norm + 1e-6);
         clip = ratio < 1 ? ratio : 1;
     }
-    struct cr_adamw_args args = {.w = w,
-                                 .m = adamw->state + HEAD,
-                                 .v = adamw->state + HEAD + adamw->n,
-                                 .grad = grad,
-                                 .lr = lr,
-                                 .beta1 = adamw->beta1,
-                                 .beta2 = adamw->beta2,
-                                 .eps = adamw->eps,
-                                 .weight_decay = adamw->weight_decay,
-                                 .clip = clip,
-                                 .t = t};
-    cr_adamw_run(adamw->parallel, adamw->ops.step, &args, adamw->n);
+    float *m = adamw->state + HEAD, *v = m + adamw->n;
+    for (size_t i = 0, begin = 0; i < n_groups; begin = groups[i++].end) {
+        struct cr_adamw_args args = {.w = w + begin,
+                                     .m = m + begin,
+                                     .v = v + begin,
+                                     .grad = grad + begin,
+                                     .lr = groups[i].lr,
+                                     .beta1 = adamw->beta1,
+                                     .beta2 = adamw->beta2,
+                                     .eps = adamw->eps,
+                                     .weight_decay = adamw->weight_decay,
+                                     .clip = clip,
+                                     .t = t};
+        cr_adamw_run(adamw->parallel, adamw->ops.step, &args, groups[i].end - begin);
+    }
+}
+
+void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double norm, double lr)
+{
+    struct cr_adamw_group all = {adamw->n, lr};
+    cr_adamw_step_groups(adamw, w, grad, norm, &all, 1);
 }
 
 uint64_t cr_adamw_t(const struct cr_adamw *adamw)

@@ -32,7 +32,17 @@ cr_status cr_adamw_init(struct cr_adamw *adamw, size_t n, enum cr_tier tier, con
                         struct cr_error *err);
 void cr_adamw_deinit(struct cr_adamw *adamw); /* zeroed: no effect */
 
-/* One step with a gradient of Euclidean norm `norm` (finite). */
+/* Parameters up to `end` (from the end of the group before), with a rate of their own. */
+struct cr_adamw_group {
+    size_t end;
+    double lr;
+};
+
+/* One step of all groups with a gradient of Euclidean norm `norm` (finite): ends ascend, the last is n. */
+void cr_adamw_step_groups(struct cr_adamw *adamw, float *w, const float *grad, double norm,
+                          const struct cr_adamw_group *groups, size_t n_groups);
+
+/* The same with one rate. */
 void cr_adamw_step(struct cr_adamw *adamw, float *w, const float *grad, double norm, double lr);
 
 uint64_t cr_adamw_t(const struct cr_adamw *adamw); /* steps taken */

@@ -4,7 +4,8 @@
 #include "runtime/posterior/method.h"
 
 static const struct cr_method *const methods[] = {&cr_method_adamw, &cr_method_ivon, &cr_method_swag,
-                                                  &cr_method_ensemble, &cr_method_blob, &cr_method_bora};
+                                                  &cr_method_ensemble, &cr_method_blob, &cr_method_bora,
+                                                  &cr_method_prefix};
 
 const struct cr_method *cr_method_find(const char *name)
 {
@@ -18,5 +19,5 @@ const struct cr_method *cr_method_find(const char *name)
 
 const char *cr_method_names(void)
 {
-    return "adamw, ivon, swag, ensemble, blob or bora";
+    return "adamw, ivon, swag, ensemble, blob, bora or prefix";
 }

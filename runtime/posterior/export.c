@@ -7,6 +7,7 @@
 #include "credence/credence.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
+#include "runtime/core/host.h"
 #include "runtime/io/file.h"
 #include "runtime/posterior/posterior.h"
 
@@ -96,6 +97,12 @@ static cr_status choose(struct cr_posterior *posterior, const struct cr_export_o
     if (!options->sample_set) {
         return CR_OK;
     }
+    if (cr_posterior_is_simplex(posterior)) {
+        return cr_fail(
+            err, CR_E_USAGE,
+            "--sample: a draw of %s has other rows for every text and layer: only its centroid is one prefix",
+            posterior->label);
+    }
     if (cr_posterior_is_point(posterior)) {
         return cr_fail(err, CR_E_USAGE, "--sample: %s is one set of weights, not a posterior", posterior->label);
     }
@@ -142,6 +149,9 @@ static const char *method_of(const struct cr_posterior *posterior, const struct 
         bool swag = posterior->swag.n > 0;
         return options->sample_set ? (swag ? "swag-sample" : "ivon-sample") : swag ? "swag-mean" : "ivon-mean";
     }
+    if (cr_posterior_is_simplex(posterior)) {
+        return "prefix-mean";
+    }
     return posterior->adapter->method[0] != '\0' ? posterior->adapter->method : NULL;
 }
 
@@ -167,6 +177,10 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
         CR_TRY_OUT(status, check_file(options->output, options->force, err));
         status = cr_adapter_write_gguf(adapter, &posterior->base, options->output, err);
     } else {
+        if (adapter->prefix != NULL && adapter->prefix->n_labels > 0) {
+            cr_host_log(host, CR_LOG_WARNING,
+                        "%s: its trained label rows have no place in a PEFT directory of a prefix", posterior->label);
+        }
         CR_TRY_OUT(status, cr_dir_prepare_output(options->output, options->force, false, err));
         status = cr_adapter_write_peft(adapter, &posterior->base, options->output, method_of(posterior, options), err);
     }

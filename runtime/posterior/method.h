@@ -76,6 +76,7 @@ enum cr_method_sharing {
 struct cr_method {
     const char *name;
     bool flipout; /* the engine runs with the noise that `create` put beside A (struct cr_lora) */
+    bool prefix;  /* trains learned keys and values (options.vertices, .prefix_length), not low-rank pairs */
 
     /* Options of a run: refusals that need no file (CR_E_USAGE); then what depends on the data, once it is known. */
     cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err);
@@ -102,6 +103,11 @@ struct cr_method {
     void (*update)(void *state, const struct cr_method_step *step);
 
     void (*show_point)(void *state);
+
+    /* Validation that looks at each text several times, at what look shows; 0 or both NULL: once, at the point. */
+    uint32_t (*n_looks)(const void *state);
+    void (*look)(void *state, uint32_t look);
+
     const float *(*point)(const void *state); /* [n_params] */
 
     bool (*ready)(const void *state); /* is there a result that may be the best? NULL: always */
@@ -132,7 +138,7 @@ struct cr_method {
 };
 
 extern const struct cr_method cr_method_adamw, cr_method_blob, cr_method_bora, cr_method_ensemble, cr_method_ivon,
-    cr_method_swag;
+    cr_method_prefix, cr_method_swag;
 
 /* NULL when there is none of that name. */
 const struct cr_method *cr_method_find(const char *name);

@@ -9,6 +9,7 @@
 #include "runtime/posterior/blob_file.h"
 #include "runtime/posterior/ivon_file.h"
 #include "runtime/posterior/members.h"
+#include "runtime/posterior/prefix_file.h"
 #include "runtime/posterior/swag_file.h"
 
 static cr_status read_ivon(struct cr_posterior *p, const char *path, bool directory, enum cr_tier tier,
@@ -62,10 +63,14 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
         CR_TRY(cr_dplr_ops_init(&p->dplr, tier));
         return cr_swag_read(path, p->adapter, &p->base, &p->swag, &p->swag_scale, err);
     }
+    bool prefix = p->adapter->prefix != NULL && strcmp(p->adapter->method, "prefix") == 0;
     if (blob && present && directory) {
         return read_blob(p, path, tier, err);
     }
-    if (((ivon || bora) && directory) || swag || blob) {
+    if (prefix && present) {
+        return directory ? cr_prefix_file_read(path, &p->base, &p->adapter, err) : CR_OK;
+    }
+    if (((ivon || bora || prefix) && directory) || swag || blob) {
         cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
     }
     if (present && directory) {

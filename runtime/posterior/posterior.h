@@ -16,7 +16,8 @@
 enum { CR_POSTERIOR_SAMPLES = 10 };
 
 struct cr_posterior {
-    struct cr_adapter *adapter; /* owned: params are the mean, or the point */
+    struct cr_adapter *adapter; /* owned: params are the mean, or the point; of a prefix all vertices, whose draws are
+                                 * weights for every text and layer, never a set of parameters */
     struct cr_adapter_base base;
     float *hess;         /* owned: [n_params] of ivon */
     struct cr_swag swag; /* owned: of swag; n 0 = none */
@@ -64,6 +65,12 @@ static inline bool cr_posterior_is_ensemble(const struct cr_posterior *posterior
 static inline bool cr_posterior_has_tasks(const struct cr_posterior *posterior)
 {
     return posterior->sets.names != NULL;
+}
+
+/* A prefix of several vertices. */
+static inline bool cr_posterior_is_simplex(const struct cr_posterior *posterior)
+{
+    return posterior->adapter->prefix != NULL && posterior->adapter->prefix->n_vertices > 1;
 }
 
 /* out [adapter->n_params] = one draw, or the point. Draw k of an ensemble is member k, of tasks set k, which it must

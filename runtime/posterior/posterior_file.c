@@ -127,9 +127,10 @@ static cr_status add_lists(struct cr_safetensors_writer *w, const struct cr_post
     for (uint32_t i = 0; i < about->n_labels; i++) {
         cr_buf_printf(&labels, "%s%d", i > 0 ? "," : "", (int)about->label_ids[i]);
     }
-    cr_status status = targets.failed || labels.failed
-                           ? cr_fail(err, CR_E_MEMORY, "no memory for metadata")
-                           : cr_safetensors_writer_metadata(w, "credence.targets", targets.data, err);
+    cr_status status = targets.failed || labels.failed ? cr_fail(err, CR_E_MEMORY, "no memory for metadata") : CR_OK;
+    if (status == CR_OK && targets.n > 0) {
+        status = cr_safetensors_writer_metadata(w, "credence.targets", targets.data, err);
+    }
     if (status == CR_OK && about->n_labels > 0) {
         status = cr_safetensors_writer_metadata(w, "credence.labels", labels.data, err);
     }
@@ -172,10 +173,13 @@ static cr_status add_metadata(struct cr_safetensors_writer *w, const struct cr_p
     if (adapter->base_hash != 0) {
         CR_TRY(cr_safetensors_writer_metadata(w, CR_KEY_BASE_HASH, cr_hex_64(hex, adapter->base_hash), err));
     }
-    snprintf(text, sizeof text, "%u", adapter->rank);
-    CR_TRY(cr_safetensors_writer_metadata(w, "credence.rank", text, err));
-    CR_TRY(add_number(w, "credence.alpha", adapter->alpha, err));
-    CR_TRY(cr_safetensors_writer_metadata(w, "credence.head", "frozen", err));
+    if (adapter->prefix == NULL) {
+        snprintf(text, sizeof text, "%u", adapter->rank);
+        CR_TRY(cr_safetensors_writer_metadata(w, "credence.rank", text, err));
+        CR_TRY(add_number(w, "credence.alpha", adapter->alpha, err));
+    }
+    bool own_head = adapter->prefix != NULL && adapter->prefix->n_labels > 0;
+    CR_TRY(cr_safetensors_writer_metadata(w, "credence.head", own_head ? "vertices" : "frozen", err));
     CR_TRY(cr_safetensors_writer_metadata(w, "credence.template", about->template_name, err));
     CR_TRY(cr_safetensors_writer_metadata(w, "credence.tokenizer_xxh3", cr_hex_64(hex, about->tokenizer_hash), err));
     CR_TRY(add_lists(w, about, err));
@@ -211,6 +215,31 @@ out:
     cr_safetensors_writer_destroy(w);
     cr_free(room);
     cr_free(rows_room);
+    cr_free(path);
+    return status;
+}
+
+cr_status cr_posterior_write_tensors(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
+                                     const struct cr_posterior_tensor *tensors, size_t n, const char *dir,
+                                     struct cr_error *err)
+{
+    cr_status status = CR_OK;
+    struct cr_adapter_base base;
+    cr_adapter_base_of(about->model, &base);
+    char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
+    struct cr_safetensors_writer *w = cr_safetensors_writer_create();
+    if (path == NULL || w == NULL) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for writing a posterior");
+        goto out;
+    }
+    CR_TRY_OUT(status, add_metadata(w, about, &base, method, numbers, err));
+    for (size_t i = 0; i < n; i++) {
+        const struct cr_posterior_tensor *t = &tensors[i];
+        CR_TRY_OUT(status, cr_safetensors_writer_tensor(w, t->name, CR_ST_F32, t->n_dims, t->shape, t->values, err));
+    }
+    status = cr_safetensors_writer_write(w, path, err);
+out:
+    cr_safetensors_writer_destroy(w);
     cr_free(path);
     return status;
 }

@@ -31,6 +31,18 @@ cr_status cr_posterior_write(const struct cr_posterior_about *about, const char 
                              const struct cr_posterior_vector *vectors, size_t n_vectors,
                              const struct cr_posterior_rows *rows, const char *dir, struct cr_error *err);
 
+/* Tensors of another shape than the adapter's matrices, f32. */
+struct cr_posterior_tensor {
+    const char *name;
+    uint32_t n_dims;
+    uint64_t shape[3];
+    const float *values;
+};
+
+cr_status cr_posterior_write_tensors(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
+                                     const struct cr_posterior_tensor *tensors, size_t n, const char *dir,
+                                     struct cr_error *err);
+
 /* True when dir/posterior.safetensors is there. */
 bool cr_posterior_present(const char *dir);
 

@@ -36,6 +36,13 @@ struct bora_preset {
 
 static const struct bora_preset bora_paper = {.tau = 100, .rank = 16, .alpha = 16};
 
+struct prefix_preset {
+    uint32_t vertices, length;
+};
+
+/* arXiv 2310.15793 names no settings; these are of the same order as prefix tuning of classifiers elsewhere. */
+static const struct prefix_preset prefix_tuned = {.vertices = 3, .length = 10};
+
 struct preset {
     const char *method, *name; /* NULL: the tuned defaults */
     double lr, warmup, max_grad_norm, dropout;
@@ -46,6 +53,7 @@ struct preset {
     const struct swag_preset *swag;     /* NULL: as initialised */
     const char *targets;                /* NULL: as initialised */
     const struct bora_preset *bora;     /* NULL: as initialised */
+    const struct prefix_preset *prefix; /* NULL: none is trained */
     bool constant_lr;
     const char *refused; /* why there is no such preset */
 };
@@ -87,6 +95,8 @@ static const struct preset presets[] = {
     {.method = "blob", .name = "paper", .lr = 1e-4, .warmup = 0.06, .batch_size = 4, .steps = 5000},
     {.method = "bora", .lr = 2e-4, .max_grad_norm = 1, .batch_size = 8},
     {.method = "bora", .name = "paper", .lr = 1e-3, .batch_size = 64, .constant_lr = true, .bora = &bora_paper},
+    {.method = "prefix", .lr = 3e-3, .warmup = 0.06, .max_grad_norm = 1, .batch_size = 8, .prefix = &prefix_tuned},
+    {.method = "prefix", .name = "paper", .refused = "its abstract and its repository name no settings"},
 };
 
 static void apply_swag(const struct swag_preset *swag, struct cr_finetune_options *options)
@@ -144,6 +154,10 @@ cr_status cr_preset_apply(const char *method, const char *preset, struct cr_fine
         }
         if (p->swag != NULL) {
             apply_swag(p->swag, options);
+        }
+        if (p->prefix != NULL) {
+            options->vertices = p->prefix->vertices;
+            options->prefix_length = p->prefix->length;
         }
         return CR_OK;
     }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "runtime/adapter/prefix_adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
 
@@ -38,10 +39,18 @@ static cr_status check_output(const struct cr_train *train, struct cr_error *err
 static cr_status start_adapter(struct cr_train *train, struct cr_error *err)
 {
     struct cr_finetune_options *o = &train->options;
+    if (train->method->prefix) {
+        uint32_t n_labels = train->data.classification ? train->n_labels : 0;
+        cr_prefix_shape_of(train->model, o->vertices, o->prefix_length, n_labels, &train->prefix_shape);
+        return CR_OK;
+    }
     if (o->adapter == NULL) {
         return cr_targets_parse(o->targets, &train->targets, err);
     }
     CR_TRY(cr_adapter_load(o->adapter, train->model, true, o->allow_inexact, train->host, &train->adapter, err));
+    if (train->adapter->prefix != NULL) {
+        return cr_fail(err, CR_E_USAGE, "--adapter: a prefix, which --method %s cannot go on from", train->method->name);
+    }
     train->adapter->base_hash = train->model->base_hash; /* what goes on from here belongs to this base */
     train->targets = train->adapter->targets;
     o->rank = train->adapter->rank;
@@ -172,7 +181,8 @@ static cr_status probe(struct cr_train *train, struct cr_finetune_result *result
     }
     /* An evaluation is the forward third of a step (forward, gradients of inputs and of adapters, recomputation). */
     double epochs = (double)train->n_steps / (double)train->steps_per_epoch;
-    double work = epochs * (double)train_tokens + (double)train->max_evals * (double)valid_tokens / 3;
+    double evals = (double)train->max_evals * cr_train_looks(train);
+    double work = epochs * (double)train_tokens + evals * (double)valid_tokens / 3;
     train->train_seconds = seconds;
     const struct cr_train_history *h = train->history;
     train->history->last_report_loss =

@@ -71,6 +71,19 @@ static void put_model(struct cr_buf *text, struct cr_gguf *gguf, const char *pat
     }
 }
 
+static void put_pairs(struct cr_buf *text, const struct cr_adapter *adapter)
+{
+    cr_buf_printf(text,
+                  "           rank %" PRIu32 ", alpha %g, dropout %g, %" PRIu32 " layers, %zu weights\ntargets   ",
+                  adapter->rank, adapter->alpha, adapter->dropout, adapter->n_layers, adapter->n_trainable);
+    for (int proj = 0; proj < CR_N_PROJ; proj++) {
+        if ((adapter->targets >> proj & 1) != 0) {
+            cr_buf_printf(text, " %s", cr_proj_hf_name((enum cr_proj)proj));
+        }
+    }
+    cr_buf_putc(text, '\n');
+}
+
 static void put_adapter(struct cr_buf *text, const char *path)
 {
     struct cr_adapter *adapter = NULL;
@@ -82,15 +95,14 @@ static void put_adapter(struct cr_buf *text, const char *path)
     if (status != CR_OK) {
         return;
     }
-    cr_buf_printf(text,
-                  "           rank %" PRIu32 ", alpha %g, dropout %g, %" PRIu32 " layers, %zu weights\ntargets   ",
-                  adapter->rank, adapter->alpha, adapter->dropout, adapter->n_layers, adapter->n_trainable);
-    for (int proj = 0; proj < CR_N_PROJ; proj++) {
-        if ((adapter->targets >> proj & 1) != 0) {
-            cr_buf_printf(text, " %s", cr_proj_hf_name((enum cr_proj)proj));
-        }
+    const struct cr_prefix *prefix = adapter->prefix;
+    if (prefix != NULL) {
+        cr_buf_printf(text, "           prefix, %" PRIu32 " rows of %" PRIu32 " features, %" PRIu32 " layers\n",
+                      prefix->n_rows, prefix->n_features, prefix->n_layers);
+    } else {
+        put_pairs(text, adapter);
     }
-    cr_buf_printf(text, "\nbase       %s, hash %s\n", base.architecture[0] != '\0' ? base.architecture : "unknown",
+    cr_buf_printf(text, "base       %s, hash %s\n", base.architecture[0] != '\0' ? base.architecture : "unknown",
                   adapter->base_hash != 0 ? cr_hex_64(hex, adapter->base_hash) : "unknown");
     cr_adapter_destroy(adapter);
 }
@@ -115,6 +127,9 @@ static void put_posterior(struct cr_buf *text, const char *dir)
                       p->adapter->n_trainable);
     } else if (p->sigma != NULL) {
         cr_buf_printf(text, "           blob, prior sigma %g\n", p->prior_std);
+    } else if (p->adapter->prefix != NULL) {
+        cr_buf_printf(text, "           prefix, %" PRIu32 " vertices, %" PRIu32 " label rows each\n",
+                      p->adapter->prefix->n_vertices, p->adapter->prefix->n_labels);
     } else if (p->hess != NULL) {
         const struct cr_ivon_group *a = &p->groups[CR_IVON_GROUP_A], *b = &p->groups[CR_IVON_GROUP_B];
         cr_buf_printf(text, "           ivon, ess %g for A and %g for B, weight decay %g\n", a->ess, b->ess,

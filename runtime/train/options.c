@@ -39,6 +39,8 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .rho_init = 0.05,
         .tau = (double)NAN,
         .bora_spread = 1e-3,
+        .valid_draws = 10,
+        .lr_head = 2e-4,
     };
 }
 
@@ -141,6 +143,10 @@ static cr_status check_conflicts(const struct cr_finetune_options *o, struct cr_
                        cr_escape(shown, sizeof shown, name, strlen(name)), cr_method_names());
     }
     CR_TRY(method->check(o, err));
+    if (!method->prefix && (o->vertices > 0 || o->prefix_length > 0)) {
+        return cr_fail(err, CR_E_USAGE, "--%s belongs to --method prefix, not to %s",
+                       o->vertices > 0 ? "vertices" : "prefix-length", method->name);
+    }
     if ((unsigned)o->lr_schedule > CR_LR_CONSTANT || (unsigned)o->grad_checkpoint > CR_NO) {
         return cr_fail(err, CR_E_USAGE, "--lr-schedule or --grad-checkpoint out of range");
     }

@@ -62,7 +62,10 @@ cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err)
 void cr_train_engine_options(const struct cr_train *train, const struct cr_lora *lora, size_t max_seq, bool recompute,
                              struct cr_engine_options *out)
 {
-    size_t rounded = (max_seq + 15) / 16 * 16;
+    bool prefix = train->prefix_shape.n_rows > 0;
+    max_seq = prefix && max_seq < train->prefix_shape.n_rows ? train->prefix_shape.n_rows : max_seq; /* the start */
+    size_t rounded = (max_seq + 15) / 16 * 16, max_tokens = rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS;
+    uint32_t shortest = cr_batch_shortest(&train->data), other = cr_batch_shortest(&train->valid_file);
     *out = (struct cr_engine_options){
         .model = train->model,
         .lora = lora,
@@ -70,10 +73,12 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
         .parallel = train->workers.parallel,
         .host = train->host,
         .tier = train->workers.tier,
-        .max_tokens = rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS,
+        .max_tokens = max_tokens,
         .max_seq = max_seq,
         .label_ids = train->data.classification ? train->data.label_ids : NULL,
         .n_labels = train->data.classification ? train->n_labels : 0,
+        .prefix = !prefix ? NULL : train->adapter != NULL ? train->adapter->prefix : &train->prefix_shape,
+        .max_prefixes = prefix ? max_tokens / (shortest < other ? shortest : other) : 0,
         .train = true,
         .flipout = train->method->flipout,
         .recompute = recompute,
@@ -175,11 +180,19 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
     } else {
         made = shapes(train, &n_params);
         lora = made;
+        n_params += train->prefix_shape.n_rows > 0 ? cr_prefix_floats(&train->prefix_shape) : 0;
     }
     if (lora == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the shapes of an adapter");
     }
     size_t longest = train->data.max_ids > train->valid_file.max_ids ? train->data.max_ids : train->valid_file.max_ids;
+    if (longest + train->prefix_shape.n_rows > train->model->config.n_ctx) {
+        cr_free(made);
+        return cr_fail(err, CR_E_USAGE,
+                       "--prefix-length %u before a text of %zu tokens exceeds the context of the model, %u: a smaller "
+                       "--max-seq-length cuts the text",
+                       train->prefix_shape.n_rows, longest, train->model->config.n_ctx);
+    }
     struct cr_train_memory *m = &train->memory;
     predict(train, lora, n_params, longest, false, m);
     enum cr_tristate choice = train->options.grad_checkpoint;

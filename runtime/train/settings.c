@@ -50,10 +50,12 @@ static void set_training(const struct cr_train *train, json_t *object)
 {
     const struct cr_finetune_options *o = &train->options;
     json_object_set_new(object, "method", json_string(o->method));
-    json_object_set_new(object, "targets", target_names(train->targets));
-    json_object_set_new(object, "rank", json_integer(o->rank));
-    json_object_set_new(object, "alpha", json_real(o->alpha));
-    json_object_set_new(object, "dropout", json_real(o->dropout));
+    if (!train->method->prefix) {
+        json_object_set_new(object, "targets", target_names(train->targets));
+        json_object_set_new(object, "rank", json_integer(o->rank));
+        json_object_set_new(object, "alpha", json_real(o->alpha));
+        json_object_set_new(object, "dropout", json_real(o->dropout));
+    }
     json_object_set_new(object, "steps", json_integer((json_int_t)train->n_steps));
     json_object_set_new(object, "batch-size", json_integer(o->batch_size));
     json_object_set_new(object, "grad-accumulation-steps", json_integer(o->grad_accumulation_steps));

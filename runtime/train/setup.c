@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/adapter/files.h"
+#include "runtime/adapter/prefix_adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/eval/nll.h"
 #include "runtime/io/file.h"
@@ -23,7 +24,10 @@ static double own_lr(const void *schedule, uint64_t step)
 static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
 {
     const struct cr_finetune_options *o = &train->options;
-    if (train->adapter == NULL) {
+    if (train->method->prefix) {
+        CR_TRY(cr_prefix_adapter_create(&train->prefix_shape, true, &train->adapter, err));
+        train->adapter->base_hash = train->model->base_hash;
+    } else if (train->adapter == NULL) {
         CR_TRY(cr_adapter_create(train->model, o->rank, o->alpha, o->dropout, train->targets, o->seed, true,
                                  &train->adapter, err));
     }
@@ -85,6 +89,7 @@ cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
     if (train->order == NULL || train->history == NULL) {
         return no_memory("the order of the examples", err);
     }
+    CR_TRY(cr_train_start_prefix(train, err));
     train->history->layout = sizeof *train->history;
     train->history->best_nll = (double)NAN;
     train->history->last_report_loss = (double)NAN;

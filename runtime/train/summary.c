@@ -107,14 +107,21 @@ static const char *const output_names[] = {"adapter_config.json", "adapter_model
 
 enum { N_OF_ADAPTER = 3, N_OUTPUTS = sizeof output_names / sizeof output_names[0] };
 
+/* What this run writes: some methods leave more than an adapter, some have no form for another program. */
+static bool writes(const struct cr_train *train, const char *name)
+{
+    return strcmp(name, CR_POSTERIOR_FILE) == 0  ? train->method->write != NULL
+           : strcmp(name, "adapter.gguf") == 0   ? !train->method->prefix
+                                                 : true;
+}
+
 bool cr_train_outputs_present(const struct cr_train *train)
 {
-    int n = train->method->write != NULL ? N_OUTPUTS : N_OUTPUTS - 1;
-    for (int i = train->method->no_adapter ? N_OF_ADAPTER : 0; i < n; i++) {
+    for (int i = train->method->no_adapter ? N_OF_ADAPTER : 0; i < N_OUTPUTS; i++) {
         char *path = cr_path_join(train->options.output, output_names[i]);
         bool present = path != NULL && access(path, F_OK) == 0;
         cr_free(path);
-        if (!present) {
+        if (!present && writes(train, output_names[i])) {
             return false;
         }
     }
@@ -151,7 +158,7 @@ static cr_status write_adapter(struct cr_train *train, const char *gguf_path, st
         return CR_OK;
     }
     CR_TRY(cr_adapter_save_peft(&adapter, train->model, train->options.output, train->options.method, err));
-    return cr_adapter_save_gguf(&adapter, train->model, gguf_path, err);
+    return writes(train, "adapter.gguf") ? cr_adapter_save_gguf(&adapter, train->model, gguf_path, err) : CR_OK;
 }
 
 cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err)

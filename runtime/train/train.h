@@ -73,6 +73,7 @@ struct cr_train {
     uint32_t targets;
     uint32_t n_sets;                    /* of parameters in the adapter: members, tasks; else 1 */
     struct cr_adapter *adapter;
+    struct cr_prefix prefix_shape;      /* that the adapter will have; n_rows 0: low-rank pairs */
     const struct cr_method *method;
     void *state;                        /* owned: of the method */
     struct cr_norm2 norm2;              /* of gradients and parameters */
@@ -137,6 +138,10 @@ void cr_train_resolve(struct cr_train *train);
 void cr_train_engine_options(const struct cr_train *train, const struct cr_lora *lora, size_t max_seq, bool recompute,
                              struct cr_engine_options *out);
 
+/* prefix_start.c: first values of a prefix, once there is an engine; nothing for other methods. Errors: CR_E_INPUT when
+ * the training texts are too much alike. */
+cr_status cr_train_start_prefix(struct cr_train *train, struct cr_error *err);
+
 /* setup.c */
 cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err);
 void cr_train_free(struct cr_train *train);
@@ -165,6 +170,7 @@ cr_status cr_train_loop(struct cr_train *train, struct cr_error *err);
 
 /* validate.c: one evaluation at the present step; keeps the best parameters, decides on early stopping. */
 bool cr_train_eval_due(const struct cr_train *train);
+double cr_train_looks(const struct cr_train *train); /* of an evaluation, as passes over all held-out examples */
 cr_status cr_train_validate(struct cr_train *train, struct cr_error *err);
 /* What the method decides by held-out examples once it has its result; its loss terms that are looked at. */
 cr_status cr_train_tune(struct cr_train *train, struct cr_error *err);

@@ -5,11 +5,10 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
 #include "runtime/eval/nll.h"
 
-/* Held-out examples that choices at the end look at: many passes over each. */
+/* Held-out examples that are looked at where each takes many passes. */
 enum { TRIAL_EXAMPLES = 200 };
 
 bool cr_train_eval_due(const struct cr_train *train)
@@ -62,13 +61,54 @@ static struct cr_nll_job job_of(struct cr_train *train)
                                .host = train->host};
 }
 
+/* Examples where each is looked at several times: at most so many, spread evenly over the held-out ones. */
+static size_t n_spread(const struct cr_train *train)
+{
+    return train->n_valid < TRIAL_EXAMPLES ? train->n_valid : TRIAL_EXAMPLES;
+}
+
+static void spread(const struct cr_train *train, uint32_t *out)
+{
+    for (size_t i = 0; i < n_spread(train); i++) {
+        out[i] = train->valid_pool[i * train->n_valid / n_spread(train)];
+    }
+}
+
+double cr_train_looks(const struct cr_train *train)
+{
+    uint32_t n_looks = train->method->n_looks != NULL ? train->method->n_looks(train->state) : 0;
+    return n_looks == 0 || train->n_valid == 0 ? 1 : n_looks * (double)n_spread(train) / (double)train->n_valid;
+}
+
+/* Every look counts like an example of its own. */
+static cr_status look(struct cr_train *train, struct cr_nll *nll, struct cr_error *err)
+{
+    const struct cr_method *method = train->method;
+    struct cr_nll_job job = job_of(train);
+    uint32_t some[TRIAL_EXAMPLES], n_looks = method->n_looks != NULL ? method->n_looks(train->state) : 0;
+    double sum = 0;
+    if (n_looks == 0) {
+        method->show_point(train->state);
+        return cr_nll_mean(&job, nll, err);
+    }
+    spread(train, some);
+    job.examples = some;
+    job.n = n_spread(train);
+    for (uint32_t i = 0; i < n_looks; i++) {
+        method->look(train->state, i);
+        CR_TRY(cr_nll_mean(&job, nll, err));
+        sum += nll->mean;
+    }
+    nll->mean = sum / n_looks;
+    nll->n_targets *= n_looks;
+    return CR_OK;
+}
+
 cr_status cr_train_validate(struct cr_train *train, struct cr_error *err)
 {
-    struct cr_nll_job job = job_of(train);
     struct cr_nll nll;
     uint64_t start = cr_clock_ns();
-    train->method->show_point(train->state);
-    CR_TRY(cr_nll_mean(&job, &nll, err));
+    CR_TRY(look(train, &nll, err));
     double seconds = cr_clock_since(start);
     remember(train, nll.mean);
     cr_host_log(train->host, CR_LOG_INFO, "step %" PRIu64 ": validation loss %.4f over %" PRIu64 " %s (%.1f s)%s",
@@ -79,57 +119,36 @@ cr_status cr_train_validate(struct cr_train *train, struct cr_error *err)
     return CR_OK;
 }
 
-struct trial {
-    struct cr_train *train;
-    uint32_t *examples; /* owned: spread evenly over the held-out ones */
-};
-
-static size_t trial_examples(const struct cr_train *train)
-{
-    return train->method->tune == NULL ? 0 : train->n_valid < TRIAL_EXAMPLES ? train->n_valid : TRIAL_EXAMPLES;
-}
-
-static uint32_t trial_example(const struct cr_train *train, size_t i)
-{
-    return train->valid_pool[i * train->n_valid / trial_examples(train)];
-}
-
 static cr_status trial_nll(void *ctx, double *out, struct cr_error *err)
 {
-    const struct trial *trial = ctx;
-    struct cr_nll_job job = job_of(trial->train);
+    struct cr_train *train = ctx;
+    struct cr_nll_job job = job_of(train);
     struct cr_nll nll;
-    job.examples = trial->examples;
-    job.n = trial_examples(trial->train);
+    uint32_t some[TRIAL_EXAMPLES];
+    spread(train, some);
+    job.examples = some;
+    job.n = n_spread(train);
     job.each = out;
     return cr_nll_mean(&job, &nll, err);
 }
 
 uint64_t cr_train_trial_targets(const struct cr_train *train)
 {
+    uint32_t some[TRIAL_EXAMPLES];
     uint64_t n = 0;
-    for (size_t i = 0; i < trial_examples(train); i++) {
-        n += train->valid->examples[trial_example(train, i)].n_targets;
+    spread(train, some);
+    for (size_t i = 0; i < n_spread(train) && train->method->tune != NULL; i++) {
+        n += train->valid->examples[some[i]].n_targets;
     }
     return n;
 }
 
 cr_status cr_train_tune(struct cr_train *train, struct cr_error *err)
 {
-    struct trial trial = {.train = train};
-    struct cr_method_trial given = {&trial, cr_train_trial_targets(train), trial_nll};
+    struct cr_method_trial given = {train, cr_train_trial_targets(train), trial_nll};
     if (given.n_targets == 0) {
         return CR_OK;
     }
-    trial.examples = cr_alloc(trial_examples(train), sizeof *trial.examples);
-    if (trial.examples == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for held-out examples");
-    }
-    for (size_t i = 0; i < trial_examples(train); i++) {
-        trial.examples[i] = trial_example(train, i);
-    }
     train->method->show_point(train->state);
-    cr_status status = train->method->tune(train->state, &given, err);
-    cr_free(trial.examples);
-    return status;
+    return train->method->tune(train->state, &given, err);
 }

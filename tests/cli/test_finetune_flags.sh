@@ -34,10 +34,9 @@ tune words 2 '--keep: expected one of best|last' --keep first
 tune words 2 '--lr-schedule: expected one of linear|cosine|constant' --lr-schedule step
 tune words 2 '--on-long: expected one of cut|skip' --on-long drop
 tune words 2 '--mask-prompt: expected one of yes|no' --mask-prompt true
-tune words 2 '--method: expected one of adamw|ivon|swag|ensemble|blob|bora' --method adam
+tune words 2 '--method: expected one of adamw|ivon|swag|ensemble|blob|bora|prefix' --method adam
 tune words 2 '--grad-checkpoint: expected one of auto|yes|no' --grad-checkpoint 1
 
-for method in prefix; do tune later 2 "method $method is not built yet" --method "$method"; done
 for flag in --ess --hess-init --clip-radius; do
     tune ivon 2 "$flag belongs to --method ivon, not to adamw" $flag 1e-3
     for value in 0 -1 nan x; do tune ivon 2 "$flag: expected a number above 0" --method ivon $flag $value; done

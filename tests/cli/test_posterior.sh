@@ -96,6 +96,49 @@ expect export 2 '--sample: point is one set' "$credence" export -a point --sampl
 expect export 2 'exclude each other' "$credence" export -a ivon --sample 0 --mean -o none
 expect twice 2 '--adapter is given twice' "$credence" export -a ivon -a point -o none
 check export [ ! -e none ]
+
+expect prefix 0 'prefix: 3 vertices of 4 rows a layer and of label rows' \
+    tune -o prefix --method prefix --prefix-length 4 --valid-draws 2 --eval-every 2
+check prefix [ ! -e prefix/adapter.gguf ]
+for file in adapter_config.json adapter_model.safetensors posterior.safetensors; do
+    check prefix [ -s "prefix/$file" ]
+done
+check prefix grep -q '"path": \[' prefix/summary.json
+expect prefix 0 'nothing to do' \
+    tune -o prefix --method prefix --prefix-length 4 --valid-draws 2 --eval-every 2 --resume
+expect single 0 'prefix: 1 vertex of 10 rows a layer and of label rows, [0-9]* weights; validation at the centroid' \
+    tune -o single --method prefix --vertices 1
+expect info 0 '' "$credence" info prefix
+check info grep -q '^ *prefix, 3 vertices, 2 label rows each$' out
+for flag in '--rank 8' '--alpha 16' '--dropout 0' '--targets all'; do
+    expect lora 2 "${flag% *} has no meaning for --method prefix" tune -o none --method prefix $flag
+done
+expect flags 2 '--vertices belongs to --method prefix, not to adamw' tune -o none --vertices 2
+expect flags 2 '--vertices: expected a whole number from 1 to 8' tune -o none --method prefix --vertices 0
+expect preset 2 'name no settings' tune -o none --method prefix --preset paper
+expect start 2 'starts from training texts' tune -o none --method prefix -a point
+expect start 2 'cannot go on from' tune -o none -a prefix
+expect centroid 0 '1 set of weights' score predict -a prefix
+mv out first
+expect centroid 0 '1 set of weights' score predict -a prefix --mean --seed 7
+check centroid cmp -s first out
+expect draws 0 '3 sets of weights' score predict -a prefix --samples 3
+mv out first
+expect draws 0 '3 sets of weights' "$credence" predict -m m.gguf -d d.jsonl -t 2 -a prefix --samples 3 --batch-size 1
+check draws cmp -s first out
+expect vertex 0 '1 set of weights' score eval -a prefix --vertex 2 --report r.html
+check vertex grep -q '3 vertices of 4 rows' r.html
+expect vertex 2 'has 3, counted from 0' score eval -a prefix --vertex 3
+expect vertex 2 '--vertex 0: point is no prefix' score eval -a point --vertex 0
+expect S 2 '--samples: expected a whole number from 1' score eval -a prefix --samples 0
+expect S 2 '--samples 2: single is one set of weights' score eval -a single --samples 2
+expect gguf 2 'no GGUF form' "$credence" export -a prefix --format gguf -o none
+expect export 0 'trained label rows have no place' "$credence" export -a prefix -o centroid
+check export grep -q PREFIX_TUNING centroid/adapter_config.json
+expect export 0 '1 set of weights' score eval -a centroid
+check export grep -q '^method prefix-mean, ' out
+check export [ ! -e none ]
+
 cp paper/posterior.safetensors ivon/
 expect info 0 '' "$credence" info ivon
 check info grep -q '^posterior  not supported: .*its means are not the adapter' out

@@ -8,6 +8,7 @@
 #include "runtime/optim/adamw.h"
 #include "runtime/optim/norm2.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
 
 static json_t *load(void)
 {
@@ -120,6 +121,39 @@ START_TEST(clipping)
 }
 END_TEST
 
+/* Two groups are two optimisers that share a norm and count the same steps; an empty one is none. */
+START_TEST(rate_groups)
+{
+    enum { N_ALL = 2 * CR_ADAMW_CHUNK + 77, CUT = CR_ADAMW_CHUNK + 16 };
+    struct cr_parallel parallel;
+    struct cr_adamw whole, part[2];
+    struct cr_rng rng = cr_rng_make(3);
+    float *w = calloc(3, N_ALL * sizeof *w), *split = w + N_ALL, *g = split + N_ALL;
+    size_t begin[2] = {0, CUT}, n[2] = {CUT, N_ALL - CUT};
+    cr_parallel_serial(&parallel);
+    ck_assert_int_eq(cr_adamw_init(&whole, N_ALL, CR_TIER_SCALAR, &parallel, NULL), CR_OK);
+    whole.max_norm = 1;
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(cr_adamw_init(&part[i], n[i], CR_TIER_SCALAR, &parallel, NULL), CR_OK);
+        part[i].max_norm = 1;
+    }
+    for (int step = 0; step < 3; step++) {
+        const struct cr_adamw_group groups[] = {{CUT, 1e-2}, {CUT, 5}, {N_ALL, 1e-3}};
+        cr_fill_f32(&rng, g, N_ALL, -1, 1);
+        cr_adamw_step_groups(&whole, w, g, 7, groups, 3);
+        for (int i = 0; i < 2; i++) {
+            cr_adamw_step(&part[i], split + begin[i], g + begin[i], 7, i == 0 ? 1e-2 : 1e-3);
+        }
+    }
+    ck_assert_uint_eq(cr_adamw_t(&whole), 3);
+    cr_expect_same("weights", w, split, N_ALL);
+    cr_adamw_deinit(&whole);
+    cr_adamw_deinit(&part[0]);
+    cr_adamw_deinit(&part[1]);
+    free(w);
+}
+END_TEST
+
 enum { N = 5 * CR_ADAMW_CHUNK + 123 };
 
 static void run(int n_threads, float *w, float *state, double *norm2)
@@ -221,6 +255,7 @@ int main(void)
     tcase_set_timeout(all, 30);
     tcase_add_loop_test(all, stored_trajectories, 0, 3);
     tcase_add_test(all, clipping);
+    tcase_add_test(all, rate_groups);
     tcase_add_loop_test(all, any_thread_count, 0, 6);
     tcase_add_test(all, non_finite_elements_reach_the_norm);
     tcase_add_test(all, state_is_checked);

@@ -94,7 +94,7 @@ static void expect(cr_status status, cr_status wanted, const char *says)
 static const struct {
     const char *id, *key, *value, *says; /* value NULL: the key is taken out */
 } bad_configs[] = {
-    {"AD-01", "peft_type", "\"PREFIX_TUNING\"", "\"peft_type\" is \"PREFIX_TUNING\""},
+    {"AD-01", "peft_type", "\"PROMPT_TUNING\"", "\"peft_type\" is \"PROMPT_TUNING\""},
     {"AD-01", "peft_type", NULL, "peft_type"},
     {"AD-01", "task_type", "\"SEQ_CLS\"", "task_type"},
     {"AD-06", "r", "0", "\"r\" is 0"},
