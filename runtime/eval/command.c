@@ -69,3 +69,9 @@ void cr_command_line(struct cr_buf *out, const char *command, const json_t *flag
         }
     }
 }
+
+void cr_command_operand(struct cr_buf *out, const char *operand)
+{
+    cr_buf_puts(out, " \\\n    ");
+    put_word(out, operand);
+}

@@ -152,8 +152,7 @@ static cr_status load(struct cr_comparison *c, struct cr_error *err)
     return CR_OK;
 }
 
-/* Whether the task stands in the comma list. */
-static bool listed(const char *list, const char *task)
+bool cr_compare_listed(const char *list, const char *task)
 {
     size_t n = strlen(task);
     for (const char *at = list; at != NULL; at = strchr(at, ',') != NULL ? strchr(at, ',') + 1 : NULL) {
@@ -198,7 +197,7 @@ static cr_status add_group(struct cr_comparison *c, int32_t task, struct cr_erro
     g->name = task >= 0 ? e->task_names[task] : task == ALL ? "all" : "shifted";
     for (size_t i = 0; i < e->outcomes.n; i++) {
         int32_t own = e->outcomes.items[i].task;
-        bool shifted = task == SHIFTED && own >= 0 && !listed(c->options.in_domain, e->task_names[own]);
+        bool shifted = task == SHIFTED && own >= 0 && !cr_compare_listed(c->options.in_domain, e->task_names[own]);
         if (task == ALL || own == task || shifted) {
             g->items[g->n++] = (uint32_t)i;
         }
@@ -235,7 +234,7 @@ static cr_status compare(struct cr_comparison *c, struct cr_error *err)
     if (c->options.json != NULL) {
         CR_TRY(cr_compare_write(c, err));
     }
-    return CR_OK;
+    return c->options.report != NULL ? cr_review_compare(c, err) : CR_OK;
 }
 
 static void close(struct cr_comparison *c)

@@ -55,6 +55,13 @@ enum cr_verdict cr_compare_verdict(const struct cr_compared *c, enum cr_figure f
 bool cr_compare_equivalent(const struct cr_comparison *comparison, const struct cr_compared *c, enum cr_figure figure);
 bool cr_compare_not_worse(const struct cr_comparison *comparison, const struct cr_compared *c, enum cr_figure figure);
 
+/* Both in words: "better", "worse, equivalent", "not worse", "open"...; static storage. */
+const char *cr_compare_words(const struct cr_comparison *comparison, const struct cr_compared *c,
+                             enum cr_figure figure);
+
+/* Whether a name stands in a comma list. */
+bool cr_compare_listed(const char *list, const char *name);
+
 /* Fills group->of. Errors: CR_E_MEMORY, CR_E_STOPPED. */
 cr_status cr_compare_measure(const struct cr_comparison *comparison, struct cr_compared_group *group,
                              struct cr_error *err);

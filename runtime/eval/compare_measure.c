@@ -217,3 +217,14 @@ bool cr_compare_not_worse(const struct cr_comparison *comparison, const struct c
     struct cr_estimate better = gain(c, figure);
     return cr_not_worse(&better, margin(comparison, figure));
 }
+
+const char *cr_compare_words(const struct cr_comparison *comparison, const struct cr_compared *c, enum cr_figure figure)
+{
+    static const char *const words[3][3] = {
+        [CR_UNCLEAR] = {"open", "not worse", "equivalent"},
+        [CR_BETTER] = {"better", "better", "better, equivalent"},
+        [CR_WORSE] = {"worse", "worse, not by much", "worse, equivalent"},
+    };
+    int within = cr_compare_equivalent(comparison, c, figure) ? 2 : cr_compare_not_worse(comparison, c, figure) ? 1 : 0;
+    return words[cr_compare_verdict(c, figure)][within];
+}

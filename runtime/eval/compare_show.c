@@ -42,17 +42,9 @@ static void put_estimate(struct table *t, const struct cr_estimate *e, enum cr_f
     snprintf(next_cell(t), CELL_BYTES, isfinite(e->mean) ? format : "-", unit * e->mean, unit * e->low, unit * e->high);
 }
 
-static void put_verdict(struct table *t, const struct cr_comparison *c, const struct cr_compared *of,
-                        enum cr_figure figure)
+static void put_words(struct table *t, const char *words)
 {
-    static const char *const words[] = {[CR_UNCLEAR] = "", [CR_BETTER] = "better", [CR_WORSE] = "worse"};
-    enum cr_verdict verdict = cr_compare_verdict(of, figure);
-    const char *within = cr_compare_equivalent(c, of, figure)                           ? "equivalent"
-                         : verdict == CR_UNCLEAR && cr_compare_not_worse(c, of, figure) ? "not worse"
-                                                                                        : "";
-    const char *both = words[verdict][0] != '\0' && within[0] != '\0' ? ", " : "";
-    bool open = words[verdict][0] == '\0' && within[0] == '\0';
-    snprintf(next_cell(t), CELL_BYTES, "%s%s%s", open ? "open" : words[verdict], both, within);
+    snprintf(next_cell(t), CELL_BYTES, "%s", words);
 }
 
 /* The first column starts at the left, the others end at the right. */
@@ -82,7 +74,7 @@ static void put_head(struct table *t, const char *const *words)
 {
     t->n = 0;
     for (t->n_columns = 0; words[t->n_columns] != NULL; t->n_columns++) {
-        snprintf(next_cell(t), CELL_BYTES, "%s", words[t->n_columns]);
+        put_words(t, words[t->n_columns]);
     }
 }
 
@@ -124,9 +116,9 @@ static void fill_differences(const struct cr_comparison *c, const struct cr_comp
             }
         }
         if (c->classification) {
-            put_verdict(t, c, of, CR_FIGURE_ACCURACY);
+            put_words(t, cr_compare_words(c, of, CR_FIGURE_ACCURACY));
         }
-        put_verdict(t, c, of, CR_FIGURE_NLL);
+        put_words(t, cr_compare_words(c, of, CR_FIGURE_NLL));
     }
 }
 

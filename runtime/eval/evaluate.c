@@ -171,9 +171,8 @@ static cr_status write_files(const struct cr_scoring *s, const struct keeper *ke
                              const struct cr_ood_entropies *ood, const struct cr_eval_result *r, struct cr_error *err)
 {
     const struct cr_dataset *data = &s->main.data;
-    const struct cr_outcomes *all = &keeper->running[keeper->n_members - 1];
     struct cr_evaluation evaluation = {.result = r,
-                                       .outcomes = *all,
+                                       .outcomes = keeper->running[keeper->n_members - 1],
                                        .calibrated = keeper->calibrated,
                                        .task_names = (const char *const *)data->task_names,
                                        .n_tasks = data->n_tasks,
@@ -184,7 +183,7 @@ static cr_status write_files(const struct cr_scoring *s, const struct keeper *ke
     if (s->options.json != NULL) {
         CR_TRY(cr_result_write(&evaluation, &s->options, err));
     }
-    return s->options.report != NULL ? cr_review_write(s, all, r, err) : CR_OK;
+    return s->options.report != NULL ? cr_review_write(s, &evaluation, err) : CR_OK;
 }
 
 static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr_eval_result *r, struct cr_error *err)

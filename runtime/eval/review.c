@@ -3,9 +3,9 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/eval/calibrate.h"
 #include "runtime/eval/metrics.h"
 #include "runtime/eval/result.h"
 #include "runtime/eval/review_parts.h"
@@ -13,7 +13,7 @@
 #include "runtime/io/hash.h"
 #include "runtime/io/json.h"
 
-enum { MAX_FACTS = 8, MAX_COMMANDS = 2 };
+enum { MAX_FACTS = 8, MAX_COMMANDS = 2, FLOOR_DRAWS = 500 };
 
 cr_status cr_kept_add(struct cr_kept *kept, void *block, struct cr_error *err)
 {
@@ -54,25 +54,11 @@ void cr_kept_free(struct cr_kept *kept)
     *kept = (struct cr_kept){0};
 }
 
-/* Everything of a page in the making. */
-struct page {
-    const struct cr_scoring *s;
-    const struct cr_eval_result *result;
-    struct cr_kept kept;
-    struct cr_report report;
-    struct cr_report_pair facts[MAX_FACTS], commands[MAX_COMMANDS];
-};
-
-static struct cr_report_figure figure(double value, const double interval[2])
-{
-    return (struct cr_report_figure){.value = value, .low = interval[0], .high = interval[1]};
-}
-
-static cr_status set_bins(struct page *page, const struct cr_outcomes *o, struct cr_report_group *group,
-                          struct cr_error *err)
+cr_status cr_review_bins(const struct cr_outcomes *o, struct cr_kept *kept, struct cr_report_group *group,
+                         struct cr_error *err)
 {
     struct cr_report_bin *bins = cr_zalloc(o->n_bins, sizeof *bins);
-    CR_TRY(cr_kept_add(&page->kept, bins, err));
+    CR_TRY(cr_kept_add(kept, bins, err));
     for (size_t i = 0; i < o->n; i++) {
         struct cr_report_bin *bin = &bins[cr_bin_of(o->items[i].confidence, o->n_bins, CR_BIN_RIGHT_CLOSED)];
         bin->n++;
@@ -88,6 +74,39 @@ static cr_status set_bins(struct page *page, const struct cr_outcomes *o, struct
     return CR_OK;
 }
 
+/* Everything of a page in the making. */
+struct page {
+    const struct cr_scoring *s;
+    const struct cr_evaluation *e;
+    struct cr_kept kept;
+    struct cr_report report;
+    struct cr_report_run run;
+    struct cr_view view;
+    struct cr_report_pair facts[MAX_FACTS], commands[MAX_COMMANDS];
+};
+
+static struct cr_report_figure figure(double value, const double interval[2])
+{
+    return (struct cr_report_figure){.value = value, .low = interval[0], .high = interval[1]};
+}
+
+static cr_status set_floor(const struct page *page, const struct cr_outcomes *o, double *floor, struct cr_error *err)
+{
+    struct cr_estimate estimate;
+    double *confidence = cr_alloc(o->n, sizeof *confidence);
+    if (confidence == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the report");
+    }
+    for (size_t i = 0; i < o->n; i++) {
+        confidence[i] = o->items[i].confidence;
+    }
+    cr_status status = cr_ece_floor(confidence, o->n, o->n_bins, CR_BIN_RIGHT_CLOSED, page->s->options.seed,
+                                    FLOOR_DRAWS, &estimate, err);
+    *floor = estimate.mean;
+    cr_free(confidence);
+    return status;
+}
+
 static cr_status set_group(struct page *page, const struct cr_outcomes *o, const struct cr_group_metrics *m,
                            uint32_t stream, struct cr_report_group *group, struct cr_error *err)
 {
@@ -100,35 +119,53 @@ static cr_status set_group(struct page *page, const struct cr_outcomes *o, const
                                       .ece = figure(m->ece, i.ece),
                                       .brier = figure(m->brier, i.brier),
                                       .perplexity = figure(m->perplexity, i.perplexity),
-                                      .auroc_error = m->auroc_error};
-    return o->classification ? set_bins(page, o, group, err) : CR_OK;
-}
-
-/* All first, then the tasks that have examples, as the result lists them. */
-static cr_status set_groups(struct page *page, const struct cr_outcomes *all, struct cr_error *err)
-{
-    const struct cr_eval_result *r = page->result;
-    struct cr_report_group *groups = cr_zalloc(r->n_groups + 1, sizeof *groups);
-    CR_TRY(cr_kept_add(&page->kept, groups, err));
-    CR_TRY(set_group(page, all, &r->all, 0, &groups[0], err));
-    page->report.groups = groups;
-    page->report.n_groups = 1;
-    for (size_t t = 0, g = 0; t < page->s->main.data.n_tasks && g < r->n_groups; t++) {
-        struct cr_outcomes part;
-        if (strcmp(page->s->main.data.task_names[t], r->groups[g].task) != 0) {
-            continue; /* no example of this task was looked at */
-        }
-        CR_TRY(cr_outcomes_of_task(all, (int32_t)t, &part, err));
-        cr_status status = set_group(page, &part, &r->groups[g], (uint32_t)t + 1, &groups[page->report.n_groups], err);
-        cr_free(part.items);
-        CR_TRY(status);
-        page->report.n_groups++;
-        g++;
+                                      .auroc_error = m->auroc_error,
+                                      .ece_floor = (double)NAN};
+    if (o->classification) {
+        CR_TRY(set_floor(page, o, &group->ece_floor, err));
+        return cr_review_bins(o, &page->kept, group, err);
     }
     return CR_OK;
 }
 
-static const char *base_name(const char *path)
+/* All first, then the tasks that have examples, as the result lists them. */
+static cr_status set_groups(struct page *page, struct cr_error *err)
+{
+    const struct cr_eval_result *r = page->e->result;
+    struct cr_report_group *groups = cr_zalloc(r->n_groups + 1, sizeof *groups);
+    CR_TRY(cr_kept_add(&page->kept, groups, err));
+    struct cr_view_group *view = cr_zalloc(r->n_groups + 1, sizeof *view);
+    CR_TRY(cr_kept_add(&page->kept, view, err));
+    for (size_t g = 0, t = 0; g <= r->n_groups; g++) {
+        struct cr_outcomes *o = &view[g].outcomes;
+        const struct cr_group_metrics *m = g == 0 ? &r->all : &r->groups[g - 1];
+        if (g == 0) {
+            *o = page->e->outcomes;
+        } else {
+            while (strcmp(page->e->task_names[t], m->task) != 0) { /* no example of that task was looked at */
+                t++;
+            }
+            CR_TRY(cr_outcomes_of_task(&page->e->outcomes, (int32_t)t, o, err));
+            CR_TRY(cr_kept_add(&page->kept, o->items, err));
+        }
+        CR_TRY(set_group(page, o, m, g == 0 ? 0 : (uint32_t)t + 1, &groups[g], err));
+        view[g].name = groups[g].name;
+        view[g].running = r->running != NULL ? r->running + g * r->n_members : NULL;
+    }
+    page->run = (struct cr_report_run){.groups = groups};
+    page->view = (struct cr_view){.groups = view,
+                                  .n_groups = r->n_groups + 1,
+                                  .n_members = r->n_members,
+                                  .ood = page->e->ood,
+                                  .in = "this file",
+                                  .out = "elsewhere"};
+    page->report.runs = &page->run;
+    page->report.n_runs = page->report.n_seeds = 1;
+    page->report.n_groups = r->n_groups + 1;
+    return CR_OK;
+}
+
+const char *cr_base_name(const char *path)
 {
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/') {
@@ -184,8 +221,8 @@ static cr_status set_facts(struct page *page, struct cr_error *err)
     struct cr_buf text = {0};
     char hex[33];
     cr_buf_printf(&text, "Evaluation of %s on %s",
-                  base_name(s->sets.n_posteriors > 0 ? s->options.adapter : s->options.model),
-                  base_name(s->options.data));
+                  cr_base_name(s->sets.n_posteriors > 0 ? s->options.adapter : s->options.model),
+                  cr_base_name(s->options.data));
     CR_TRY(cr_kept_text(&page->kept, &text, &page->report.title, err));
     cr_buf_printf(&text, "%s, %s, %" PRIu32 " layers, width %" PRIu32 ", weights %s", s->options.model,
                   s->model->config.architecture, s->model->config.n_layers, s->model->config.n_embd,
@@ -202,7 +239,7 @@ static cr_status set_facts(struct page *page, struct cr_error *err)
         CR_TRY(add_fact(page, "Long examples", &text, err));
     }
     cr_buf_printf(&text, "%" PRIu64 " tokens in %.0f s (%.0f tokens/s), %s, %d thread%s, credence %s", s->tokens,
-                  s->seconds, page->result->tok_s, cr_tier_name(s->workers.tier), s->workers.parallel->n_workers,
+                  s->seconds, page->e->result->tok_s, cr_tier_name(s->workers.tier), s->workers.parallel->n_workers,
                   s->workers.parallel->n_workers == 1 ? "" : "s", CREDENCE_VERSION);
     CR_TRY(add_fact(page, "Run", &text, err));
     page->report.facts = page->facts;
@@ -245,31 +282,39 @@ static cr_status set_commands(struct page *page, const char *finetune, struct cr
     return CR_OK;
 }
 
-static cr_status make_page(struct page *page, const struct cr_outcomes *outcomes, struct cr_buf *html,
-                           struct cr_error *err)
+static cr_status make_page(struct page *page, struct cr_buf *html, struct cr_error *err)
 {
     const struct cr_scoring *s = page->s;
-    struct stat info;
-    const char *finetune = NULL;
+    const struct cr_outcomes *outcomes = &page->e->outcomes;
+    struct cr_training training = {0};
+    struct cr_review_source source = {.data = page->e->data,
+                                      .data_hash = page->e->data_hash,
+                                      .task_names = page->e->task_names,
+                                      .outcomes = &outcomes,
+                                      .n = 1};
     page->report.classification = outcomes->classification;
     page->report.n_resamples = CR_BOOTSTRAP;
     CR_TRY(set_facts(page, err));
-    CR_TRY(set_groups(page, outcomes, err));
-    CR_TRY(cr_review_examples(s, outcomes, &page->kept, &page->report, err));
-    if (s->options.adapter != NULL && stat(s->options.adapter, &info) == 0 && S_ISDIR(info.st_mode)) {
-        CR_TRY(cr_review_training(s->options.adapter, s->host, &page->kept, &page->report, &finetune, err));
+    CR_TRY(set_groups(page, err));
+    CR_TRY(cr_review_charts(&page->view, 1, &page->kept, &page->report, err));
+    CR_TRY(cr_review_examples(&source, s->host, &page->kept, &page->report, err));
+    if (s->options.adapter != NULL) {
+        CR_TRY(cr_review_training(s->options.adapter, s->host, &page->kept, &training, err));
+        CR_TRY(cr_review_training_charts(&training, NULL, 1, &page->kept, &page->report, err));
+        page->report.settings = training.settings;
+        page->report.n_settings = training.n_settings;
     }
-    CR_TRY(set_commands(page, finetune, err));
+    CR_TRY(set_commands(page, training.command, err));
     cr_report_html(&page->report, html);
     return html->failed ? cr_fail(err, CR_E_MEMORY, "no memory for the report") : CR_OK;
 }
 
-cr_status cr_review_write(const struct cr_scoring *scoring, const struct cr_outcomes *outcomes,
-                          const struct cr_eval_result *result, struct cr_error *err)
+cr_status cr_review_write(const struct cr_scoring *scoring, const struct cr_evaluation *evaluation,
+                          struct cr_error *err)
 {
-    struct page page = {.s = scoring, .result = result};
+    struct page page = {.s = scoring, .e = evaluation};
     struct cr_buf html = {0};
-    cr_status status = make_page(&page, outcomes, &html, err);
+    cr_status status = make_page(&page, &html, err);
     if (status == CR_OK) {
         status = cr_file_write(scoring->options.report, html.data, html.n, err);
     }

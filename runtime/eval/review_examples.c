@@ -53,20 +53,16 @@ static size_t cut(const char *text, size_t n, size_t max_bytes)
     return max_bytes;
 }
 
-static cr_status keep_bytes(struct cr_kept *kept, const char *bytes, size_t n, const char **out, struct cr_error *err)
+/* One of the line's choices, cut, with the probability that it was given. */
+static cr_status set_answer(struct cr_kept *kept, const struct cr_line *line, uint32_t choice,
+                            struct cr_report_saying *out, struct cr_error *err)
 {
-    char *copy = cr_strndup(bytes, n);
+    struct cr_line_text text = choice < line->n_choices ? cr_line_choice(line, choice) : (struct cr_line_text){"?", 1};
+    out->text_bytes = cut(text.bytes, text.n, ANSWER_BYTES);
+    char *copy = cr_strndup(text.bytes, out->text_bytes);
     CR_TRY(cr_kept_add(kept, copy, err));
-    *out = copy;
+    out->text = copy;
     return CR_OK;
-}
-
-static cr_status set_answer(struct cr_kept *kept, const struct cr_line *line, uint32_t choice, const char **out,
-                            size_t *n, struct cr_error *err)
-{
-    struct cr_line_text text = cr_line_choice(line, choice);
-    *n = cut(text.bytes, text.n, ANSWER_BYTES);
-    return keep_bytes(kept, text.bytes, *n, out, err);
 }
 
 /* The words of a text example in one piece. */
@@ -97,7 +93,7 @@ static void put_words(struct cr_buf *out, const struct cr_line *line)
     }
 }
 
-static cr_status set_words(struct cr_kept *kept, const struct cr_line *line, const struct cr_example *example,
+static cr_status set_words(const struct cr_review_source *source, struct cr_kept *kept, const struct cr_line *line,
                            const struct cr_outcome *o, struct cr_report_example *out, struct cr_error *err)
 {
     struct cr_buf words = {0};
@@ -106,15 +102,26 @@ static cr_status set_words(struct cr_kept *kept, const struct cr_line *line, con
     out->cut = n < words.n;
     out->text_bytes = n;
     CR_TRY(cr_kept_text(kept, &words, &out->text, err));
-    if (line->kind == CR_EXAMPLE_CHOICE) {
-        CR_TRY(set_answer(kept, line, o->prediction, &out->given, &out->given_bytes, err));
-        CR_TRY(set_answer(kept, line, example->answer, &out->right, &out->right_bytes, err));
+    if (line->kind != CR_EXAMPLE_CHOICE) {
+        return CR_OK;
     }
-    return CR_OK;
+    struct cr_report_saying *said = cr_zalloc(source->n, sizeof *said);
+    CR_TRY(cr_kept_add(kept, said, err));
+    for (size_t v = 0; v < source->n; v++) {
+        const struct cr_outcome *own = &source->outcomes[v]->items[o - source->outcomes[0]->items];
+        said[v].who = source->names != NULL ? source->names[v] : NULL;
+        said[v].p = own->confidence;
+        said[v].wrong = !own->correct;
+        CR_TRY(set_answer(kept, line, own->prediction, &said[v], err));
+    }
+    out->said = said;
+    out->n_said = source->n;
+    out->right.p = cr_probability(o->nll);
+    return set_answer(kept, line, line->answer, &out->right, err);
 }
 
 /* Walks the data file once more and picks the lines of the chosen examples. */
-static cr_status read_words(const struct cr_scoring *s, const struct cr_outcome *const *chosen, size_t n,
+static cr_status read_words(const struct cr_review_source *source, const struct cr_outcome *const *chosen, size_t n,
                             struct cr_lines *lines, struct cr_kept *kept, struct cr_report_example *out,
                             struct cr_error *err)
 {
@@ -126,8 +133,7 @@ static cr_status read_words(const struct cr_scoring *s, const struct cr_outcome 
             if (out[i].line != lines->number || cr_line_parse(text, n_bytes, &line, NULL) != CR_OK) {
                 continue;
             }
-            cr_status status =
-                set_words(kept, &line, &s->main.data.examples[chosen[i]->index], chosen[i], &out[i], err);
+            cr_status status = set_words(source, kept, &line, chosen[i], &out[i], err);
             cr_line_deinit(&line);
             CR_TRY(status);
         }
@@ -135,38 +141,39 @@ static cr_status read_words(const struct cr_scoring *s, const struct cr_outcome 
     return CR_OK;
 }
 
-cr_status cr_review_examples(const struct cr_scoring *s, const struct cr_outcomes *outcomes, struct cr_kept *kept,
+cr_status cr_review_examples(const struct cr_review_source *source, const struct cr_host *host, struct cr_kept *kept,
                              struct cr_report *report, struct cr_error *err)
 {
     const struct cr_outcome *chosen[SHOWN + 1];
     struct cr_lines lines = {0};
     struct cr_error why = {0};
-    size_t n = choose(outcomes, chosen);
+    char hex[33];
+    size_t n = choose(source->outcomes[0], chosen);
     struct cr_report_example *examples = cr_zalloc(n, sizeof *examples);
     CR_TRY(cr_kept_add(kept, examples, err));
     for (size_t i = 0; i < n; i++) {
         const struct cr_outcome *o = chosen[i];
-        examples[i] = (struct cr_report_example){.task = o->task >= 0 ? s->main.data.task_names[o->task] : NULL,
-                                                 .line = s->main.data.examples[o->index].line,
+        examples[i] = (struct cr_report_example){.task = o->task >= 0 ? source->task_names[o->task] : NULL,
+                                                 .line = o->line,
                                                  .text = "",
-                                                 .p_given = o->confidence,
-                                                 .p_right = cr_probability(o->nll),
                                                  .nll = o->nll / (double)o->n_targets};
     }
     report->examples = examples;
     report->n_examples = n;
-    cr_status status = cr_lines_open(s->options.data, &lines, &why);
+    cr_status status = cr_lines_open(source->data, &lines, &why);
     if (status == CR_OK) {
-        struct cr_hash128 digest = cr_xxh3_128(lines.data, lines.n_bytes);
-        if (digest.high == s->main.data.digest[0] && digest.low == s->main.data.digest[1]) {
-            status = read_words(s, chosen, n, &lines, kept, examples, err);
+        if (strcmp(cr_hex_128(hex, cr_xxh3_128(lines.data, lines.n_bytes)), source->data_hash) == 0) {
+            status = read_words(source, chosen, n, &lines, kept, examples, err);
             cr_lines_close(&lines);
             return status;
         }
         cr_fail(&why, CR_E_IO, "the data file changed meanwhile");
         cr_lines_close(&lines);
     }
-    cr_host_log(s->host, CR_LOG_WARNING, "report without examples: %s", why.message);
+    if (status == CR_E_MEMORY) {
+        return cr_fail(err, status, "%s", why.message);
+    }
+    cr_host_log(host, CR_LOG_WARNING, "report without examples: %s", why.message);
     report->n_examples = 0;
     return CR_OK;
 }

@@ -1,4 +1,4 @@
-/* review_parts: the pieces of a page that come from files. Private to runtime/eval. */
+/* review_parts: the pieces of a page, for one evaluation and for several. Private to runtime/eval. */
 #ifndef CR_EVAL_REVIEW_PARTS_H
 #define CR_EVAL_REVIEW_PARTS_H
 
@@ -19,18 +19,67 @@ cr_status cr_kept_add(struct cr_kept *kept, void *block, struct cr_error *err);
 cr_status cr_kept_text(struct cr_kept *kept, struct cr_buf *buf, const char **out, struct cr_error *err);
 void cr_kept_free(struct cr_kept *kept);
 
-/* Appends "credence COMMAND --flag value ..." as a shell takes it. flags: object of flags by their long names. */
+/* Appends "credence COMMAND --flag value ... operand ..." as a shell takes it. flags: object of flags by their long
+ * names; those of several values are repeated. */
 void cr_command_line(struct cr_buf *out, const char *command, const json_t *flags);
+void cr_command_operand(struct cr_buf *out, const char *operand);
 
-/* train.jsonl and summary.json of the adapter directory: loss, valid, rate, settings of the report, and the command
- * line of the run in *command (NULL when unknown). Files that are absent leave all untouched, broken ones are warned
- * of. Errors: CR_E_MEMORY. */
+/* "name" of "dir/name" or "dir/name/"; borrowed. */
+const char *cr_base_name(const char *path);
+
+/* What charts show of an evaluation, or of the evaluations of several seeds together. */
+struct cr_view_group {
+    const char *name;
+    struct cr_outcomes outcomes;
+    const struct cr_group_metrics *running; /* [n_members] after the first 1, 2, ...; NULL: unknown */
+};
+
+struct cr_view {
+    const char *name;                   /* NULL: it is the only one */
+    const struct cr_view_group *groups; /* [n_groups]: all of it first */
+    size_t n_groups, n_members;
+    struct cr_ood_entropies ood; /* n_out 0: none */
+    const char *in, *out;        /* what these are of */
+};
+
+/* Fills the bins of a group of choices. Errors: CR_E_MEMORY. */
+cr_status cr_review_bins(const struct cr_outcomes *outcomes, struct cr_kept *kept, struct cr_report_group *group,
+                         struct cr_error *err);
+
+/* Risk over coverage, figures over the number of members, entropies here and elsewhere: as far as there is something to
+ * show. Sets report->sections. Errors: CR_E_MEMORY. */
+cr_status cr_review_charts(const struct cr_view *views, size_t n_views, struct cr_kept *kept, struct cr_report *report,
+                           struct cr_error *err);
+
+/* What a training run left beside its adapter. */
+struct cr_training {
+    struct cr_report_series loss, valid, rate; /* valid: NLL of the held-out part; rate: tokens a second */
+    const struct cr_report_pair *settings;
+    size_t n_settings;
+    const char *command; /* the line of the run; NULL when unknown */
+};
+
+/* train.jsonl and summary.json of the adapter directory (anything else: nothing). Files that are absent leave all
+ * untouched, broken ones are warned of. Errors: CR_E_MEMORY. */
 cr_status cr_review_training(const char *dir, const struct cr_host *host, struct cr_kept *kept,
-                             struct cr_report *report, const char **command, struct cr_error *err);
+                             struct cr_training *training, struct cr_error *err);
 
-/* The most confident mistakes, or the texts with the highest NLL a token, with their words from the data file.
- * Errors: CR_E_MEMORY. */
-cr_status cr_review_examples(const struct cr_scoring *scoring, const struct cr_outcomes *outcomes, struct cr_kept *kept,
+/* Charts of one run, or of several by name (name NULL: the only one). Sets report->training when there is something to
+ * show. Errors: CR_E_MEMORY. */
+cr_status cr_review_training_charts(const struct cr_training *runs, const char *const *names, size_t n,
+                                    struct cr_kept *kept, struct cr_report *report, struct cr_error *err);
+
+/* The most confident mistakes of the first evaluation, or its texts with the highest NLL a token, with their words from
+ * the data file, and what each evaluation answered. outcomes: one list an evaluation, of the same examples. A file that
+ * cannot be read or has changed is warned of. Errors: CR_E_MEMORY. */
+struct cr_review_source {
+    const char *data, *data_hash;
+    const char *const *task_names;
+    const struct cr_outcomes *const *outcomes; /* [n] */
+    const char *const *names;                  /* [n]; NULL: the only one */
+    size_t n;
+};
+cr_status cr_review_examples(const struct cr_review_source *source, const struct cr_host *host, struct cr_kept *kept,
                              struct cr_report *report, struct cr_error *err);
 
 #endif

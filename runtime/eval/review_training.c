@@ -31,7 +31,7 @@ static void add_point(struct cr_report_series *series, struct cr_report_point *p
     }
 }
 
-static cr_status read_journal(const char *text, size_t n, struct cr_kept *kept, struct cr_report *report,
+static cr_status read_journal(const char *text, size_t n, struct cr_kept *kept, struct cr_training *training,
                               struct cr_error *err)
 {
     size_t n_lines = 1;
@@ -47,15 +47,15 @@ static cr_status read_journal(const char *text, size_t n, struct cr_kept *kept, 
         size_t length = end != NULL ? (size_t)(end - text) - at : n - at;
         json_t *line = parse_line(text + at, length);
         double step = json_number_value(json_object_get(line, "step"));
-        add_point(&report->loss, loss, step, json_object_get(line, "loss"));
-        add_point(&report->rate, rate, step, json_object_get(line, "tok_s"));
+        add_point(&training->loss, loss, step, json_object_get(line, "loss"));
+        add_point(&training->rate, rate, step, json_object_get(line, "tok_s"));
         json_decref(line);
         at += length + 1;
     }
     return CR_OK;
 }
 
-static cr_status read_evaluations(const json_t *list, struct cr_kept *kept, struct cr_report *report,
+static cr_status read_evaluations(const json_t *list, struct cr_kept *kept, struct cr_training *training,
                                   struct cr_error *err)
 {
     struct cr_report_point *points = cr_alloc(json_array_size(list) + 1, sizeof *points);
@@ -64,24 +64,25 @@ static cr_status read_evaluations(const json_t *list, struct cr_kept *kept, stru
     CR_TRY(cr_kept_add(kept, points, err));
     json_array_foreach((json_t *)(uintptr_t)list, i, one)
     {
-        add_point(&report->valid, points, json_number_value(json_object_get(one, "step")), json_object_get(one, "nll"));
+        add_point(&training->valid, points, json_number_value(json_object_get(one, "step")),
+                  json_object_get(one, "nll"));
     }
     return CR_OK;
 }
 
 /* Every resolved setting as text; the flags as given make the command line instead. */
-static cr_status read_settings(const json_t *settings, struct cr_kept *kept, struct cr_report *report,
+static cr_status read_settings(const json_t *settings, struct cr_kept *kept, struct cr_training *training,
                                struct cr_error *err)
 {
     struct cr_report_pair *pairs = cr_alloc(json_object_size(settings) + 1, sizeof *pairs);
     const char *key;
     json_t *value;
     CR_TRY(cr_kept_add(kept, pairs, err));
-    report->settings = pairs;
+    training->settings = pairs;
     json_object_foreach((json_t *)(uintptr_t)settings, key, value)
     {
         struct cr_buf text = {0};
-        struct cr_report_pair *pair = &pairs[report->n_settings];
+        struct cr_report_pair *pair = &pairs[training->n_settings];
         if (strcmp(key, "flags") == 0 || json_is_null(value)) {
             continue;
         }
@@ -92,28 +93,28 @@ static cr_status read_settings(const json_t *settings, struct cr_kept *kept, str
         CR_TRY(cr_kept_text(kept, &text, &pair->value, err));
         cr_buf_puts(&text, key);
         CR_TRY(cr_kept_text(kept, &text, &pair->key, err));
-        report->n_settings++;
+        training->n_settings++;
     }
     return CR_OK;
 }
 
-static cr_status read_summary(const json_t *summary, struct cr_kept *kept, struct cr_report *report,
-                              const char **command, struct cr_error *err)
+static cr_status read_summary(const json_t *summary, struct cr_kept *kept, struct cr_training *training,
+                              struct cr_error *err)
 {
     const json_t *settings = json_object_get(summary, "settings");
     const json_t *flags = json_object_get(settings, "flags");
-    CR_TRY(read_evaluations(json_object_get(summary, "evaluations"), kept, report, err));
-    CR_TRY(read_settings(settings, kept, report, err));
+    CR_TRY(read_evaluations(json_object_get(summary, "evaluations"), kept, training, err));
+    CR_TRY(read_settings(settings, kept, training, err));
     if (json_object_size(flags) > 0) {
         struct cr_buf line = {0};
         cr_command_line(&line, "finetune", flags);
-        CR_TRY(cr_kept_text(kept, &line, command, err));
+        CR_TRY(cr_kept_text(kept, &line, &training->command, err));
     }
     return CR_OK;
 }
 
 cr_status cr_review_training(const char *dir, const struct cr_host *host, struct cr_kept *kept,
-                             struct cr_report *report, const char **command, struct cr_error *err)
+                             struct cr_training *training, struct cr_error *err)
 {
     uint8_t *text = NULL;
     size_t n = 0;
@@ -125,7 +126,7 @@ cr_status cr_review_training(const char *dir, const struct cr_host *host, struct
     CR_TRY(cr_kept_add(kept, summary_path, err));
     if (access(journal_path, F_OK) == 0) {
         if (cr_file_read(journal_path, MAX_FILE_BYTES, &text, &n, &why) == CR_OK) {
-            cr_status status = read_journal((const char *)text, n, kept, report, err);
+            cr_status status = read_journal((const char *)text, n, kept, training, err);
             cr_free(text);
             CR_TRY(status);
         } else {
@@ -134,7 +135,7 @@ cr_status cr_review_training(const char *dir, const struct cr_host *host, struct
     }
     if (access(summary_path, F_OK) == 0) {
         if (cr_json_load(summary_path, MAX_FILE_BYTES, &summary, &why) == CR_OK) {
-            cr_status status = read_summary(summary, kept, report, command, err);
+            cr_status status = read_summary(summary, kept, training, err);
             json_decref(summary);
             return status;
         }

@@ -4,14 +4,13 @@
 
 #include "runtime/report/report.h"
 
-/* Lines over training steps. `points` is drawn with a mark a point; either series may be empty, not both. */
-struct cr_draw_lines {
-    const char *label; /* for readers that cannot see it */
-    struct cr_report_series line, points;
-};
-void cr_draw_lines(struct cr_buf *out, const struct cr_draw_lines *chart);
+/* Colours and kinds of dashes that tell lines apart: line i has classes s(i % colours) and d(i / colours % dashes). */
+enum { CR_DRAW_COLOURS = 8, CR_DRAW_DASHES = 3 };
 
-/* Accuracy over confidence in bins, the diagonal of honesty, and below it the number of examples of each bin. */
-void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group);
+void cr_draw_lines(struct cr_buf *out, const struct cr_report_chart *chart);
+
+/* Accuracy over confidence in bins, the diagonal of honesty, and below it the number of examples of each bin. run: its
+ * name for readers that cannot see it, or NULL. */
+void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group, const char *run);
 
 #endif

@@ -134,6 +134,7 @@ void cr_html_begin(struct cr_buf *out, const char *title, const char *style)
     cr_html_str(out, title);
     cr_buf_puts(out, "</title>\n<style>\n");
     cr_buf_puts(out, cr_report_style);
+    cr_buf_puts(out, cr_report_chart_style);
     cr_buf_puts(out, style);
     cr_buf_puts(out, "</style>\n</head>\n<body>\n<h1>");
     cr_html_str(out, title);

@@ -68,7 +68,7 @@ static void widen(const struct cr_report_series *s, double *low, double *high, b
     }
 }
 
-/* Text at (x, y), with class and anchor. */
+/* A number at (x, y). */
 static void put_label(struct cr_buf *out, double x, double y, const char *anchor, double value, int decimals)
 {
     cr_buf_puts(out, "<text x=\"");
@@ -93,7 +93,7 @@ static void put_line(struct cr_buf *out, const char *style, double x1, double y1
     cr_buf_puts(out, "\"/>");
 }
 
-static void put_axes(struct cr_buf *out, const struct axis *x, const struct axis *y)
+static void put_axes(struct cr_buf *out, const struct axis *x, const struct axis *y, const char *x_label)
 {
     double tick = ceil(y->low / y->step - 1e-9) * y->step;
     for (int i = 0; i < MAX_TICKS && tick <= y->high + y->step * 1e-9; i++, tick += y->step) {
@@ -103,21 +103,25 @@ static void put_axes(struct cr_buf *out, const struct axis *x, const struct axis
     tick = ceil(x->low / x->step - 1e-9) * x->step;
     for (int i = 0; i < MAX_TICKS && tick <= x->high + x->step * 1e-9; i++, tick += x->step) {
         put_line(out, "axis", x_of(x, tick), HEIGHT - BOTTOM, x_of(x, tick), HEIGHT - BOTTOM + 4);
-        put_label(out, x_of(x, tick), HEIGHT - BOTTOM + 15, "middle", tick, x->decimals);
+        put_label(out, x_of(x, tick), HEIGHT - BOTTOM + 15, "middle", fabs(tick) < x->step / 2 ? 0 : tick, x->decimals);
     }
     put_line(out, "axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM);
     cr_buf_puts(out, "<text class=\"title\" text-anchor=\"middle\" x=\"");
     cr_html_coordinate(out, (LEFT + WIDTH - RIGHT) / 2);
     cr_buf_puts(out, "\" y=\"");
     cr_html_coordinate(out, HEIGHT - 4);
-    cr_buf_puts(out, "\">optimiser step</text>");
+    cr_buf_puts(out, "\">");
+    cr_html_str(out, x_label);
+    cr_buf_puts(out, "</text>");
 }
 
 /* Neighbours are averaged when there are more points than can be told apart. */
-static void put_curve(struct cr_buf *out, const struct cr_report_series *s, const struct axis *x, const struct axis *y)
+static void put_curve(struct cr_buf *out, const struct cr_report_series *s, size_t place, const struct axis *x,
+                      const struct axis *y)
 {
     size_t n_drawn = s->n < MAX_DRAWN ? s->n : MAX_DRAWN;
-    cr_buf_puts(out, "<path class=\"line\" d=\"");
+    cr_buf_printf(out, "<path class=\"line s%zu d%zu\" d=\"", place % CR_DRAW_COLOURS,
+                  place / CR_DRAW_COLOURS % CR_DRAW_DASHES);
     for (size_t i = 0; i < n_drawn; i++) {
         size_t begin = i * s->n / n_drawn;
         size_t end = (i + 1) * s->n / n_drawn;
@@ -134,51 +138,49 @@ static void put_curve(struct cr_buf *out, const struct cr_report_series *s, cons
     cr_buf_puts(out, "\"/>");
 }
 
-static void put_marks(struct cr_buf *out, const struct cr_report_series *s, const struct axis *x, const struct axis *y)
+static void put_marks(struct cr_buf *out, const struct cr_report_series *s, size_t place, const struct axis *x,
+                      const struct axis *y, const char *x_label)
 {
-    cr_buf_puts(out, "<path class=\"line2\" d=\"");
-    for (size_t i = 0; i < s->n; i++) {
-        cr_buf_putc(out, i == 0 ? 'M' : 'L');
-        cr_html_coordinate(out, x_of(x, s->points[i].step));
-        cr_buf_putc(out, ' ');
-        cr_html_coordinate(out, y_of(y, s->points[i].value));
-    }
-    cr_buf_puts(out, "\"/>");
     for (size_t i = 0; i < s->n && s->n <= MAX_DRAWN; i++) {
-        cr_buf_puts(out, "<circle class=\"mark2\" r=\"3.2\" cx=\"");
+        cr_buf_printf(out, "<circle class=\"s%zu\" r=\"3.2\" cx=\"", place % CR_DRAW_COLOURS);
         cr_html_coordinate(out, x_of(x, s->points[i].step));
         cr_buf_puts(out, "\" cy=\"");
         cr_html_coordinate(out, y_of(y, s->points[i].value));
-        cr_buf_puts(out, "\"><title>step ");
-        cr_html_number(out, s->points[i].step, 0);
+        cr_buf_puts(out, "\"><title>");
+        cr_html_str(out, x_label);
+        cr_buf_putc(out, ' ');
+        cr_html_number(out, s->points[i].step, x->decimals);
         cr_buf_puts(out, ": ");
         cr_html_number(out, s->points[i].value, 4);
         cr_buf_puts(out, "</title></circle>");
     }
 }
 
-void cr_draw_lines(struct cr_buf *out, const struct cr_draw_lines *chart)
+void cr_draw_lines(struct cr_buf *out, const struct cr_report_chart *chart)
 {
     double low = INFINITY, high = -INFINITY, first = INFINITY, last = -INFINITY;
-    widen(&chart->line, &low, &high, false);
-    widen(&chart->points, &low, &high, false);
-    widen(&chart->line, &first, &last, true);
-    widen(&chart->points, &first, &last, true);
-    if (low > 0 && low < high * 0.7) {
+    for (size_t i = 0; i < chart->n_lines; i++) {
+        widen(&chart->lines[i].series, &low, &high, false);
+        widen(&chart->lines[i].series, &first, &last, true);
+    }
+    if (low > 0 && (chart->zero || low < high * 0.7)) {
         low = 0; /* a scale that is nearly whole may as well be whole */
     }
     double room = (high - low) * 0.05;
-    struct axis x = make_axis(first, last, 6, true);
+    struct axis x = make_axis(first, last, 6, chart->whole);
     struct axis y = make_axis(low > 0 ? low - room : low, high + room, 5, false);
     cr_buf_printf(out, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
-    cr_html_str(out, chart->label);
+    cr_html_str(out, chart->title);
     cr_buf_puts(out, "\">");
-    put_axes(out, &x, &y);
-    if (chart->line.n > 0) {
-        put_curve(out, &chart->line, &x, &y);
-    }
-    if (chart->points.n > 0) {
-        put_marks(out, &chart->points, &x, &y);
+    put_axes(out, &x, &y, chart->x_label);
+    for (size_t i = 0; i < chart->n_lines; i++) {
+        const struct cr_report_line *line = &chart->lines[i];
+        if (line->series.n > 0) {
+            put_curve(out, &line->series, i, &x, &y);
+        }
+        if (line->marks) {
+            put_marks(out, &line->series, i, &x, &y, chart->x_label);
+        }
     }
     cr_buf_puts(out, "</svg>\n");
 }

@@ -119,7 +119,7 @@ static void put_count(struct cr_buf *out, const struct cr_report_bin *bin, size_
     cr_buf_puts(out, "</text>");
 }
 
-void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group)
+void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group, const char *run)
 {
     uint64_t largest = 1;
     for (size_t b = 0; b < group->n_bins; b++) {
@@ -128,6 +128,10 @@ void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group
     cr_buf_printf(out, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"Reliability diagram of ", WIDTH,
                   HEIGHT);
     cr_html_str(out, group->name);
+    if (run != NULL) {
+        cr_buf_puts(out, ", ");
+        cr_html_str(out, run);
+    }
     cr_buf_puts(out, "\">");
     put_axes(out);
     for (size_t b = 0; b < group->n_bins; b++) {

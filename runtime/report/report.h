@@ -1,4 +1,5 @@
-/* report: an evaluation as one self-contained HTML page. Takes plain numbers and texts, knows no model and no file.
+/* report: one evaluation, or several of one file side by side, as a self-contained HTML page. Takes plain numbers and
+ * texts, knows no model and no file.
  *
  * The page loads nothing (no script, font or image; its policy forbids it), reads on paper, on a phone, light and
  * dark. Every text is escaped here: bytes that are not UTF-8 and control characters become U+FFFD. NaN means "does not
@@ -29,8 +30,31 @@ struct cr_report_group {
     uint64_t n; /* examples, or target tokens of texts */
     struct cr_report_figure accuracy, nll, ece, brier, perplexity;
     double auroc_error;
-    const struct cr_report_bin *bins; /* [n_bins] of equal width on [0, 1]; texts: NULL */
+    double ece_floor;                 /* of honest confidences at these numbers */
+    const struct cr_report_bin *bins; /* [n_bins] of equal width on [0, 1]; NULL: no diagram */
     size_t n_bins;
+};
+
+/* One evaluation. */
+struct cr_report_run {
+    const char *name;                     /* may be NULL when it is the only one */
+    const struct cr_report_group *groups; /* [n_groups] of the report, the same groups in every run */
+};
+
+/* Of another run against the first. */
+struct cr_report_difference {
+    const char *group, *name;
+    struct cr_report_figure accuracy, nll, brier, ece;
+    const char *accuracy_is, *nll_is; /* verdicts in words */
+};
+
+/* What a run answered; the right answer has no name. */
+struct cr_report_saying {
+    const char *who;  /* NULL: there is one run */
+    const char *text; /* of the answer */
+    size_t text_bytes;
+    double p;
+    bool wrong;
 };
 
 /* A wrong answer, or a text that the model did not expect. */
@@ -39,11 +63,11 @@ struct cr_report_example {
     uint64_t line;    /* of the data file */
     const char *text;
     size_t text_bytes;
-    bool cut;                  /* the text goes on */
-    const char *given, *right; /* choices: texts of the predicted and of the right answer; texts: NULL */
-    size_t given_bytes, right_bytes;
-    double p_given, p_right; /* choices */
-    double nll;              /* texts: a token */
+    bool cut;                            /* the text goes on */
+    const struct cr_report_saying *said; /* [n_said] choices: one a run; texts: none */
+    size_t n_said;
+    struct cr_report_saying right; /* choices */
+    double nll;                    /* texts: a token */
 };
 
 struct cr_report_point {
@@ -55,6 +79,27 @@ struct cr_report_series {
     size_t n;
 };
 
+/* A line of a chart; its colour and dashes come from its place. */
+struct cr_report_line {
+    const char *name; /* NULL: not in the key */
+    struct cr_report_series series;
+    bool marks; /* a mark a point */
+};
+
+struct cr_report_chart {
+    const char *title, *x_label;
+    const struct cr_report_line *lines; /* at least one of them with points */
+    size_t n_lines;
+    bool whole; /* x counts: ticks at whole numbers */
+    bool zero;  /* the scale of values begins at 0 */
+};
+
+struct cr_report_section {
+    const char *title, *note; /* note may be NULL */
+    const struct cr_report_chart *charts;
+    size_t n_charts;
+};
+
 struct cr_report_pair {
     const char *key, *value;
 };
@@ -64,13 +109,19 @@ struct cr_report {
     bool classification;
     const struct cr_report_pair *facts; /* under the title: model, adapter, data... */
     size_t n_facts;
-    const struct cr_report_group *groups; /* all of it first */
-    size_t n_groups;
-    uint32_t n_resamples; /* behind the intervals */
+    const struct cr_report_run *runs;
+    size_t n_runs, n_groups;                        /* groups: all of it first */
+    size_t n_seeds;                                 /* behind each run: diagrams show the examples of all */
+    uint32_t n_resamples;                           /* behind the intervals */
+    const struct cr_report_difference *differences; /* group by group */
+    size_t n_differences;
+    const char *margins;                      /* what the verdicts mean, in words */
+    const struct cr_report_section *sections; /* of charts */
+    size_t n_sections;
     const struct cr_report_example *examples;
     size_t n_examples;
-    struct cr_report_series loss, valid, rate; /* of the training run: loss, validation NLL, tokens a second */
-    const struct cr_report_pair *settings;     /* of the training run */
+    const struct cr_report_section *training; /* behind the examples; NULL: none */
+    const struct cr_report_pair *settings;    /* of the training run */
     size_t n_settings;
     const struct cr_report_pair *commands; /* what they do, the line to type */
     size_t n_commands;

@@ -2,6 +2,6 @@
 #ifndef CR_REPORT_STYLE_H
 #define CR_REPORT_STYLE_H
 
-extern const char cr_report_style[];
+extern const char cr_report_style[], cr_report_chart_style[];
 
 #endif

@@ -1,5 +1,5 @@
 #!/bin/sh
-# compare from outside: operands, tables, JSON, refusals that leave nothing behind.
+# compare from outside: operands, tables, JSON, page, refusals that leave nothing behind.
 . "$(dirname "$0")/lib.sh"
 "$make_model" model m.gguf || exit 1
 i=0
@@ -20,12 +20,14 @@ check evaluate evaluate -d e.jsonl --json other.json
 check evaluate evaluate -d d.jsonl --json bare.json --no-examples
 check bare [ "$(grep -c '"examples"' a.json bare.json | tr '\n' ' ')" = 'a.json:1 bare.json:0 ' ]
 
-expect two 0 '' "$credence" compare a.json b.json --json cmp.json
+expect two 0 '' "$credence" compare a.json b.json --json cmp.json --report r.html
 check two grep -q '^d.jsonl: 12 examples\. Intervals of 95 % by 2000 resamples of examples\.' out
 check two [ "$(grep -c '^\*\*' out)" -eq 3 ]
 check two grep -q '^| against a.json |' out
 check two grep -q '^| b.json .* equivalent | equivalent |$' out
 check two grep -q '"low90": 0.0' cmp.json
+check page grep -q '</html>' r.html
+check page grep -q 'a.json said <b>' r.html
 expect seeds 0 '' "$credence" compare one=a.json,b.json two=c.json,d.json --in-domain t1 --margin-nll 1e-9
 check seeds grep -q '12 examples, 2 seeds\. .* resamples of seeds and examples\.' out
 check seeds grep -q '^\*\*shifted\*\*, 6 examples$' out

@@ -13,6 +13,7 @@
 #include "runtime/eval/compare.h"
 #include "runtime/eval/metrics.h"
 #include "runtime/io/file.h"
+#include "runtime/io/hash.h"
 #include "runtime/io/json.h"
 #include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
@@ -351,6 +352,58 @@ START_TEST(texts)
 }
 END_TEST
 
+/* The page: a row and a diagram for each method and group, the same examples' words, nothing that runs. */
+START_TEST(page)
+{
+    static const char hostile[] = "<script>&\"x";
+    struct cr_buf data = {0}, tables = {0};
+    struct cr_error err = {0};
+    char path[1024];
+    uint8_t *text;
+    for (int i = 0; i < 2 * N; i++) {
+        cr_buf_printf(&data, "{\"question\":\"<b>number %d</b>\",\"choices\":[\"no\",\"yes\"],\"answer\":%d}\n", i,
+                      i % 2);
+    }
+    const char *file = cr_test_path("data.jsonl");
+    cr_test_put_file(file, data.data, data.n);
+    for (int method = 0; method < 2; method++) {
+        for (int s = 0; s < 2; s++) {
+            struct made m;
+            make(&m, method == 0 ? "adamw" : "ivon", (unsigned)(s + 3 * method), method == 0 ? 0.3 : 0.6);
+            m.result.has_ood = _i == 0;
+            m.e.data = file;
+            cr_hex_128(m.e.data_hash, cr_xxh3_128(data.data, data.n - (_i == 2)));
+            files_of[method][s] = put(2 * method + s, &m, false);
+        }
+        entries[method] = (struct cr_compare_entry){.files = files_of[method], .name = method == 0 ? NULL : hostile};
+    }
+    struct cr_compare_options o = options_for(2);
+    snprintf(path, sizeof path, "%s", cr_test_path("page.html"));
+    o.report = path;
+    o.in_domain = "home";
+    ck_assert_msg(cr_compare(&o, NULL, collect, &tables, &err) == CR_OK, "%s", err.message);
+    ck_assert_int_eq(cr_file_read(path, 1 << 24, &text, NULL, &err), CR_OK);
+    const char *html = (const char *)text;
+    ck_assert(strstr(html, "<script") == NULL && strstr(html, "&lt;script&gt;&amp;&quot;x</td>") != NULL);
+    /* Five groups of two; their risks; accuracy, NLL, ECE, Brier by members; two of entropies. */
+    size_t n_svg = 0;
+    for (const char *at = html; (at = strstr(at, "<svg")) != NULL; at++) {
+        n_svg++;
+    }
+    ck_assert_uint_eq(n_svg, 10 + 5 + 4 + 2);
+    ck_assert_int_eq(strstr(html, "elsewhere: mean 0.528") != NULL, _i == 0); /* of 1, 1/4 and 1/3 */
+    ck_assert_int_eq(strstr(html, "shifted: mean 0.") != NULL, _i != 0);
+    ck_assert_int_eq(strstr(html, "<blockquote dir=\"auto\">&lt;b&gt;number ") != NULL,
+                     _i != 2); /* another file: none */
+    ck_assert(strstr(html, "nan") == NULL && strstr(html, "inf") == NULL);
+    ck_assert(strstr(html, "&#39;&lt;script&gt;&amp;&quot;x=") != NULL); /* the line to type */
+    cr_free(text);
+    cr_buf_free(&data);
+    cr_buf_free(&tables);
+    ck_assert_int_eq((int)cr_alloc_live(), 0);
+}
+END_TEST
+
 static void refuse(const struct cr_compare_options *o, cr_status want, const char *parts)
 {
     struct cr_error err = {0};
@@ -507,7 +560,11 @@ START_TEST(memory)
 {
     make_six();
     struct cr_compare_options o = options_for(1);
-    ck_assert_int_gt(cr_test_alloc_sweep("compare", compare_once, &o), 30);
+    char path[1024];
+    snprintf(path, sizeof path, "%s", cr_test_path("page.html"));
+    o.report = path;
+    o.in_domain = "home";
+    ck_assert_int_gt(cr_test_alloc_sweep("compare", compare_once, &o), 100);
 }
 END_TEST
 
@@ -521,6 +578,7 @@ int main(void)
     tcase_add_test(tcase, figures);
     tcase_add_loop_test(tcase, equivalence, 0, sizeof margins / sizeof margins[0]);
     tcase_add_test(tcase, texts);
+    tcase_add_loop_test(tcase, page, 0, 3);
     tcase_add_test(tcase, refusals);
     tcase_add_loop_test(tcase, damaged, 0, sizeof damages / sizeof damages[0]);
     tcase_add_test(tcase, stopped_and_full);

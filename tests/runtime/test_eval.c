@@ -575,8 +575,8 @@ START_TEST(report_file)
     call.options.settings_json = "{\"model\":\"m.gguf\",\"data\":\"a b.jsonl\",\"quiet\":true}";
     char *html = (char *)(uintptr_t)page_of(&call, "page.html", &n);
     ck_assert_uint_eq(strlen(html), n);
-    ck_assert_uint_eq(occurrences(html, "<svg"), 4 + 2); /* all, y, x, z; loss and speed */
-    ck_assert_uint_eq(occurrences(html, "class=\"mark2\""), 2); /* two validations */
+    ck_assert_uint_eq(occurrences(html, "<svg"), 4 + 1 + 2); /* all, y, x, z; risk; loss and speed */
+    ck_assert_uint_eq(occurrences(html, "<circle class=\"s1\""), 2); /* two validations */
     ck_assert(strstr(html, "credence eval \\\n    --model m.gguf \\\n") != NULL);
     ck_assert(strstr(html, "    --data &#39;a b.jsonl&#39; \\\n    --quiet<") != NULL);
     ck_assert(strstr(html, "--data &#39;it&#39;\\&#39;&#39;s.jsonl&#39;") != NULL);

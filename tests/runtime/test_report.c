@@ -156,37 +156,58 @@ static size_t occurrences(const char *text, const char *part)
 
 struct sample {
     struct cr_report_bin bins[2][4];
-    struct cr_report_group groups[2];
+    struct cr_report_group groups[2][2];
+    struct cr_report_run runs[2];
+    struct cr_report_difference differences[2];
     struct cr_report_pair pair;
+    struct cr_report_saying said[2];
     struct cr_report_example example;
     struct cr_report_point loss[3], valid[2];
+    struct cr_report_line lines[3];
+    struct cr_report_chart charts[2];
+    struct cr_report_section training, section;
     struct cr_report report;
 };
 
 static void fill_sample(struct sample *s)
 {
+    struct cr_report_saying answer = {.text = HOSTILE, .text_bytes = strlen(HOSTILE), .p = 0.9876, .wrong = true};
     *s = (struct sample){
         .bins = {{{0, 0, 0}, {3, 0.4, 1}, {1000000, 0.6, 0.5}, {1, 1, 0}},
                  {{0, 0, 0}, {0, 0, 0}, {2, 0.7, 0.5}, {0, 0, 0}}},
         .pair = {HOSTILE, HOSTILE},
+        .said = {answer, answer},
         .example = {.task = HOSTILE, .line = 17, .text = HOSTILE, .text_bytes = strlen(HOSTILE), .cut = true,
-                    .given = HOSTILE, .given_bytes = strlen(HOSTILE), .right = HOSTILE, .right_bytes = strlen(HOSTILE),
-                    .p_given = 0.9876, .p_right = 0.0124, .nll = 3},
+                    .said = s->said, .n_said = 1, .right = answer, .nll = 3},
         .loss = {{1, 2.5}, {2, 1.25}, {3, 0.5}},
         .valid = {{2, 1.5}, {3, 1.25}},
+        .lines = {{HOSTILE, {s->loss, 3}, false}, {HOSTILE, {s->valid, 2}, true}, {"speed", {s->loss, 3}, false}},
+        .charts = {{.title = HOSTILE, .x_label = HOSTILE, .lines = s->lines, .n_lines = 2, .whole = true},
+                   {.title = "x", .x_label = "x", .lines = s->lines + 2, .n_lines = 1}},
+        .training = {.title = "Training", .charts = s->charts, .n_charts = 2},
+        .section = {.title = HOSTILE, .note = HOSTILE, .charts = s->charts, .n_charts = 1},
     };
-    for (int g = 0; g < 2; g++) {
-        s->groups[g] = (struct cr_report_group){.name = g == 0 ? "all" : HOSTILE, .n = g == 0 ? 1000004 : 2,
-                                                .accuracy = {0.5, 0.25, 0.75}, .nll = {0.7, 0.6, 0.8},
-                                                .ece = {0.125, 0.1, 0.2}, .brier = {0.375, none, none},
-                                                .perplexity = {none, none, none}, .auroc_error = none,
-                                                .bins = s->bins[g], .n_bins = 4};
+    s->example.right.p = 0.0124;
+    for (int r = 0; r < 2; r++) {
+        for (int g = 0; g < 2; g++) {
+            s->groups[r][g] = (struct cr_report_group){.name = g == 0 ? "all" : HOSTILE, .n = g == 0 ? 1000004 : 2,
+                                                       .accuracy = {0.5, 0.25, 0.75}, .nll = {0.7, 0.6, 0.8},
+                                                       .ece = {0.125, 0.1, 0.2}, .brier = {0.375, none, none},
+                                                       .perplexity = {none, none, none}, .auroc_error = none,
+                                                       .ece_floor = g == 0 ? 0.0625 : none, .bins = s->bins[g],
+                                                       .n_bins = 4};
+        }
+        s->runs[r] = (struct cr_report_run){.name = HOSTILE, .groups = s->groups[r]};
+        s->differences[r] = (struct cr_report_difference){.group = s->groups[0][r].name, .name = HOSTILE,
+                                                          .accuracy = {0.01, -0.02, 0.04}, .nll = {-0.5, -0.75, -0.25},
+                                                          .brier = {none, none, none}, .ece = {0, 0, 0},
+                                                          .accuracy_is = HOSTILE, .nll_is = "better"};
     }
     s->report = (struct cr_report){.title = HOSTILE, .classification = true, .facts = &s->pair, .n_facts = 1,
-                                   .groups = s->groups, .n_groups = 2, .n_resamples = 1000,
-                                   .examples = &s->example, .n_examples = 1, .loss = {s->loss, 3},
-                                   .valid = {s->valid, 2}, .rate = {s->loss, 3}, .settings = &s->pair,
-                                   .n_settings = 1, .commands = &s->pair, .n_commands = 1};
+                                   .runs = s->runs, .n_runs = 1, .n_groups = 2, .n_seeds = 1, .n_resamples = 1000,
+                                   .sections = &s->section, .n_sections = 1, .examples = &s->example, .n_examples = 1,
+                                   .training = &s->training, .settings = &s->pair, .n_settings = 1,
+                                   .commands = &s->pair, .n_commands = 1};
 }
 
 START_TEST(whole_page)
@@ -199,13 +220,47 @@ START_TEST(whole_page)
     ck_assert_uint_eq(strlen(buf.data), buf.n);
     check_markup(buf.data);
     check_contents(buf.data);
-    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 4); /* two diagrams, loss, speed */
+    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 5); /* two diagrams, a chart, loss, speed */
     ck_assert(strstr(buf.data, "<td>0.500<small>0.250\xe2\x80\x93" "0.750</small></td>") != NULL);
     ck_assert(strstr(buf.data, "<td>0.375</td><td>\xe2\x80\x93</td>") != NULL);
+    ck_assert_uint_eq(occurrences(buf.data, "<small><i>floor </i>0.063</small>"), 1);
     ck_assert(strstr(buf.data, ">1\xe2\x80\xaf" "000\xe2\x80\xaf" "000</text>") != NULL); /* the count of a bin */
-    ck_assert(strstr(buf.data, "with 98.8 %") != NULL);
+    ck_assert(strstr(buf.data, "with 98.8 %") != NULL && strstr(buf.data, "with 1.2 %") != NULL);
     ck_assert(strstr(buf.data, "line 17") != NULL);
-    ck_assert_uint_eq(occurrences(buf.data, "class=\"mark2\""), 2);
+    ck_assert(strstr(buf.data, "Differences") == NULL);
+    ck_assert_uint_eq(occurrences(buf.data, "<circle class=\"s1\""), 4); /* the second line of the chart and the loss */
+    cr_buf_free(&buf);
+}
+END_TEST
+
+/* Two evaluations: a row each in every group, diagrams side by side, differences, what both answered. */
+START_TEST(several_page)
+{
+    struct sample s;
+    struct cr_buf buf = {0};
+    fill_sample(&s);
+    s.report.n_runs = 2;
+    s.report.n_seeds = 3;
+    s.report.differences = s.differences;
+    s.report.n_differences = 2;
+    s.report.margins = HOSTILE;
+    s.said[0].who = "first & one";
+    s.said[1].who = "second";
+    s.said[1].wrong = false;
+    s.example.n_said = 2;
+    s.groups[0][1].bins = s.groups[1][1].bins = NULL; /* a group without diagrams */
+    cr_report_html(&s.report, &buf);
+    check_markup(buf.data);
+    check_contents(buf.data);
+    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 5);
+    ck_assert_uint_eq(occurrences(buf.data, "<small><i>floor </i>0.063</small>"), 2);
+    ck_assert_uint_eq(occurrences(buf.data, "class=\"head\""), 4);
+    ck_assert_uint_eq(occurrences(buf.data, " examples of 3 seeds, accuracy 0.500"), 2);
+    ck_assert(strstr(buf.data, "<td>\xe2\x88\x92" "0.500<small>\xe2\x88\x92" "0.750 to \xe2\x88\x92" "0.250</small>"
+                               "<small><b>better</b></small></td>") != NULL);
+    ck_assert(strstr(buf.data, "<span class=\"said\">first &amp; one said <b>") != NULL);
+    ck_assert(strstr(buf.data, "<span>second said <b>") != NULL);
+    ck_assert(strstr(buf.data, "with 1.2 %") == NULL); /* whose would it be? */
     cr_buf_free(&buf);
 }
 END_TEST
@@ -216,17 +271,16 @@ START_TEST(texts_page)
     struct cr_buf buf = {0};
     fill_sample(&s);
     s.report.classification = false;
-    s.report.groups = &s.groups[0];
     s.report.n_groups = 1;
-    s.groups[0].perplexity = (struct cr_report_figure){12.34, 10, 15};
-    s.example.given = s.example.right = NULL;
+    s.groups[0][0].perplexity = (struct cr_report_figure){12.34, 10, 15};
+    s.example.n_said = 0;
     s.example.task = NULL;
     cr_report_html(&s.report, &buf);
     check_markup(buf.data);
     check_contents(buf.data);
     ck_assert(strstr(buf.data, "<td>12.34<small>10.00\xe2\x80\x93" "15.00</small></td>") != NULL);
     ck_assert(strstr(buf.data, "NLL a token 3.000") != NULL);
-    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 2);
+    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 3);
     cr_buf_free(&buf);
 }
 END_TEST
@@ -234,8 +288,10 @@ END_TEST
 START_TEST(empty_page)
 {
     struct cr_report_group all = {.name = "all", .accuracy = {none, none, none}, .nll = {none, none, none},
-                                  .ece = {none, none, none}, .brier = {none, none, none}, .auroc_error = none};
-    struct cr_report report = {.title = "", .classification = true, .groups = &all, .n_groups = 1};
+                                  .ece = {none, none, none}, .brier = {none, none, none}, .auroc_error = none,
+                                  .ece_floor = none};
+    struct cr_report_run run = {.groups = &all};
+    struct cr_report report = {.title = "", .classification = true, .runs = &run, .n_runs = 1, .n_groups = 1};
     struct cr_buf buf = {0};
     cr_report_html(&report, &buf);
     check_markup(buf.data);
@@ -261,22 +317,27 @@ static void check_inside(const char *svg)
     }
 }
 
+static void draw(struct cr_buf *buf, const struct cr_report_point *points, size_t n, bool marks, bool zero)
+{
+    struct cr_report_line line = {.series = {points, n}, .marks = marks};
+    struct cr_report_chart chart = {.title = "x", .x_label = "y", .lines = &line, .n_lines = 1, .zero = zero};
+    cr_buf_clear(buf);
+    cr_draw_lines(buf, &chart);
+}
+
 START_TEST(odd_curves)
 {
+    struct cr_buf buf = {0};
     for (size_t n = 1; n <= 3; n++) {
         struct cr_report_point points[] = {{7, levels[_i]}, {8, levels[_i]}, {9, levels[_i]}};
-        struct cr_draw_lines chart = {.label = "x", .line = {points, n}};
-        struct cr_buf buf = {0};
-        cr_draw_lines(&buf, &chart);
+        draw(&buf, points, n, false, true);
         check_inside(buf.data);
         ck_assert(strstr(buf.data, "nan") == NULL);
-        chart = (struct cr_draw_lines){.label = "x", .points = {points, n}};
-        cr_buf_clear(&buf);
-        cr_draw_lines(&buf, &chart);
+        draw(&buf, points, n, true, false);
         check_inside(buf.data);
         ck_assert_uint_eq(occurrences(buf.data, "<circle"), n);
-        cr_buf_free(&buf);
     }
+    cr_buf_free(&buf);
 }
 END_TEST
 
@@ -288,10 +349,8 @@ START_TEST(long_curve)
     for (size_t i = 0; i < n; i++) {
         points[i] = (struct cr_report_point){.step = (double)i, .value = 2 + (i % 2 == 0 ? 1 : -1)};
     }
-    struct cr_draw_lines chart = {.label = "x", .line = {points, n}, .points = {points, n}};
-    chart.points.n = 0;
     struct cr_buf buf = {0};
-    cr_draw_lines(&buf, &chart);
+    draw(&buf, points, n, true, false);
     check_inside(buf.data);
     ck_assert_uint_lt(buf.n, 16384); /* 300 points of at most 16 characters, and the axes */
     cr_buf_free(&buf);
@@ -303,14 +362,33 @@ END_TEST
 START_TEST(direction)
 {
     struct cr_report_point points[] = {{0, 1}, {10, 2}};
-    struct cr_draw_lines chart = {.label = "x", .line = {points, 2}};
     struct cr_buf buf = {0};
     double x1, y1, x2, y2;
-    cr_draw_lines(&buf, &chart);
-    const char *path = strstr(buf.data, "class=\"line\" d=\"");
+    draw(&buf, points, 2, false, false);
+    const char *path = strstr(buf.data, "class=\"line s0 d0\" d=\"");
     ck_assert_ptr_nonnull(path);
-    ck_assert_int_eq(sscanf(path, "class=\"line\" d=\"M%lf %lfL%lf %lf", &x1, &y1, &x2, &y2), 4);
+    ck_assert_int_eq(sscanf(path, "class=\"line s0 d0\" d=\"M%lf %lfL%lf %lf", &x1, &y1, &x2, &y2), 4);
     ck_assert(x1 < x2 && y1 > y2);
+    cr_buf_free(&buf);
+}
+END_TEST
+
+/* Lines beyond the number of colours are told apart by dashes, also in the key of the chart. */
+START_TEST(many_lines)
+{
+    struct cr_report_point points[] = {{0, 1}, {10, 2}};
+    struct cr_report_line lines[CR_DRAW_COLOURS + 2];
+    for (size_t i = 0; i < CR_DRAW_COLOURS + 2; i++) {
+        lines[i] = (struct cr_report_line){.name = "n", .series = {points, i == 1 ? 0 : 2}};
+    }
+    struct cr_report_chart chart = {.title = "x", .x_label = "y", .lines = lines, .n_lines = CR_DRAW_COLOURS + 2};
+    struct cr_report_section section = {.title = "x", .charts = &chart, .n_charts = 1};
+    struct cr_report report = {.title = "", .sections = &section, .n_sections = 1, .n_groups = 0};
+    struct cr_buf buf = {0};
+    cr_report_html(&report, &buf);
+    ck_assert_uint_eq(occurrences(buf.data, "<i class=\"s0 d1\"></i>n"), 1);
+    ck_assert_uint_eq(occurrences(buf.data, "<path class=\"line s1 d1\""), 1);
+    ck_assert_uint_eq(occurrences(buf.data, "s1 d0"), 0); /* a line without points */
     cr_buf_free(&buf);
 }
 END_TEST
@@ -364,11 +442,13 @@ int main(void)
     tcase_add_loop_test(tcase, escaping, 0, sizeof escapes / sizeof escapes[0]);
     tcase_add_test(tcase, nul_in_text);
     tcase_add_test(tcase, whole_page);
+    tcase_add_test(tcase, several_page);
     tcase_add_test(tcase, texts_page);
     tcase_add_test(tcase, empty_page);
     tcase_add_loop_test(tcase, odd_curves, 0, sizeof levels / sizeof levels[0]);
     tcase_add_test(tcase, long_curve);
     tcase_add_test(tcase, direction);
+    tcase_add_test(tcase, many_lines);
     tcase_add_test(tcase, decimal_comma);
     tcase_add_test(tcase, out_of_memory);
     suite_add_tcase(suite, tcase);

@@ -1,0 +1,289 @@
+/* Charts of what evaluations found. */
+#include <math.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/eval/calibrate.h"
+#include "runtime/eval/metrics.h"
+#include "runtime/eval/review_parts.h"
+
+enum { MAX_SECTIONS = 3, ENTROPY_BINS = 20 };
+
+/* Charts in the making. */
+struct maker {
+    struct cr_kept *kept;
+    struct cr_report_section *sections; /* kept: [MAX_SECTIONS] */
+    size_t n_sections;
+};
+
+/* Charts with room for `room` lines each. */
+struct canvas {
+    struct cr_report_chart *charts; /* kept */
+    struct cr_report_line *lines;   /* kept: [n][room] */
+    size_t room;
+};
+
+static cr_status make_canvas(struct cr_kept *kept, size_t n, size_t room, struct canvas *out, struct cr_error *err)
+{
+    *out = (struct canvas){.charts = cr_zalloc(n, sizeof *out->charts), .room = room};
+    CR_TRY(cr_kept_add(kept, out->charts, err));
+    out->lines = cr_zalloc(n * room, sizeof *out->lines);
+    CR_TRY(cr_kept_add(kept, out->lines, err));
+    for (size_t i = 0; i < n; i++) {
+        out->charts[i].lines = out->lines + i * room;
+    }
+    return CR_OK;
+}
+
+static void add_series(struct canvas *canvas, size_t chart, const char *name, struct cr_report_series series,
+                       bool marks)
+{
+    size_t at = canvas->charts[chart].n_lines++;
+    canvas->lines[chart * canvas->room + at] = (struct cr_report_line){.name = name, .series = series, .marks = marks};
+}
+
+/* The next line of a chart, with room for n points. */
+static cr_status add_line(struct cr_kept *kept, struct canvas *canvas, size_t chart, const char *name, size_t n,
+                          bool marks, struct cr_report_point **points, struct cr_error *err)
+{
+    *points = cr_alloc(n, sizeof **points);
+    CR_TRY(cr_kept_add(kept, *points, err));
+    add_series(canvas, chart, name, (struct cr_report_series){.points = *points, .n = n}, marks);
+    return CR_OK;
+}
+
+/* A name with a number behind it. */
+static cr_status name_with(struct cr_kept *kept, const char *name, const char *what, double value, const char **out,
+                           struct cr_error *err)
+{
+    struct cr_buf text = {0};
+    cr_buf_printf(&text, "%s%s%s %.3f", name != NULL ? name : "", name != NULL ? ": " : "", what, value);
+    return cr_kept_text(kept, &text, out, err);
+}
+
+static cr_status add_risk(struct cr_kept *kept, const struct cr_outcomes *o, const char *name, struct canvas *canvas,
+                          size_t chart, struct cr_error *err)
+{
+    cr_status status = CR_OK;
+    struct cr_report_point *points;
+    struct cr_scored *items = cr_alloc(o->n, sizeof *items);
+    double *risk = cr_alloc(o->n, sizeof *risk);
+    if (items == NULL || risk == NULL) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for the report");
+        goto out;
+    }
+    for (size_t i = 0; i < o->n; i++) {
+        items[i] = (struct cr_scored){.score = o->items[i].confidence, .positive = o->items[i].correct};
+    }
+    double area = cr_risk_coverage(items, o->n, risk);
+    CR_TRY_OUT(status, name_with(kept, name, "area", area, &name, err));
+    CR_TRY_OUT(status, add_line(kept, canvas, chart, name, o->n, false, &points, err));
+    for (size_t k = 0; k < o->n; k++) {
+        points[k] = (struct cr_report_point){.step = (double)(k + 1) / (double)o->n, .value = risk[k]};
+    }
+out:
+    cr_free(items);
+    cr_free(risk);
+    return status;
+}
+
+/* One evaluation: a chart with a line a group. Several: a chart a group with a line each. */
+static cr_status add_risks(struct maker *m, const struct cr_view *views, size_t n_views, struct cr_error *err)
+{
+    struct canvas canvas;
+    size_t n_groups = views[0].n_groups, n_charts = n_views > 1 ? n_groups : 1;
+    CR_TRY(make_canvas(m->kept, n_charts, n_views > 1 ? n_views : n_groups, &canvas, err));
+    for (size_t g = 0; g < n_groups; g++) {
+        size_t at = n_views > 1 ? g : 0;
+        struct cr_report_chart *chart = &canvas.charts[at];
+        chart->title = n_views > 1 ? views[0].groups[g].name : "All and by group";
+        chart->x_label = "share of the examples answered, most confident first";
+        chart->zero = true;
+        for (size_t v = 0; v < n_views; v++) {
+            const struct cr_view_group *group = &views[v].groups[g];
+            CR_TRY(add_risk(m->kept, &group->outcomes, n_views > 1 ? views[v].name : group->name, &canvas, at, err));
+        }
+    }
+    m->sections[m->n_sections++] = (struct cr_report_section){
+        .title = "How wrong is what it is surest of?",
+        .note = "Share of wrong answers among the most confident ones. A model that knows when it does not know starts "
+                "low and rises to its error rate at the right; in the key the area below the line, less is better.",
+        .charts = canvas.charts,
+        .n_charts = n_charts};
+    return CR_OK;
+}
+
+enum { ACCURACY, NLL, ECE, BRIER, N_FIGURES };
+
+static double figure_of(const struct cr_group_metrics *m, int figure)
+{
+    return figure == ACCURACY ? m->accuracy : figure == NLL ? m->nll : figure == ECE ? m->ece : m->brier;
+}
+
+/* A single member is a level line, to compare with. */
+static cr_status add_running(struct cr_kept *kept, const struct cr_view_group *group, size_t n_members, size_t most,
+                             const char *name, struct canvas *canvas, size_t n_charts, struct cr_error *err)
+{
+    size_t n = n_members > 1 ? n_members : 2;
+    for (size_t f = 0; f < n_charts; f++) {
+        struct cr_report_point *points;
+        CR_TRY(add_line(kept, canvas, f, name, n, n_members > 1, &points, err));
+        for (size_t k = 0; k < n; k++) {
+            const struct cr_group_metrics *m = &group->running[n_members > 1 ? k : 0];
+            points[k].step = (double)(n_members > 1 || k == 0 ? k + 1 : most);
+            points[k].value = figure_of(m, n_charts == 1 ? NLL : (int)f);
+        }
+    }
+    return CR_OK;
+}
+
+/* Figures of all members are drawn over the number of members: one evaluation with a line a group, several on all. */
+static cr_status add_members(struct maker *m, const struct cr_view *views, size_t n_views, bool classification,
+                             struct cr_error *err)
+{
+    static const char *const titles[] = {"Accuracy", "NLL", "ECE", "Brier"};
+    struct canvas canvas;
+    size_t n_charts = classification ? N_FIGURES : 1, most = 1;
+    for (size_t v = 0; v < n_views; v++) {
+        bool known = views[v].groups[0].running != NULL;
+        most = known && views[v].n_members > most ? views[v].n_members : most;
+    }
+    if (most == 1) {
+        return CR_OK;
+    }
+    CR_TRY(make_canvas(m->kept, n_charts, n_views > 1 ? n_views : views[0].n_groups, &canvas, err));
+    for (size_t f = 0; f < n_charts; f++) {
+        canvas.charts[f].title = titles[classification ? f : NLL];
+        canvas.charts[f].x_label = "sets of weights whose answers are averaged";
+        canvas.charts[f].whole = true;
+    }
+    for (size_t v = 0; v < n_views; v++) {
+        for (size_t g = 0; g < (n_views > 1 ? 1 : views[v].n_groups); g++) {
+            const struct cr_view_group *group = &views[v].groups[g];
+            if (group->running != NULL) {
+                CR_TRY(add_running(m->kept, group, views[v].n_members, most, n_views > 1 ? views[v].name : group->name,
+                                   &canvas, n_charts, err));
+            }
+        }
+    }
+    m->sections[m->n_sections++] = (struct cr_report_section){.title = "How many samples does it take?",
+                                                              .note = n_views > 1 ? "On all examples." : NULL,
+                                                              .charts = canvas.charts,
+                                                              .n_charts = n_charts};
+    return CR_OK;
+}
+
+/* Shares of the values in bins of equal width up to `most`, as stairs. */
+static cr_status add_stairs(struct cr_kept *kept, const double *values, size_t n, double most, const char *name,
+                            struct canvas *canvas, size_t chart, struct cr_error *err)
+{
+    double share[ENTROPY_BINS] = {0}, mean = 0;
+    struct cr_report_point *points;
+    for (size_t i = 0; i < n; i++) {
+        size_t bin = (size_t)(values[i] / most * ENTROPY_BINS);
+        share[bin < ENTROPY_BINS ? bin : ENTROPY_BINS - 1] += 1 / (double)n;
+        mean += values[i] / (double)n;
+    }
+    CR_TRY(name_with(kept, name, "mean", mean, &name, err));
+    CR_TRY(add_line(kept, canvas, chart, name, 2 * ENTROPY_BINS, false, &points, err));
+    for (size_t b = 0; b < ENTROPY_BINS; b++) {
+        points[2 * b] = (struct cr_report_point){.step = most * (double)b / ENTROPY_BINS, .value = share[b]};
+        points[2 * b + 1] = (struct cr_report_point){.step = most * (double)(b + 1) / ENTROPY_BINS, .value = share[b]};
+    }
+    return CR_OK;
+}
+
+static void widen(const double *values, size_t n, double *most)
+{
+    for (size_t i = 0; i < n; i++) {
+        *most = values[i] > *most ? values[i] : *most;
+    }
+}
+
+static cr_status add_entropies(struct maker *m, const struct cr_view *views, size_t n_views, struct cr_error *err)
+{
+    struct canvas canvas;
+    size_t n_charts = 0;
+    double most = 0;
+    CR_TRY(make_canvas(m->kept, n_views, 2, &canvas, err));
+    for (size_t v = 0; v < n_views; v++) {
+        widen(views[v].ood.in, views[v].ood.n_in, &most);
+        widen(views[v].ood.out, views[v].ood.n_out, &most);
+    }
+    for (size_t v = 0; v < n_views && most > 0; v++) {
+        const struct cr_ood_entropies *ood = &views[v].ood;
+        struct cr_report_chart *chart = &canvas.charts[n_charts];
+        if (ood->n_in == 0 || ood->n_out == 0) {
+            continue;
+        }
+        chart->title = views[v].name != NULL ? views[v].name : "Entropy";
+        chart->x_label = "entropy";
+        chart->zero = true;
+        CR_TRY(add_stairs(m->kept, ood->in, ood->n_in, most, views[v].in, &canvas, n_charts, err));
+        CR_TRY(add_stairs(m->kept, ood->out, ood->n_out, most, views[v].out, &canvas, n_charts, err));
+        n_charts++;
+    }
+    if (n_charts > 0) {
+        m->sections[m->n_sections++] = (struct cr_report_section){
+            .title = "Does it notice texts from elsewhere?",
+            .note = "Share of the examples at each entropy of the answer, 0 being certain. The further apart the two "
+                    "lie, the better unfamiliar texts can be told by it.",
+            .charts = canvas.charts,
+            .n_charts = n_charts};
+    }
+    return CR_OK;
+}
+
+cr_status cr_review_charts(const struct cr_view *views, size_t n_views, struct cr_kept *kept, struct cr_report *report,
+                           struct cr_error *err)
+{
+    struct maker m = {.kept = kept, .sections = cr_zalloc(MAX_SECTIONS, sizeof *m.sections)};
+    CR_TRY(cr_kept_add(kept, m.sections, err));
+    if (report->classification) {
+        CR_TRY(add_risks(&m, views, n_views, err));
+    }
+    CR_TRY(add_members(&m, views, n_views, report->classification, err));
+    CR_TRY(add_entropies(&m, views, n_views, err));
+    report->sections = m.sections;
+    report->n_sections = m.n_sections;
+    return CR_OK;
+}
+
+static size_t n_points(const struct cr_report_chart *chart)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < chart->n_lines; i++) {
+        n += chart->lines[i].series.n;
+    }
+    return n;
+}
+
+cr_status cr_review_training_charts(const struct cr_training *runs, const char *const *names, size_t n,
+                                    struct cr_kept *kept, struct cr_report *report, struct cr_error *err)
+{
+    enum { LOSS, VALID, RATE, N_CHARTS };
+    static const char *const titles[] = {"Loss", "Validation", "Speed"};
+    struct canvas canvas;
+    struct cr_report_section *section = cr_zalloc(1, sizeof *section);
+    CR_TRY(cr_kept_add(kept, section, err));
+    CR_TRY(make_canvas(kept, N_CHARTS, 2 * n, &canvas, err));
+    for (size_t c = 0; c < N_CHARTS; c++) {
+        canvas.charts[c].title = titles[c];
+        canvas.charts[c].x_label = "optimiser step";
+        canvas.charts[c].whole = true;
+    }
+    for (size_t i = 0; i < n; i++) { /* a single run has its validation in the chart of the loss */
+        add_series(&canvas, LOSS, n > 1 ? names[i] : "training", runs[i].loss, false);
+        add_series(&canvas, n > 1 ? VALID : LOSS, n > 1 ? names[i] : "validation", runs[i].valid, true);
+        add_series(&canvas, RATE, n > 1 ? names[i] : "tokens a second", runs[i].rate, false);
+    }
+    for (size_t c = 0; c < N_CHARTS; c++) {
+        if (n_points(&canvas.charts[c]) > 0) {
+            canvas.charts[section->n_charts++] = canvas.charts[c];
+        }
+    }
+    section->title = "Training";
+    section->charts = canvas.charts;
+    report->training = section->n_charts > 0 ? section : NULL;
+    return CR_OK;
+}
