@@ -122,7 +122,7 @@ struct cr_finetune_options {
     /* bora: an adapter a task (field `task` of the data) under a common prior, see runtime/posterior/bora.h */
     double tau;                  /* precision of the prior: 0 = tasks apart; NaN = 10 for choices, 300 for texts */
     const char *bora_prior;      /* "sq" (NULL): tau / 2 the squared distance; "norm": tau the distance, matrix by matrix */
-    const char *bora_mode;       /* "tasks" (NULL), or "global": one adapter for all tasks */
+    const char *bora_mode;       /* "tasks" (NULL); "joined": each acts beside a common one; "global": one adapter for all */
     double bora_spread;          /* 1e-3: standard deviation of the tasks' starts around the common one */
     /* prefix: rows of learned keys and values before every text, see runtime/model/prefix.h; rank, alpha, dropout and
      * targets keep their defaults */

@@ -112,6 +112,14 @@ cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bo
     return assemble(slots, n_layers, 1, with_grads, out, err);
 }
 
+void cr_adapter_inherit(struct cr_adapter *adapter, const struct cr_adapter *from)
+{
+    adapter->alpha = from->alpha;
+    adapter->dropout = from->dropout;
+    adapter->base_hash = from->base_hash;
+    memcpy(adapter->method, from->method, sizeof adapter->method);
+}
+
 cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct cr_error *err)
 {
     struct cr_adapter *one = *adapter;
@@ -120,10 +128,7 @@ cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct
     for (uint32_t k = 0; k < n_sets; k++) {
         memcpy(many->params + k * one->n_params, one->params, one->n_params * sizeof *one->params);
     }
-    many->alpha = one->alpha;
-    many->dropout = one->dropout;
-    many->base_hash = one->base_hash;
-    memcpy(many->method, one->method, sizeof many->method);
+    cr_adapter_inherit(many, one);
     cr_adapter_destroy(one);
     *adapter = many;
     return CR_OK;

@@ -41,6 +41,9 @@ cr_status cr_adapter_create(const struct cr_model *model, uint32_t rank, double 
                             uint64_t seed, bool with_grads, struct cr_adapter **out, struct cr_error *err);
 void cr_adapter_destroy(struct cr_adapter *adapter);
 
+/* Takes over what is recorded of an adapter: alpha, dropout, base, method. */
+void cr_adapter_inherit(struct cr_adapter *adapter, const struct cr_adapter *from);
+
 /* *adapter (of one set) becomes n_sets copies of itself in one vector. Errors: CR_E_MEMORY, it is then as it was. */
 cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct cr_error *err);
 

@@ -18,6 +18,7 @@ static void fill_texts(const struct cr_cli_args *args, struct cr_finetune_option
     o->chat_template = cr_cli_text(args, CR_CLI_CHAT_TEMPLATE);
     o->system = cr_cli_text(args, CR_CLI_SYSTEM);
     o->normalize = cr_cli_text(args, CR_CLI_NORMALIZE);
+    o->bora_mode = cr_cli_text(args, CR_CLI_BORA_MODE);
     if (cr_cli_given(args, CR_CLI_TARGETS)) {
         o->targets = cr_cli_text(args, CR_CLI_TARGETS);
     }

@@ -63,6 +63,7 @@ enum cr_cli_option_id {
     CR_CLI_MEMBERS,
     CR_CLI_INIT_GAIN,
     CR_CLI_TAU,
+    CR_CLI_BORA_MODE,
     CR_CLI_VERTICES,
     CR_CLI_PREFIX_LENGTH,
     CR_CLI_VALID_DRAWS,

@@ -4,18 +4,20 @@
  *
  * One vector: Theta, then theta_1 ... theta_D. AdamW moves the theta_d; Theta of the squared distance is their mean,
  * its optimum given all of them, after every step, and of the plain distance it is moved too. Mode "global": Theta
- * alone.
+ * alone. Mode "joined": Theta and theta_d act together (posterior/joined.h), and the penalty is that of theta_d alone.
  */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "credence/kernels/rng.h"
+#include "runtime/adapter/layout.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/optim/adamw_method.h"
 #include "runtime/posterior/bora.h"
+#include "runtime/posterior/joined.h"
 #include "runtime/posterior/members.h"
 #include "runtime/posterior/sets_file.h"
 
@@ -30,17 +32,18 @@ struct learner {
     struct cr_learner base; /* first: the state of a method that is AdamW alone */
     const struct cr_parallel *parallel;
     enum cr_bora_prior prior;
-    double weight;      /* tau / N */
-    size_t n_set;       /* numbers of one set */
-    size_t first;       /* of those that AdamW moves */
-    uint32_t n_tasks;   /* 0: Theta alone */
-    char *const *names; /* borrowed: [n_tasks] */
-    char *recorded;     /* owned: the names as JSON */
+    double weight;             /* tau / N */
+    size_t n_set;              /* numbers of one set */
+    size_t first;              /* of those that AdamW moves */
+    uint32_t n_tasks;          /* 0: Theta alone */
+    char *const *names;        /* borrowed: [n_tasks] */
+    char *recorded;            /* owned: the names as JSON */
+    struct cr_adapter *joined; /* owned: what acts in mode "joined", else NULL */
 };
 
-static bool is_global(const struct cr_finetune_options *o)
+static bool mode_is(const struct cr_finetune_options *o, const char *mode)
 {
-    return o->bora_mode != NULL && strcmp(o->bora_mode, "global") == 0;
+    return strcmp(o->bora_mode != NULL ? o->bora_mode : "tasks", mode) == 0;
 }
 
 static bool is_norm(const struct cr_finetune_options *o)
@@ -48,13 +51,27 @@ static bool is_norm(const struct cr_finetune_options *o)
     return o->bora_prior != NULL && strcmp(o->bora_prior, "norm") == 0;
 }
 
-static cr_status check_word(const char *what, const char *word, const char *a, const char *b, struct cr_error *err)
+static cr_status unknown(const char *what, const char *word, const char *expected, struct cr_error *err)
 {
     char shown[CR_ESCAPE_BYTES];
-    return word == NULL || strcmp(word, a) == 0 || strcmp(word, b) == 0
-               ? CR_OK
-               : cr_fail(err, CR_E_USAGE, "%s of bora \"%s\" unknown, expected %s or %s", what,
-                         cr_escape(shown, sizeof shown, word, strlen(word)), a, b);
+    return cr_fail(err, CR_E_USAGE, "%s of bora \"%s\" unknown, expected %s", what,
+                   cr_escape(shown, sizeof shown, word, strlen(word)), expected);
+}
+
+static cr_status check_words(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    if (o->bora_prior != NULL && strcmp(o->bora_prior, "sq") != 0 && !is_norm(o)) {
+        return unknown("prior", o->bora_prior, "sq or norm", err);
+    }
+    if (!mode_is(o, "tasks") && !mode_is(o, "global") && !mode_is(o, "joined")) {
+        return unknown("mode", o->bora_mode, "tasks, joined or global", err);
+    }
+    if (mode_is(o, "joined") && !isnan(o->tau) && !(o->tau > 0)) {
+        return cr_fail(
+            err, CR_E_USAGE,
+            "--tau %g: joined adapters need a number above 0, which tells the tasks' part from the common one", o->tau);
+    }
+    return CR_OK;
 }
 
 static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
@@ -66,8 +83,7 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
         return cr_fail(err, CR_E_USAGE, "spread of the tasks' starts %g, expected a number of at least 0",
                        o->bora_spread);
     }
-    CR_TRY(check_word("prior", o->bora_prior, "sq", "norm", err));
-    return check_word("mode", o->bora_mode, "tasks", "global", err);
+    return check_words(o, err);
 }
 
 static void resolve(struct cr_finetune_options *o, uint64_t n_examples, uint64_t n_targets)
@@ -81,13 +97,13 @@ static void settings(const struct cr_finetune_options *o, json_t *object)
 {
     json_object_set_new(object, "tau", json_real(o->tau));
     json_object_set_new(object, "bora-prior", json_string(is_norm(o) ? "norm" : "sq"));
-    json_object_set_new(object, "bora-mode", json_string(is_global(o) ? "global" : "tasks"));
+    json_object_set_new(object, "bora-mode", json_string(o->bora_mode != NULL ? o->bora_mode : "tasks"));
     json_object_set_new(object, "bora-spread", json_real(o->bora_spread));
 }
 
 static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
 {
-    return is_global(o) ? 1 : n_tasks > 0 ? 1 + (uint32_t)n_tasks : 0;
+    return mode_is(o, "global") ? 1 : n_tasks > 0 ? 1 + (uint32_t)n_tasks : 0;
 }
 
 /* One matrix of all sets, in one call of one worker: elements of it are no one else's. */
@@ -116,8 +132,9 @@ static void pull_matrices(void *arg, size_t first, size_t end, int worker)
         matrix_of(l, item, &begin, &n);
         for (uint32_t d = 1; d <= l->n_tasks && n > 0; d++) {
             size_t at = d * l->n_set + begin;
-            cr_bora_pull_f32(l->prior, l->weight, params + at, params + begin, n, grads + at,
-                             l->prior == CR_BORA_NORM ? grads + begin : NULL);
+            const float *mean = l->joined != NULL ? NULL : params + begin;
+            bool moves = mean != NULL && l->prior == CR_BORA_NORM;
+            cr_bora_pull_f32(l->prior, l->weight, params + at, mean, n, grads + at, moves ? grads + begin : NULL);
         }
     }
 }
@@ -140,10 +157,33 @@ static void center_matrices(void *arg, size_t first, size_t end, int worker)
     }
 }
 
+static void fill_joined(void *arg, size_t first, size_t end, int worker)
+{
+    const struct learner *l = arg;
+    (void)worker;
+    for (size_t slot = first; slot < end; slot++) {
+        cr_joined_fill(l->joined, l->base.adapter, slot);
+    }
+}
+
+static void gather_joined(void *arg, size_t first, size_t end, int worker)
+{
+    const struct learner *l = arg;
+    (void)worker;
+    for (size_t slot = first; slot < end; slot++) {
+        cr_joined_gather(l->joined, l->base.adapter, slot);
+    }
+}
+
+static void for_slots(struct learner *l, cr_task_fn *fn)
+{
+    l->parallel->run(l->parallel->ctx, fn, l, (size_t)l->base.adapter->n_layers * CR_N_PROJ, 1);
+}
+
 /* Theta where it has a closed form. */
 static void center(struct learner *l)
 {
-    if (l->n_tasks > 0 && l->prior == CR_BORA_SQ) {
+    if (l->first > 0) {
         for_matrices(l, center_matrices);
     }
 }
@@ -171,6 +211,7 @@ static void destroy(void *state)
     struct learner *l = state;
     if (l != NULL) {
         cr_adamw_deinit(&l->base.adamw);
+        cr_adapter_destroy(l->joined);
         cr_free(l->recorded);
         cr_free(l);
     }
@@ -178,7 +219,7 @@ static void destroy(void *state)
 
 static cr_status record_names(struct learner *l, struct cr_error *err)
 {
-    json_t *names = cr_tasks_json(l->names, l->n_tasks);
+    json_t *names = cr_tasks_json(l->names, l->n_tasks, l->joined != NULL);
     char *text = json_dumps(names, JSON_COMPACT);
     l->recorded = text != NULL ? cr_strdup(text) : NULL;
     free(text);
@@ -199,8 +240,16 @@ static cr_status make(struct learner *l, const struct cr_method_setup *setup, st
     l->n_set = adapter->n_params / adapter->n_sets;
     l->n_tasks = adapter->n_sets - 1;
     l->names = setup->task_names;
-    l->first = l->n_tasks > 0 && l->prior == CR_BORA_SQ ? l->n_set : 0;
+    bool joined = mode_is(setup->options, "joined");
+    l->first = l->n_tasks > 0 && l->prior == CR_BORA_SQ && !joined ? l->n_set : 0;
     start(l, &rng);
+    if (joined && adapter->rank > CR_RANK_MAX / 2) {
+        return cr_fail(err, CR_E_USAGE, "--rank %u: joined adapters have twice the rank, at most %d", adapter->rank,
+                       CR_RANK_MAX);
+    }
+    if (joined) {
+        CR_TRY(cr_joined_create(adapter, true, &l->joined, err));
+    }
     CR_TRY(record_names(l, err));
     CR_TRY(cr_adamw_init(&l->base.adamw, adapter->n_params - l->first, setup->tier, setup->parallel, err));
     l->base.adamw.weight_decay = setup->options->weight_decay;
@@ -223,9 +272,47 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
     return status;
 }
 
+static struct cr_adapter *acting(const void *state)
+{
+    return ((const struct learner *)state)->joined;
+}
+
+static uint32_t rank_factor(const struct cr_finetune_options *o)
+{
+    return mode_is(o, "joined") ? 2 : 1;
+}
+
+static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
+{
+    uint64_t joined = mode_is(o, "joined") ? 4 * n_params * sizeof(float) : 0; /* twice the numbers, and gradients */
+    return cr_learner_state_bytes(o, n_params, n_slots) + joined;
+}
+
+static void show_point(void *state)
+{
+    struct learner *l = state;
+    if (l->joined != NULL) {
+        for_slots(l, fill_joined);
+    }
+}
+
+static void begin_pass(void *state, uint64_t step, uint32_t pass)
+{
+    struct learner *l = state;
+    (void)step;
+    (void)pass;
+    show_point(state);
+    if (l->joined != NULL) {
+        memset(l->joined->grads, 0, l->joined->n_params * sizeof *l->joined->grads);
+    }
+}
+
 static void regularise(void *state)
 {
     struct learner *l = state;
+    if (l->joined != NULL) {
+        for_slots(l, gather_joined);
+    }
     if (l->weight > 0 && l->n_tasks > 0) {
         for_matrices(l, pull_matrices);
     }
@@ -265,8 +352,9 @@ static void announce(const void *state, const struct cr_host *host)
         cr_host_log(host, CR_LOG_INFO, "bora: one adapter for all tasks");
         return;
     }
-    cr_host_log(host, CR_LOG_INFO, "bora: %u tasks of %zu weights, tau %g%s", l->n_tasks,
-                l->base.adapter->n_trainable / l->base.adapter->n_sets, l->base.options->tau,
+    cr_host_log(host, CR_LOG_INFO, "bora: %u tasks of %zu weights%s, tau %g%s", l->n_tasks,
+                l->base.adapter->n_trainable / l->base.adapter->n_sets,
+                l->joined != NULL ? ", each beside the common one" : "", l->base.options->tau,
                 l->base.options->tau > 0 ? "" : " (no prior: tasks apart)");
 }
 
@@ -276,7 +364,8 @@ static void facts(const void *state, json_t *object)
     const float *params = l->base.adapter->params;
     json_t *distances = json_object();
     for (uint32_t d = 1; d <= l->n_tasks; d++) {
-        double half = cr_bora_pull_f32(CR_BORA_SQ, 0, params + d * l->n_set, params, l->n_set, NULL, NULL);
+        const float *mean = l->joined != NULL ? NULL : params;
+        double half = cr_bora_pull_f32(CR_BORA_SQ, 0, params + d * l->n_set, mean, l->n_set, NULL, NULL);
         json_object_set_new(distances, l->names[d - 1], json_real(sqrt(2 * half)));
     }
     json_object_set_new(object, "tasks", json_integer(l->n_tasks));
@@ -297,16 +386,18 @@ const struct cr_method cr_method_bora = {
     .n_sets = n_sets,
     .resolve = resolve,
     .settings = settings,
-    .state_bytes = cr_learner_state_bytes,
+    .state_bytes = state_bytes,
     .result_bytes = cr_learner_result_bytes,
     .create = create,
     .destroy = destroy,
+    .acting = acting,
+    .rank_factor = rank_factor,
     .n_passes = cr_learner_n_passes,
-    .begin_pass = cr_learner_pass,
+    .begin_pass = begin_pass,
     .regularise = regularise,
     .end_pass = cr_learner_pass,
     .update = update,
-    .show_point = cr_learner_show_point,
+    .show_point = show_point,
     .point = cr_learner_point,
     .sections = sections,
     .restore = restore,

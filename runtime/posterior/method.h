@@ -95,6 +95,11 @@ struct cr_method {
     cr_status (*create)(const struct cr_method_setup *setup, void **state, struct cr_error *err);
     void (*destroy)(void *state); /* NULL: no effect */
 
+    /* What the engine reads and adds gradients to, and what files show, where it is not the adapter: of as many sets,
+     * of `rank_factor` times its rank. NULL: the adapter. Its gradients are the method's to clear. */
+    struct cr_adapter *(*acting)(const void *state); /* NULL: the adapter, too */
+    uint32_t (*rank_factor)(const struct cr_finetune_options *options);
+
     uint32_t (*n_passes)(const void *state);
     void (*begin_pass)(void *state, uint64_t step, uint32_t pass);
     void (*regularise)(void *state); /* may be NULL */

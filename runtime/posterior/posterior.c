@@ -8,6 +8,7 @@
 #include "runtime/core/host.h"
 #include "runtime/posterior/blob_file.h"
 #include "runtime/posterior/ivon_file.h"
+#include "runtime/posterior/joined.h"
 #include "runtime/posterior/members.h"
 #include "runtime/posterior/prefix_file.h"
 #include "runtime/posterior/swag_file.h"
@@ -36,6 +37,36 @@ static cr_status read_blob(struct cr_posterior *p, const char *path, enum cr_tie
     return cr_blob_read(path, p->adapter, &p->base, p->sigma, &p->prior_std, err);
 }
 
+/* The sets that act, in place of those that were trained. */
+static cr_status join(struct cr_posterior *p, struct cr_error *err)
+{
+    struct cr_adapter *joined = NULL, *first = NULL;
+    cr_status status = CR_OK;
+    CR_TRY(cr_adapter_repeat(&p->adapter, p->sets.n, err));
+    memcpy(p->adapter->params, p->sets.values, p->adapter->n_params * sizeof *p->sets.values);
+    CR_TRY(cr_joined_create(p->adapter, false, &joined, err));
+    CR_TRY_OUT(status, cr_adapter_assemble(joined->slots, joined->n_layers, false, &first, err));
+    cr_adapter_inherit(first, joined);
+    memcpy(first->params, joined->params, first->n_params * sizeof *first->params);
+    cr_free(p->sets.values);
+    p->sets.values = joined->params;
+    joined->params = NULL;
+    cr_adapter_destroy(p->adapter);
+    p->adapter = first;
+out:
+    cr_adapter_destroy(joined);
+    return status;
+}
+
+static cr_status read_tasks(struct cr_posterior *p, const char *path, bool checkpoint, struct cr_error *err)
+{
+    if (!checkpoint) {
+        return cr_tasks_read(path, p->adapter, &p->base, &p->sets, err);
+    }
+    CR_TRY(cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err));
+    return p->sets.joined ? join(p, err) : CR_OK;
+}
+
 /* A method with a posterior names it in its adapter; one that is not there is said. */
 static cr_status read_spread(struct cr_posterior *p, const char *path, const struct cr_host *host, enum cr_tier tier,
                              struct cr_error *err)
@@ -53,8 +84,7 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
                           : cr_members_read(path, p->adapter, &p->base, &p->sets, err);
     }
     if (bora && present) {
-        return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
-                          : cr_tasks_read(path, p->adapter, &p->base, &p->sets, err);
+        return read_tasks(p, path, checkpoint, err);
     }
     if (ivon && present) {
         return read_ivon(p, path, directory, tier, err);

@@ -107,13 +107,21 @@ cr_status cr_members_write(const struct cr_posterior_about *about, const char *i
     return write_sets(about, false, numbers, dir, err);
 }
 
-json_t *cr_tasks_json(char *const *names, size_t n)
+static json_t *name_list(char *const *names, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
         json_array_append_new(list, json_string(names[i])); /* strings of JSON lines: UTF-8 */
     }
     return list;
+}
+
+json_t *cr_tasks_json(char *const *names, size_t n, bool joined)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "joined", json_boolean(joined));
+    json_object_set_new(object, "tasks", name_list(names, n));
+    return object;
 }
 
 cr_status cr_tasks_write(const struct cr_posterior_about *about, char *const *names, double tau, const char *prior,
@@ -125,7 +133,7 @@ cr_status cr_tasks_write(const struct cr_posterior_about *about, char *const *na
         CR_TRY(write_directory(about, d + 1, CR_TASK_METHOD, task_path(dir, names[d]), err));
     }
     json_t *numbers = json_object();
-    json_object_set_new(numbers, "tasks", cr_tasks_json(names, n));
+    json_object_set_new(numbers, "tasks", name_list(names, n));
     json_object_set_new(numbers, "tau", json_real(tau));
     json_object_set_new(numbers, "prior", json_string(prior));
     return write_sets(about, true, numbers, dir, err);
@@ -272,13 +280,14 @@ static cr_status read_names(const struct cr_checkpoint *checkpoint, const char *
                             struct cr_error *err)
 {
     const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_METHOD);
-    json_t *names = NULL;
+    json_t *object = NULL;
     if (section == NULL) {
         return CR_OK; /* members */
     }
-    CR_TRY(cr_json_parse(section->data, section->bytes, label, &names, err));
-    cr_status status = take_names(names, label, sets, err);
-    json_decref(names);
+    CR_TRY(cr_json_parse(section->data, section->bytes, label, &object, err));
+    cr_status status = take_names(json_object_get(object, "tasks"), label, sets, err);
+    sets->joined = json_is_true(json_object_get(object, "joined"));
+    json_decref(object);
     if (status == CR_OK && json_array_size(sets->names) + 1 != sets->n) {
         status = cr_fail(err, CR_E_INPUT, "%s: %u sets of weights for %zu tasks", label, sets->n,
                          json_array_size(sets->names));

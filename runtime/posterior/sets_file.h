@@ -27,6 +27,7 @@ struct cr_weight_sets {
     uint32_t n;    /* 0 = there are none */
     float *values; /* owned: [n][n_params of one set] */
     json_t *names; /* owned: of the tasks, a list of n - 1 strings; NULL: members */
+    bool joined;   /* as read from a checkpoint: each task's acts beside the common one (joined.h) */
 };
 
 /* about->adapter holds the members. */
@@ -48,8 +49,8 @@ cr_status cr_tasks_write(const struct cr_posterior_about *about, char *const *na
 cr_status cr_tasks_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
                         struct cr_weight_sets *sets, struct cr_error *err);
 
-/* Names as a list, owned: what a checkpoint holds as CR_CKPT_METHOD. */
-json_t *cr_tasks_json(char *const *names, size_t n);
+/* {"joined", "tasks": names}, owned: what a checkpoint holds as CR_CKPT_METHOD. */
+json_t *cr_tasks_json(char *const *names, size_t n, bool joined);
 
 /* The set of a task, 0 when there is none of that name. */
 uint32_t cr_weight_sets_find(const struct cr_weight_sets *sets, const char *task);

@@ -85,28 +85,26 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
     };
 }
 
-/* The shapes of all sets of an adapter that does not exist yet, and the floats it will hold. Returns owned slots or NULL. */
+/* The shapes of all sets that the engine will see, and the floats that the adapter will hold. Returns owned slots or
+ * NULL. */
 static struct cr_lora *shapes(const struct cr_train *train, uint64_t *n_params)
 {
     uint32_t n_layers = train->model->config.n_layers;
     size_t n_slots = (size_t)n_layers * CR_N_PROJ;
+    uint32_t factor = train->method->rank_factor != NULL ? train->method->rank_factor(&train->options) : 1;
     struct cr_lora *slots = cr_zalloc(train->n_sets * n_slots, sizeof *slots);
     *n_params = 0;
-    for (uint32_t layer = 0; slots != NULL && layer < n_layers; layer++) {
-        for (uint32_t proj = 0; proj < CR_N_PROJ; proj++) {
-            const struct cr_qmat *w = &train->model->layers[layer].proj[proj];
-            if ((train->targets >> proj & 1) == 0) {
-                continue;
-            }
-            struct cr_lora *slot = &slots[layer * CR_N_PROJ + proj];
-            *slot = (struct cr_lora){.rank = train->options.rank,
-                                     .n_in = (uint32_t)w->n_cols,
-                                     .n_out = (uint32_t)w->n_rows,
-                                     .tensor_id = layer * CR_N_PROJ + proj,
-                                     .scale = 1};
-            *n_params += divide_up((uint64_t)slot->rank * slot->n_in, 16) * 16;
-            *n_params += divide_up((uint64_t)slot->rank * slot->n_out, 16) * 16;
-        }
+    for (size_t i = 0; slots != NULL && i < n_slots; i++) {
+        const struct cr_qmat *w = &train->model->layers[i / CR_N_PROJ].proj[i % CR_N_PROJ];
+        const struct cr_lora *read = train->adapter != NULL ? &train->adapter->slots[i] : NULL;
+        uint32_t rank = read != NULL ? read->rank : (train->targets >> i % CR_N_PROJ & 1) != 0 ? train->options.rank : 0;
+        slots[i] = (struct cr_lora){.rank = factor * rank,
+                                    .n_in = (uint32_t)w->n_cols,
+                                    .n_out = (uint32_t)w->n_rows,
+                                    .tensor_id = (uint32_t)i,
+                                    .scale = 1};
+        *n_params += divide_up((uint64_t)rank * slots[i].n_in, 16) * 16;
+        *n_params += divide_up((uint64_t)rank * slots[i].n_out, 16) * 16;
     }
     for (uint32_t k = 1; slots != NULL && k < train->n_sets; k++) {
         memcpy(slots + k * n_slots, slots, n_slots * sizeof *slots);
@@ -172,22 +170,18 @@ static void suggest(const struct cr_train *train, const struct cr_lora *lora, ui
 cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
 {
     uint64_t n_params;
-    struct cr_lora *made = NULL;
-    const struct cr_lora *lora;
+    struct cr_lora *lora = shapes(train, &n_params);
     if (train->adapter != NULL) {
         n_params = train->adapter->n_params;
-        lora = train->adapter->slots;
-    } else {
-        made = shapes(train, &n_params);
-        lora = made;
-        n_params += train->prefix_shape.n_rows > 0 ? cr_prefix_floats(&train->prefix_shape) : 0;
+    } else if (train->prefix_shape.n_rows > 0) {
+        n_params += cr_prefix_floats(&train->prefix_shape);
     }
     if (lora == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the shapes of an adapter");
     }
     size_t longest = train->data.max_ids > train->valid_file.max_ids ? train->data.max_ids : train->valid_file.max_ids;
     if (longest + train->prefix_shape.n_rows > train->model->config.n_ctx) {
-        cr_free(made);
+        cr_free(lora);
         return cr_fail(err, CR_E_USAGE,
                        "--prefix-length %u before a text of %zu tokens exceeds the context of the model, %u: a smaller "
                        "--max-seq-length cuts the text",
@@ -218,6 +212,6 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
                          (double)(m->adapter + m->optimiser + m->best) / CR_MIB,
                          (double)(m->held + m->batch + m->overhead) / CR_MIB, (double)budget / CR_MIB, advice);
     }
-    cr_free(made);
+    cr_free(lora);
     return status;
 }

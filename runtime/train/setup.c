@@ -59,11 +59,17 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
     return CR_OK;
 }
 
+struct cr_adapter *cr_train_acting(const struct cr_train *train)
+{
+    struct cr_adapter *acting = train->method->acting != NULL ? train->method->acting(train->state) : NULL;
+    return acting != NULL ? acting : train->adapter;
+}
+
 static cr_status make_engine(struct cr_train *train, struct cr_error *err)
 {
     size_t longest = train->data.max_ids > train->valid_file.max_ids ? train->data.max_ids : train->valid_file.max_ids;
     struct cr_engine_options options;
-    cr_train_engine_options(train, train->adapter->slots, longest, train->recompute, &options);
+    cr_train_engine_options(train, cr_train_acting(train)->slots, longest, train->recompute, &options);
     CR_TRY(cr_batch_init(&train->batch, options.max_tokens, err));
     CR_TRY(cr_engine_create(&options, &train->engine, err));
     size_t floats = cr_nll_scratch_floats(train->batch.max_rows, options.n_labels);

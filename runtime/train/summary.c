@@ -139,7 +139,7 @@ static cr_status write_posterior(const struct cr_train *train, struct cr_error *
 {
     const struct cr_gguf *gguf = train->model->gguf;
     struct cr_posterior_about about = {
-        .adapter = train->adapter,
+        .adapter = cr_train_acting(train),
         .model = train->model,
         .template_name = template_name(train),
         .tokenizer_hash = cr_xxh3_64(cr_gguf_bytes(gguf), (size_t)cr_gguf_data_offset(gguf)),
@@ -151,7 +151,7 @@ static cr_status write_posterior(const struct cr_train *train, struct cr_error *
 
 static cr_status write_adapter(struct cr_train *train, const char *gguf_path, struct cr_error *err)
 {
-    struct cr_adapter adapter = cr_adapter_set(train->adapter, 0);
+    struct cr_adapter adapter = cr_adapter_set(cr_train_acting(train), 0);
     train->method->show_point(train->state);
     CR_TRY(write_posterior(train, err));
     if (train->method->no_adapter) {

@@ -143,6 +143,7 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
 cr_status cr_train_start_prefix(struct cr_train *train, struct cr_error *err);
 
 /* setup.c */
+struct cr_adapter *cr_train_acting(const struct cr_train *train); /* what the engine reads and files show */
 cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err);
 void cr_train_free(struct cr_train *train);
 

@@ -36,6 +36,12 @@ check settings grep -q '"tau": 5.0' run/summary.json
 expect resume 0 'nothing to do' tune -d d.jsonl -o run --method bora --tau 5 --resume
 expect default 0 'tau 10$' tune -d d.jsonl -o ten --method bora
 expect apart 0 'no prior: tasks apart' tune -d d.jsonl -o apart --method bora --tau 0
+expect joined 0 'each beside the common one' tune -d d.jsonl -o joined --method bora --bora-mode joined
+expect joined 0 '16 of 32' score predict mixed.jsonl -a joined
+mv out first
+expect joined 0 '16 of 32' score predict mixed.jsonl -a joined/checkpoints/step-00000004.cck
+check joined cmp -s first out
+expect global 0 'one adapter for all' tune -d none.jsonl -o global --method bora --bora-mode global
 expect info 0 '' "$credence" info run
 check info grep -q '^ *bora, 2 tasks and their mean$' out
 

@@ -149,6 +149,56 @@ START_TEST(pull_of_the_prior)
 }
 END_TEST
 
+/* Beside the common set: where all start alike with B = 0, the gradient of B of the common one is the sum of those of
+ * the tasks, and A of a task feels its prior alone. */
+START_TEST(joined_gradients)
+{
+    struct cr_train_run run;
+    struct cr_checkpoint at[2];
+    struct cr_adapter *adapter = NULL;
+    struct cr_adapter_base base;
+    size_t n_start, n;
+    put_choices("data", 3, -1, -1);
+    one_step(&run, "out", 0, NULL); /* for its settings */
+    run.options.output = kept("joined");
+    run.options.bora_mode = "joined";
+    run.options.tau = 5;
+    run.options.bora_spread = 0;
+    cr_train_must(&run);
+    const float *start = section("joined", 0, CR_CKPT_WEIGHTS, &at[0], &n_start);
+    const float *m = section("joined", 1, CR_CKPT_OPTIMISER, &at[1], &n) + 16;
+    ck_assert_uint_eq(n, 16 + 2 * n_start);
+    ck_assert_int_eq(
+        cr_adapter_read(cr_train_path("joined/checkpoints/step-00000000.cck"), NULL, false, &adapter, &base, NULL),
+        CR_OK);
+    size_t n_set = adapter->n_params;
+    double moved = 0;
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        const struct cr_lora *slot = &adapter->slots[i];
+        for (size_t j = 0; slot->rank > 0 && j < (size_t)slot->rank * slot->n_out; j++) {
+            size_t at_b = (size_t)(slot->b - adapter->params) + j;
+            double sum = 0, size = 0;
+            for (size_t d = 1; d <= 3; d++) {
+                sum += (double)m[d * n_set + at_b];
+                size += fabs((double)m[d * n_set + at_b]);
+            }
+            ck_assert_double_eq_tol((double)m[at_b], sum, 0x1p-21 * size); /* f32 sums of three */
+            moved += size;
+        }
+        for (size_t j = 0; slot->rank > 0 && j < (size_t)slot->rank * slot->n_in; j++) {
+            size_t at_a = (size_t)(slot->a - adapter->params) + j;
+            double want = 0.1 * 5.0 / N_LINES * (double)start[n_set + at_a];
+            ck_assert_double_eq_tol((double)m[n_set + at_a], want, 0x1p-22 * fabs(want));
+            ck_assert(m[at_a] == 0);
+        }
+    }
+    ck_assert_double_gt(moved, 0);
+    cr_adapter_destroy(adapter);
+    cr_checkpoint_close(&at[0]);
+    cr_checkpoint_close(&at[1]);
+}
+END_TEST
+
 /* Sum over the tasks of the squared distance to the common set, which is checked to be their mean. */
 static double spread_of(const char *output, int n_tasks, bool mean)
 {
@@ -244,9 +294,12 @@ START_TEST(stop_and_resume)
     struct cr_parallel pool;
     bool texts = _i % 2 != 0;
     texts ? put_texts("data") : put_choices("data", 3, -1, -1);
+    const char *mode = _i < 2 ? NULL : "joined";
     full_init(&run, "whole", "data");
+    run.options.bora_mode = mode;
     cr_train_must(&run);
     full_init(&run, "cut", "data");
+    run.options.bora_mode = mode;
     run.stop_at = 1 + 2 * _i;
     cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
     run.stop_at = -1;
@@ -311,7 +364,8 @@ START_TEST(predictions)
     put_choices("five", 5, -1, -1);
     full_init(&run, "out", "data");
     run.options.valid = kept("data");
-    run.options.tau = 0;
+    run.options.tau = _i;
+    run.options.bora_mode = _i == 0 ? NULL : "joined";
     cr_train_must(&run);
     double all = nll_of((struct shot){.adapter = "out", .data = "data"}, -1, 0);
     ck_assert_double_eq_tol(all, run.result.best_nll, 1e-12 * all); /* sums of doubles in two orders */
@@ -332,6 +386,7 @@ START_TEST(predictions)
     /* A checkpoint knows its tasks. */
     full_init(&run, "last", "data");
     run.options.keep_best = false;
+    run.options.bora_mode = _i == 0 ? NULL : "joined";
     cr_train_must(&run);
     ck_assert(nll_of((struct shot){.adapter = "last/checkpoints/step-00000009.cck", .data = "data"}, -1, 0) ==
               nll_of((struct shot){.adapter = "last", .data = "data"}, -1, 0));
@@ -423,6 +478,10 @@ START_TEST(refusals)
     REFUSE(bora_prior, "l1", "\"l1\" unknown");
     REFUSE(bora_mode, "both", "\"both\" unknown");
 #undef REFUSE
+    full_init(&run, "out", "data");
+    run.options.bora_mode = "joined";
+    run.options.tau = 0;
+    cr_train_must_fail(&run, CR_E_USAGE, "need a number above 0");
     full_init(&run, "out", "texts.jsonl");
     cr_train_must_fail(&run, CR_E_INPUT, "no line names a task");
     full_init(&run, "out", "half");
@@ -452,10 +511,11 @@ int main(void)
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_add_loop_test(all, one_adapter_is_adamw, 0, 2);
     tcase_add_test(all, pull_of_the_prior);
+    tcase_add_test(all, joined_gradients);
     tcase_add_test(all, tau_holds_together);
     tcase_add_loop_test(all, tasks_apart, 0, 2);
     tcase_add_loop_test(all, stop_and_resume, 0, 4);
-    tcase_add_test(all, predictions);
+    tcase_add_loop_test(all, predictions, 0, 2);
     tcase_add_test(all, texts);
     tcase_add_test(all, files_that_do_not_fit);
     tcase_add_test(all, refusals);
