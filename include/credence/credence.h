@@ -172,6 +172,7 @@ struct cr_eval_options {
     const char *const *adapters; /* [n_adapters] several as a mixture, equal weights; n_adapters 0: `adapter` alone */
     size_t n_adapters;
     bool mean;                   /* the point that stands for a posterior, no draws */
+    bool weights;                /* of a Laplace posterior: draws of weights instead of the linearised model */
     bool mc_dropout;             /* draws by dropout, of an adapter that was trained with it */
     double posterior_temperature; /* of the variance; 0 = 1 */
     double prune;                /* share of weights least sure to differ from 0 that are left out; 0, [0, 1) */
@@ -224,6 +225,30 @@ struct cr_eval_result {
     double bora_perplexity;      /* of texts with tasks, as the paper of BoRA averages: over tasks and batches; else NaN */
     uint64_t n_global;           /* of adapters by task: examples whose task has none, answered by the common one */
 };
+
+/* laplace: a Gaussian around a trained adapter, from the curvature of its loss on the examples it was trained on. Writes
+ * the adapter again, with posterior.safetensors and summary.json beside it. */
+struct cr_laplace_options {
+    size_t size;
+    const char *model, *data, *adapter, *output; /* required; data: the training examples, with choices */
+    const char *valid;           /* chooses the prior precision by its NLL; NULL: the evidence chooses */
+    double prior_precision;      /* 0 = to be chosen */
+    uint32_t max_seq_length;     /* 0 = min(context, 2048) */
+    bool on_long_skip;
+    const char *normalize;
+    bool force, allow_inexact;
+    uint64_t seed;
+};
+
+struct cr_laplace_result {
+    uint64_t n_examples, tokens;
+    double seconds;
+    double prior_precision, log_likelihood, evidence;
+    double valid_nll[2];         /* of the point, and with the posterior; NaN without valid */
+};
+
+CR_API cr_status cr_laplace(const struct cr_laplace_options *options, const struct cr_host *host,
+                            struct cr_laplace_result *result, struct cr_error *err);
 
 CR_API void cr_eval_options_init(struct cr_eval_options *options);
 CR_API cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *host,

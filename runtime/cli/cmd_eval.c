@@ -29,6 +29,7 @@ static void fill_options(const struct cr_cli_args *args, struct cr_eval_options 
     o->mean = cr_cli_given(args, CR_CLI_MEAN);
     o->vertex_set = cr_cli_given(args, CR_CLI_VERTEX);
     o->vertex = (uint32_t)cr_cli_uint(args, CR_CLI_VERTEX, 0);
+    o->weights = cr_cli_given(args, CR_CLI_WEIGHTS);
     o->mc_dropout = cr_cli_given(args, CR_CLI_MC_DROPOUT);
     o->posterior_temperature = cr_cli_real(args, CR_CLI_POSTERIOR_TEMPERATURE, 0);
     o->prune = cr_cli_real(args, CR_CLI_PRUNE, 0);

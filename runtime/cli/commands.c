@@ -16,6 +16,11 @@ const struct cr_cli_command cr_cli_commands[] = {
         .run = cr_cli_run_predict,
         .summary = "print one JSON line an example: probabilities and how sure they are",
         .detail = ""},
+    {.name = "laplace", .bit = CR_CLI_LAPLACE, .operands = "", .polls = true, .run = cr_cli_run_laplace,
+        .summary = "fit a Gaussian around a trained adapter, from the curvature of its loss",
+        .detail = "Takes an adapter that was trained to a point and the examples with choices that it was trained on;\n"
+                  "writes it again with a Kronecker-factored Laplace posterior beside it. eval and predict then answer\n"
+                  "by the linearised model, or with --weights by draws of weights.\n"},
     {.name = "export", .bit = CR_CLI_EXPORT, .operands = "", .run = cr_cli_run_export,
         .summary = "write an adapter in the form of another program",
         .detail = ""},

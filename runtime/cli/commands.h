@@ -30,6 +30,7 @@ cr_status cr_cli_run_compare(const struct cr_cli_args *args, struct cr_cli_host 
 cr_status cr_cli_run_info(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_data(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_tokenize(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
+cr_status cr_cli_run_laplace(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 cr_status cr_cli_run_cpu(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 
 #endif

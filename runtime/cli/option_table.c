@@ -1,7 +1,8 @@
 #include "runtime/cli/options.h"
 
 enum {
-    SHAPING = CR_CLI_FINETUNE | CR_CLI_EVAL | CR_CLI_PREDICT | CR_CLI_DATA_SHOW, /* how text becomes tokens */
+    TEXTS = CR_CLI_FINETUNE | CR_CLI_EVAL | CR_CLI_PREDICT | CR_CLI_DATA_SHOW, /* take examples of any kind */
+    SHAPING = TEXTS | CR_CLI_LAPLACE,                                          /* how text becomes tokens */
     SCORING = CR_CLI_EVAL | CR_CLI_PREDICT
 };
 
@@ -15,10 +16,12 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_DATA] = {.name = "data", .letter = 'd', .kind = CR_CLI_INPUT, .value = "FILE.jsonl",
         .commands = SHAPING, .required = SHAPING, .help = "examples, one JSON object a line"},
     [CR_CLI_OUTPUT] = {.name = "output", .letter = 'o', .kind = CR_CLI_OUTPUT_PATH, .value = "PATH",
-        .commands = CR_CLI_FINETUNE | CR_CLI_EXPORT, .required = CR_CLI_FINETUNE | CR_CLI_EXPORT,
+        .commands = CR_CLI_FINETUNE | CR_CLI_EXPORT | CR_CLI_LAPLACE,
+        .required = CR_CLI_FINETUNE | CR_CLI_EXPORT | CR_CLI_LAPLACE,
         .help = "where the result goes: a directory (a file for export to gguf)"},
     [CR_CLI_ADAPTER] = {.name = "adapter", .letter = 'a', .kind = CR_CLI_INPUT, .value = "PATH",
-        .commands = CR_CLI_FINETUNE | SCORING | CR_CLI_EXPORT, .required = CR_CLI_EXPORT, .repeats = SCORING,
+        .commands = CR_CLI_FINETUNE | SCORING | CR_CLI_EXPORT | CR_CLI_LAPLACE,
+        .required = CR_CLI_EXPORT | CR_CLI_LAPLACE, .repeats = SCORING,
         .help = "adapter: a directory, a .gguf or a checkpoint file; eval and predict take several as a mixture"},
 
     [CR_CLI_METHOD] = {.name = "method", .kind = CR_CLI_WORD, .value = "adamw|ivon|swag|ensemble|blob|bora|prefix",
@@ -59,16 +62,17 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .commands = SHAPING, .initial = "the model's context, at most 2048", .help = "longest example, in tokens"},
     [CR_CLI_ON_LONG] = {.name = "on-long", .kind = CR_CLI_WORD, .value = "cut|skip", .commands = SHAPING,
         .initial = "cut", .help = "what happens to longer examples"},
-    [CR_CLI_MASK_PROMPT] = {.name = "mask-prompt", .kind = CR_CLI_WORD, .value = "yes|no", .commands = SHAPING,
+    [CR_CLI_MASK_PROMPT] = {.name = "mask-prompt", .kind = CR_CLI_WORD, .value = "yes|no", .commands = TEXTS,
         .initial = "yes", .help = "loss on completions and assistant turns only"},
-    [CR_CLI_CHAT_TEMPLATE] = {.name = "chat-template", .kind = CR_CLI_TEXT, .value = "NAME", .commands = SHAPING,
+    [CR_CLI_CHAT_TEMPLATE] = {.name = "chat-template", .kind = CR_CLI_TEXT, .value = "NAME", .commands = TEXTS,
         .initial = "from the model", .help = "kind of chat template"},
-    [CR_CLI_SYSTEM] = {.name = "system", .kind = CR_CLI_TEXT, .value = "TEXT", .empty = true, .commands = SHAPING,
+    [CR_CLI_SYSTEM] = {.name = "system", .kind = CR_CLI_TEXT, .value = "TEXT", .empty = true, .commands = TEXTS,
         .initial = "the template's own", .help = "system turn of conversations without one; empty = none"},
     [CR_CLI_NORMALIZE] = {.name = "normalize", .kind = CR_CLI_WORD, .value = "nfc",
         .commands = SHAPING | CR_CLI_TOKENIZE, .help = "Unicode normal form the text is brought to first"},
-    [CR_CLI_VALID] = {.name = "valid", .kind = CR_CLI_INPUT, .value = "FILE.jsonl", .commands = CR_CLI_FINETUNE,
-        .initial = "a held-out tenth of the data", .help = "examples for validation"},
+    [CR_CLI_VALID] = {.name = "valid", .kind = CR_CLI_INPUT, .value = "FILE.jsonl",
+        .commands = CR_CLI_FINETUNE | CR_CLI_LAPLACE, .initial = "a held-out tenth of the data; laplace: none",
+        .help = "examples for validation; laplace: they choose the prior precision, which else the evidence does"},
     [CR_CLI_NO_VALID] = {.name = "no-valid", .kind = CR_CLI_SWITCH, .commands = CR_CLI_FINETUNE,
         .help = "train on all of the data, without validation"},
     [CR_CLI_KEEP] = {.name = "keep", .kind = CR_CLI_WORD, .value = "best|last", .commands = CR_CLI_FINETUNE,
@@ -83,7 +87,8 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .commands = CR_CLI_FINETUNE, .initial = "10", .help = "optimiser steps between lines of train.jsonl"},
     [CR_CLI_RESUME] = {.name = "resume", .kind = CR_CLI_SWITCH, .commands = CR_CLI_FINETUNE,
         .help = "continue the run in the output directory"},
-    [CR_CLI_ALLOW_INEXACT] = {.name = "allow-inexact", .kind = CR_CLI_SWITCH, .commands = CR_CLI_FINETUNE | SCORING,
+    [CR_CLI_ALLOW_INEXACT] = {.name = "allow-inexact", .kind = CR_CLI_SWITCH,
+        .commands = CR_CLI_FINETUNE | SCORING | CR_CLI_LAPLACE,
         .help = "accept another base model, processor or build than the recorded one"},
     [CR_CLI_GRAD_CHECKPOINT] = {.name = "grad-checkpoint", .kind = CR_CLI_WORD, .value = "auto|yes|no",
         .commands = CR_CLI_FINETUNE, .initial = "auto", .help = "compute layers again in the backward pass: less memory"},
@@ -116,6 +121,9 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_SWAG_LR] = {.name = "swag-lr", .kind = CR_CLI_REAL, .value = "X", .min = 0, .open_min = true,
         .commands = CR_CLI_FINETUNE, .initial = "1e-4", .method = "swag",
         .help = "swag: learning rate while snapshots are taken"},
+    [CR_CLI_PRIOR_PRECISION] = {.name = "prior-precision", .kind = CR_CLI_REAL, .value = "X", .min = 0, .open_min = true,
+        .commands = CR_CLI_LAPLACE, .initial = "by --valid, else by the evidence",
+        .help = "precision of the prior of all weights"},
     [CR_CLI_MEMBERS] = {.name = "members", .kind = CR_CLI_UINT, .value = "M", .min = 1, .max = 1024,
         .commands = CR_CLI_FINETUNE, .initial = "4", .method = "ensemble",
         .help = "ensemble: adapters trained side by side"},
@@ -154,6 +162,8 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_POSTERIOR_TEMPERATURE] = {.name = "posterior-temperature", .kind = CR_CLI_REAL, .value = "T", .min = 0,
         .open_min = true, .commands = SCORING | CR_CLI_EXPORT, .initial = "1",
         .help = "multiplies the variance that is drawn from"},
+    [CR_CLI_WEIGHTS] = {.name = "weights", .kind = CR_CLI_SWITCH, .commands = SCORING,
+        .help = "of a Laplace posterior: draws of weights, instead of draws of the logits of the linearised model"},
     [CR_CLI_MC_DROPOUT] = {.name = "mc-dropout", .kind = CR_CLI_SWITCH, .commands = SCORING,
         .help = "draws by dropout, of an adapter that was trained with it"},
     [CR_CLI_PRUNE] = {.name = "prune", .kind = CR_CLI_REAL, .value = "P", .min = 0, .max = 1, .open_max = true,
@@ -211,7 +221,8 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .help = "say more: chosen variants, times of operations (comma list)"},
     [CR_CLI_QUIET] = {.name = "quiet", .kind = CR_CLI_SWITCH, .commands = CR_CLI_EVERY,
         .help = "no progress and no notes, only warnings and errors"},
-    [CR_CLI_FORCE] = {.name = "force", .kind = CR_CLI_SWITCH, .commands = CR_CLI_FINETUNE | CR_CLI_EXPORT,
+    [CR_CLI_FORCE] = {.name = "force", .kind = CR_CLI_SWITCH,
+        .commands = CR_CLI_FINETUNE | CR_CLI_EXPORT | CR_CLI_LAPLACE,
         .help = "write into an output that is not empty"},
     [CR_CLI_HELP] = {.name = "help", .letter = 'h', .kind = CR_CLI_SWITCH, .commands = CR_CLI_EVERY,
         .help = "print this and exit"},

@@ -60,6 +60,7 @@ enum cr_cli_option_id {
     CR_CLI_SWAG_LR,
     CR_CLI_PRIOR_STD,
     CR_CLI_KL_LR,
+    CR_CLI_PRIOR_PRECISION,
     CR_CLI_MEMBERS,
     CR_CLI_INIT_GAIN,
     CR_CLI_TAU,
@@ -71,6 +72,7 @@ enum cr_cli_option_id {
     CR_CLI_MEAN,
     CR_CLI_VERTEX,
     CR_CLI_POSTERIOR_TEMPERATURE,
+    CR_CLI_WEIGHTS,
     CR_CLI_MC_DROPOUT,
     CR_CLI_PRUNE,
     CR_CLI_OOD,
@@ -125,7 +127,8 @@ enum {
     CR_CLI_DATA_SHOW = 1u << 6,
     CR_CLI_TOKENIZE = 1u << 7,
     CR_CLI_CPU_REPORT = 1u << 8,
-    CR_CLI_EVERY = (1u << 9) - 1
+    CR_CLI_LAPLACE = 1u << 9,
+    CR_CLI_EVERY = (1u << 10) - 1
 };
 
 struct cr_cli_option {

@@ -208,7 +208,7 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
     r->classification = all->classification;
     r->n_global = s->main.n_global;
     CR_TRY(cr_outcomes_bora_ppl(all, s->main.data.n_tasks, &r->bora_perplexity, err));
-    r->samples = s->sets.samples;
+    r->samples = s->sets.logit_draws > 0 ? s->sets.logit_draws : s->sets.samples;
     r->n_members = keeper->n_members;
     r->tokens = s->tokens;
     r->seconds = s->seconds;

@@ -83,9 +83,11 @@ static cr_status check_draws(const struct cr_eval_options *o, struct cr_error *e
     if (o->samples > CR_SAMPLES_MAX) {
         return cr_fail(err, CR_E_USAGE, "--samples %u, expected at most %d", o->samples, CR_SAMPLES_MAX);
     }
-    if (o->mean && (o->samples > 1 || o->mc_dropout)) {
+    if (o->mean && (o->samples > 1 || o->mc_dropout || o->weights)) {
         return cr_fail(err, CR_E_USAGE, "--mean is one set of weights: --%s has no meaning with it",
-                       o->mc_dropout ? "mc-dropout" : "samples");
+                       o->mc_dropout ? "mc-dropout"
+                       : o->weights  ? "weights"
+                                     : "samples");
     }
     if (!(o->posterior_temperature >= 0) || !isfinite(o->posterior_temperature)) {
         return cr_fail(err, CR_E_USAGE, "--posterior-temperature %g, expected a number above 0",
@@ -102,9 +104,10 @@ static cr_status check_draws(const struct cr_eval_options *o, struct cr_error *e
     if (!(o->prune >= 0 && o->prune < 1)) {
         return cr_fail(err, CR_E_USAGE, "--prune %g, expected a number from 0 to below 1", o->prune);
     }
-    if (o->n_adapters == 0 && (o->mc_dropout || o->posterior_temperature > 0 || o->prune > 0)) {
+    if (o->n_adapters == 0 && (o->mc_dropout || o->weights || o->posterior_temperature > 0 || o->prune > 0)) {
         return cr_fail(err, CR_E_USAGE, "--%s needs an --adapter",
                        o->mc_dropout  ? "mc-dropout"
+                       : o->weights   ? "weights"
                        : o->prune > 0 ? "prune"
                                       : "posterior-temperature");
     }

@@ -4,15 +4,20 @@
 #include <math.h>
 #include <string.h>
 
+#include "credence/kernels/math.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/host.h"
 #include "runtime/eval/metrics.h"
+#include "runtime/eval/curvature.h"
 #include "runtime/eval/nll.h"
 #include "runtime/eval/temperature.h"
 #include "runtime/thread/machine.h"
 
 enum { DEFAULT_LENGTH = 2048 };
+
+/* Where gradients are wanted: activations are computed again rather than kept beyond this. */
+#define RECOMPUTE_ABOVE ((uint64_t)1 << 30)
 
 #define MIB (1024.0 * 1024.0)
 
@@ -119,6 +124,22 @@ static cr_status assign_tasks(const struct cr_scoring *s, struct cr_scoring_set 
     return CR_OK;
 }
 
+/* Whether a Laplace posterior is being made: its validation file stands where a calibration's does. */
+static bool gathers(const struct cr_scoring *s)
+{
+    return s->differentiates && s->sets.logit_draws == 0;
+}
+
+/* Laplace begins at one set of low-rank weights. Called before a posterior's own wish for gradients is known. */
+static cr_status check_start(const struct cr_scoring *s, struct cr_error *err)
+{
+    const struct cr_posterior *p = s->differentiates ? s->sets.posteriors[0] : NULL;
+    return p == NULL || (cr_posterior_is_point(p) && p->sets.n == 0 && p->adapter->prefix == NULL)
+               ? CR_OK
+               : cr_fail(err, CR_E_USAGE, "-a %s: of method %s; Laplace wants an adapter that was trained to a point",
+                         p->label, p->adapter->method);
+}
+
 /* A file beside that of the data. */
 static cr_status load_beside(struct cr_scoring *s, const char *flag, const char *path, struct cr_scoring_set *set,
                              struct cr_error *err)
@@ -145,17 +166,25 @@ static cr_status load_sets(struct cr_scoring *s, struct cr_error *err)
 {
     CR_TRY(load_data(s, s->options.data, &s->main, err));
     CR_TRY(choose_examples(s, &s->main, err));
+    if (s->differentiates && !s->main.data.classification) {
+        return cr_fail(err, CR_E_USAGE,
+                       "the linearised model answers questions with choices, the data file holds texts%s",
+                       s->sets.logit_draws > 0 ? ": --weights or --mean answers them" : "");
+    }
     CR_TRY(assign_tasks(s, &s->main, err));
     s->n_labels = s->main.data.n_labels;
     s->label_ids = s->main.data.classification ? s->main.data.label_ids : NULL;
     CR_TRY(load_beside(s, "ood", s->options.ood, &s->ood, err));
-    return load_beside(s, "calibrate", s->options.calibrate, &s->calibration, err);
+    return load_beside(s, gathers(s) ? "valid" : "calibrate", s->options.calibrate, &s->calibration, err);
 }
 
 static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes, uint64_t scratch_bytes,
                               struct cr_error *err)
 {
     uint64_t draws = cr_sets_bytes(&s->sets) + scratch_bytes;
+    const struct cr_adapter *adapter = s->differentiates ? s->sets.posteriors[0]->adapter : NULL;
+    draws += adapter != NULL ? cr_jacobian_bytes(adapter, s->n_labels) : 0;
+    draws += gathers(s) ? cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) : 0;
     uint64_t budget = s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
     uint64_t model = cr_gguf_file_bytes(s->model->gguf);
     uint64_t file = cr_machine_rss_file();
@@ -229,13 +258,21 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
     if (s->sorted == NULL || s->row_of == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the tasks of %zu examples", n_examples);
     }
+    if (s->differentiates) {
+        CR_TRY(cr_jacobian_init(&s->jacobian, s->sets.posteriors[0]->adapter, s->n_labels, err));
+        options.lora = s->jacobian.slots;
+        options.n_members = s->jacobian.n_parts;
+        options.train = true;
+        options.recompute = cr_engine_bytes(&options) > RECOMPUTE_ABOVE;
+    }
     CR_TRY(cr_batch_init(&s->batch, options.max_tokens, err));
     CR_TRY(cr_batch_init(&s->shared, options.max_tokens, err));
     s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
     CR_TRY(check_memory(s, cr_engine_bytes(&options), (s->sets.n + 1) * s->scratch_floats * sizeof(float), err));
     s->scratch = cr_alloc(s->sets.n + 1, s->scratch_floats * sizeof *s->scratch);
     s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 2) * sizeof *s->work);
-    if (s->scratch == NULL || s->work == NULL) {
+    s->linear = s->sets.logit_draws > 0 ? cr_alloc(s->batch.max_rows, sizeof *s->linear) : NULL;
+    if (s->scratch == NULL || s->work == NULL || (s->sets.logit_draws > 0 && s->linear == NULL)) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the results of a pass");
     }
     CR_TRY(cr_sets_draw(&s->options, &s->sets, err));
@@ -253,6 +290,8 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
     CR_TRY(enter_phase(scoring, "load", err));
     CR_TRY(load_model(scoring, err));
     CR_TRY(cr_sets_open(&scoring->options, scoring->model, scoring->workers.tier, scoring->host, &scoring->sets, err));
+    CR_TRY(check_start(scoring, err));
+    scoring->differentiates |= scoring->sets.logit_draws > 0;
     CR_TRY(enter_phase(scoring, "data", err));
     CR_TRY(load_sets(scoring, err));
     CR_TRY(make_engine(scoring, err));
@@ -279,6 +318,8 @@ void cr_scoring_close(struct cr_scoring *s)
     cr_free(s->row_of);
     cr_free(s->scratch);
     cr_free(s->work);
+    cr_free(s->linear);
+    cr_jacobian_deinit(&s->jacobian);
     close_set(&s->main);
     close_set(&s->ood);
     close_set(&s->calibration);
@@ -325,7 +366,8 @@ static bool is_global(const struct cr_scoring_set *set, uint32_t index)
 
 /* One row an example. logits: of the first member; the others follow at scratch_floats. */
 static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring_set *set, uint32_t index,
-                             const float *logits, cr_score_fn *fn, void *ctx, struct cr_error *err)
+                             const float *logits, const struct cr_linear_answer *linear, cr_score_fn *fn, void *ctx,
+                             struct cr_error *err)
 {
     const struct cr_example *example = &set->data.examples[index];
     uint32_t n = example->n_choices;
@@ -343,13 +385,18 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
         nll[m] = cr_softmax_nll(wide, n, example->answer);
         running[m] = cr_mixture_nll(nll, m + 1);
     }
+    if (linear != NULL) { /* one member: the mean over the logit draws */
+        memcpy(probs, linear->probs, n * sizeof *probs);
+        running[0] = -cr_ln(fmax(probs[example->answer], 0x1p-1022));
+    }
     cr_mean_probs(probs, n_members, n, mean);
     double entropy = cr_entropy(mean, n);
-    double information = cr_mutual_information(probs, n_members, n, mean);
+    double expected = linear != NULL ? linear->expected_entropy : cr_expected_entropy(probs, n_members, n);
+    double information = linear != NULL ? entropy - expected : cr_mutual_information(probs, n_members, n, mean);
     struct cr_score score = {.index = index,
                              .example = example,
                              .probs = mean,
-                             .logits = n_members == 1 ? logits : NULL,
+                             .logits = n_members == 1 && linear == NULL ? logits : NULL,
                              .nll = running[n_members - 1],
                              .n_targets = 1,
                              .global = is_global(set, index),
@@ -357,7 +404,7 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
                              .member_probs = probs,
                              .running_nll = running,
                              .entropy = entropy,
-                             .expected_entropy = cr_expected_entropy(probs, n_members, n),
+                             .expected_entropy = expected,
                              .mutual_information = information,
                              .disagreement = disagreement(s, logits, n)};
     if (isfinite(s->temperature)) {
@@ -372,7 +419,8 @@ static cr_status give_choices(const struct cr_scoring *s, const struct cr_scorin
 {
     for (size_t row = 0; row < s->batch.n_rows; row++) {
         uint32_t index = s->batch.example[s->batch.row_token[row]];
-        CR_TRY(give_choice(s, set, index, s->scratch + row * s->n_labels, fn, ctx, err));
+        const struct cr_linear_answer *linear = s->linear != NULL ? &s->linear[row] : NULL;
+        CR_TRY(give_choice(s, set, index, s->scratch + row * s->n_labels, linear, fn, ctx, err));
     }
     return CR_OK;
 }
@@ -484,7 +532,9 @@ static cr_status pass(struct cr_scoring *s, const struct cr_scoring_set *set, co
         size_t left = s->sets.n - m;
         n_members = fit < s->sets.n_shown ? fit : s->sets.n_shown;
         n_members = left < n_members ? left : n_members;
-        cr_sets_show(&s->sets, m, n_members, s->engine);
+        if (!s->differentiates) { /* else the engine has the one set there is */
+            cr_sets_show(&s->sets, m, n_members, s->engine);
+        }
         if (n_members == 1) {
             CR_TRY(run_engine(s, classification, &s->batch, s->scratch + m * s->scratch_floats, err));
             continue;
@@ -496,6 +546,33 @@ static cr_status pass(struct cr_scoring *s, const struct cr_scoring_set *set, co
         CR_TRY(run_engine(s, classification, &s->shared, together, err));
         for (size_t i = 0; i < n_members; i++) {
             memcpy(s->scratch + (m + i) * s->scratch_floats, together + i * n_floats, n_floats * sizeof *together);
+        }
+    }
+    return CR_OK;
+}
+
+/* What the linearised model says of the examples in s->batch, whose logits are in s->scratch. */
+static cr_status linearise(struct cr_scoring *s, const struct cr_scoring_set *set, const uint32_t *order, size_t n,
+                           struct cr_error *err)
+{
+    const struct cr_posterior *p = s->linear != NULL ? s->sets.posteriors[0] : NULL;
+    for (size_t done = 0, taken; p != NULL && done < n; done += taken) {
+        taken = cr_jacobian_take(&s->jacobian, &set->data, order + done, n - done);
+        CR_TRY(cr_jacobian_run(&s->jacobian, s->engine, &s->shared, &set->data, order + done, taken, err));
+        const float *rows = s->jacobian.grads;
+        struct cr_linear_question q = {.set = &p->laplace,
+                                       .rng = &p->rng,
+                                       .s2 = 1 / p->laplace.precision,
+                                       .temperature = s->sets.temperature,
+                                       .seed = s->options.seed,
+                                       .n_draws = s->sets.logit_draws};
+        for (size_t i = done; i < done + taken; i++) {
+            const struct cr_example *example = &set->data.examples[order[i]];
+            if (!cr_linear_answer(&q, order[i], s->scratch + i * s->n_labels, rows, s->jacobian.n_params,
+                                  example->n_choices, &s->linear[i])) {
+                return not_finite(set, example, err);
+            }
+            rows += example->n_choices * s->jacobian.n_params;
         }
     }
     return CR_OK;
@@ -514,6 +591,7 @@ cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set,
         cr_batch_fill(&s->batch, &set->data, set->order + done, n, 1.0f);
         CR_TRY(s->sets.by_task ? pass_by_task(s, set, set->order + done, n, err)
                                : pass(s, set, set->order + done, n, err));
+        CR_TRY(linearise(s, set, set->order + done, n, err));
         s->seconds += cr_clock_since(start);
         s->tokens += s->batch.n_tokens;
         if (cr_gguf_changed(s->model->gguf)) {

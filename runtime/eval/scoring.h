@@ -12,6 +12,7 @@
 
 #include "credence/credence.h"
 #include "runtime/data/batch.h"
+#include "runtime/eval/linear.h"
 #include "runtime/eval/sets.h"
 #include "runtime/model/engine.h"
 #include "runtime/thread/workers.h"
@@ -50,6 +51,11 @@ struct cr_scoring {
     size_t scratch_floats;
     double *work;       /* owned: probabilities and NLL of the members of one example */
     double temperature; /* of the scores' `calibrated`: NaN before temperature.h has fitted it */
+
+    bool differentiates; /* gradients of single examples will be asked for; set before opening, or by a posterior
+                          * that answers by the linearised model */
+    struct cr_jacobian jacobian;     /* where it does */
+    struct cr_linear_answer *linear; /* owned: of the examples of a batch, NULL: sets of weights answer */
 
     uint64_t tokens; /* non-padding tokens that entered passes */
     double seconds;  /* in passes */

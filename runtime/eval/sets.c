@@ -6,6 +6,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
+#include "runtime/eval/linear.h"
 #include "runtime/model/simplex.h"
 
 static cr_status refuse_samples(const struct cr_eval_options *o, const char *label, struct cr_error *err)
@@ -62,6 +63,12 @@ static cr_status samples_of_prefix(const struct cr_eval_options *o, const struct
     return CR_OK;
 }
 
+/* Whether the linearised model answers. */
+static bool is_linear(const struct cr_eval_options *o, const struct cr_posterior *p)
+{
+    return p->laplace.n_items > 0 && !o->mean && !o->weights;
+}
+
 /* Sets that an adapter gives. */
 static cr_status samples_of(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
                             struct cr_error *err)
@@ -94,7 +101,10 @@ static cr_status samples_of(const struct cr_eval_options *o, const struct cr_pos
     if (point && !dropout && o->samples > 1) {
         return refuse_samples(o, p->label, err);
     }
-    bool one = o->mean || (point && !dropout);
+    if (o->weights && p->laplace.n_items == 0) {
+        return cr_fail(err, CR_E_USAGE, "--weights: %s is no Laplace posterior, which could do without", p->label);
+    }
+    bool one = o->mean || (point && !dropout) || is_linear(o, p);
     *samples = one ? 1 : o->samples > 0 ? o->samples : CR_POSTERIOR_SAMPLES;
     return CR_OK;
 }
@@ -184,6 +194,15 @@ cr_status cr_sets_open(const struct cr_eval_options *o, const struct cr_model *m
                            "-a %s gives %u sets of weights, %s gives %u: a mixture needs as many of each (--mean: 1)",
                            sets->posteriors[a]->label, samples, sets->posteriors[0]->label, sets->samples);
         }
+        if (is_linear(o, sets->posteriors[a])) {
+            if (o->n_adapters > 1) {
+                return cr_fail(err, CR_E_USAGE,
+                               "-a %s: the linearised model of a Laplace posterior answers alone; --weights or --mean "
+                               "makes it a part of a mixture",
+                               sets->posteriors[a]->label);
+            }
+            sets->logit_draws = o->samples > 0 ? o->samples : CR_LINEAR_DRAWS;
+        }
         sets->samples = samples;
         set_method(sets, sets->posteriors[a], o->mc_dropout && !o->mean);
         if (o->prune > 0) {
@@ -252,7 +271,7 @@ cr_status cr_sets_draw(const struct cr_eval_options *o, struct cr_sets *sets, st
             return cr_fail(err, CR_E_MEMORY, "no memory for %zu sets of %zu weights: fewer --samples need less",
                            sets->n, p->adapter->n_params);
         }
-        if (!sets->by_task && (o->mean || cr_posterior_is_point(p))) {
+        if (!sets->by_task && (o->mean || cr_posterior_is_point(p) || sets->logit_draws > 0)) {
             memcpy(set->params, p->adapter->params, p->adapter->n_params * sizeof *set->params);
         } else {
             struct cr_posterior_draw draw = {

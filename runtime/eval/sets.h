@@ -44,6 +44,7 @@ struct cr_sets {
     struct cr_sets_prefix prefix;
     struct cr_engine_noise *noise; /* owned: [n_shown] */
     uint32_t samples;              /* of each adapter */
+    uint32_t logit_draws;          /* of the linearised model around the one set; 0: sets of weights answer */
     double temperature;
     char method[16]; /* "base", the recorded method, "lora" where none is recorded, or "mixture" */
 };

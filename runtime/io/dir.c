@@ -131,6 +131,23 @@ cr_status cr_dir_prepare_output(const char *path, bool force, bool resume, struc
                      "output directory is not empty; --resume continues its run, --force writes over it");
 }
 
+cr_status cr_dir_check_output(const char *path, bool force, bool resume, struct cr_error *err)
+{
+    struct stat info;
+    if (stat(path, &info) == 0 || resume || errno != ENOENT) {
+        return cr_dir_prepare_output(path, force, resume, err);
+    }
+    char *parent = cr_path_parent(path);
+    cr_status status = CR_OK;
+    if (parent == NULL) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    } else if (stat(parent, &info) != 0) {
+        status = fail_text(err, CR_E_IO, path, "cannot create the directory: its parent does not exist");
+    }
+    cr_free(parent);
+    return status;
+}
+
 cr_status cr_dir_lock(const char *path, int *fd, struct cr_error *err)
 {
     char *lock = cr_path_join(path, lock_name);

@@ -59,6 +59,9 @@ cr_status cr_file_write(const char *path, const void *data, size_t n, struct cr_
  * A lone `.lock` counts as empty. Nothing is deleted. */
 cr_status cr_dir_prepare_output(const char *path, bool force, bool resume, struct cr_error *err);
 
+/* The same refusals before the minutes of work; nothing is created yet, so that a later refusal leaves nothing behind. */
+cr_status cr_dir_check_output(const char *path, bool force, bool resume, struct cr_error *err);
+
 /* Creates the directory `path` unless it is there already; the parent must exist. */
 cr_status cr_dir_create(const char *path, struct cr_error *err);
 

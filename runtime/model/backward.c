@@ -117,6 +117,7 @@ static void backward_down(struct cr_engine *e, const struct ffn_job *job)
                              .gate_b = {job->gate, true},
                              .up_b = {job->up, true},
                              .adapts = cr_engine_rank(e, job->layer, CR_PROJ_DOWN) > 0};
+    cr_observe_gradients(e, job->down, 1);
     cr_projection_add_dx(e, &dh.dh, job->down, e->dh, e->ff * CR_LANES);
     if (dh.ready) {
         cr_phase_add(e, cr_job_dx, &dh.dh, e->ff, e->qgemm.step);
@@ -142,6 +143,7 @@ static void backward_ffn(struct cr_engine *e, uint32_t layer, const struct layer
     if (adapts(e, layer, CR_PROJ_GATE, CR_PROJ_UP)) {
         cr_phase_add(e, job_gate_up_enter, &job, set->n_blocks, CR_BLOCK_STEP);
         cr_phase_run(e, "gate_up_enter", (int)layer);
+        cr_observe_gradients(e, (const struct grad_in[]){gate, up}, 2);
     }
 
     struct grad_pair pairs[2];
@@ -231,6 +233,7 @@ static void backward_o(struct cr_engine *e, uint32_t layer, const struct layer_s
 {
     struct grad_pair pair;
     struct dx_job job = {.n = 0};
+    cr_observe_gradients(e, o, 1);
     cr_projection_add_dx(e, &job, o, d_o, e->q * CR_LANES);
     cr_phase_add(e, cr_job_dx, &job, e->q, e->qgemm.step);
     cr_projection_add_grads(e, o, &pair);
@@ -285,6 +288,7 @@ static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer
         cr_phase_add(e, job_qkv_enter, &job, e->all.n_blocks, CR_BLOCK_STEP);
     }
     cr_phase_run(e, "qkv_enter", (int)layer);
+    cr_observe_gradients(e, in, 3);
 
     struct dx_job dn = {.n = 0};
     struct grad_pair pairs[3];

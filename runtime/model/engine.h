@@ -84,6 +84,28 @@ cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch
 cr_status cr_engine_fill_prefix(struct cr_engine *engine, uint32_t vertex, const struct cr_token_batch *batch,
                                 struct cr_error *err);
 
+/* What the matrices of an adapted projection y = W x + B U, U = s A x, see in a training pass of one adapter, 16 tokens
+ * a block as TL16: on the way forward x and U; on the way back dY and V = s B^T dY, the gradient at A x. */
+struct cr_engine_view {
+    uint32_t layer;
+    enum cr_proj proj;
+    bool gradient;
+    const void *wide; /* x or dY: n_wide features of `type`, blocks wide_stride bytes apart */
+    enum cr_xtype type;
+    size_t wide_stride, n_wide;
+    const float *narrow; /* U or V: rank features, blocks narrow_stride floats apart */
+    size_t narrow_stride;
+    uint32_t rank;
+    size_t n_blocks;
+    const uint32_t *real; /* [16 n_blocks] UINT32_MAX where a lane is a pad */
+};
+
+/* Called between phases for the projections that see the same tokens, once each and direction, layer by layer; may use
+ * the engine's `parallel`. Only the loss rows of o and the feed-forward half of the last layer are seen. fn NULL: off.
+ */
+typedef void cr_engine_view_fn(void *ctx, const struct cr_engine_view *views, size_t n);
+void cr_engine_observe(struct cr_engine *engine, cr_engine_view_fn *fn, void *ctx);
+
 /* Seconds spent by kind of operation since the last call with reset; names static. For traces and --verbose time. */
 struct cr_engine_span {
     const char *name;

@@ -151,6 +151,8 @@ struct cr_engine {
     size_t scratch_bytes, tiles_at, flipout_at;
     cr_engine_trace_fn *trace;
     void *trace_ctx;
+    cr_engine_view_fn *view;
+    void *view_ctx;
 };
 
 /* Adds jobs that cover [0, n) in stretches of `step`. args must live until the phase has run. */
@@ -239,6 +241,12 @@ static inline size_t cr_engine_positions(const struct cr_engine *e)
 size_t cr_engine_plan(struct cr_engine *e, void *base);
 
 /* A pass (cr_forward, cr_backward) is false when the host stopped it between two layers. */
+
+/* observe.c: nothing without an observer. */
+struct grad_in;
+void cr_observe_inputs(struct cr_engine *e, uint32_t layer, const enum cr_proj *projs, size_t n_projs, const void *x,
+                       size_t n_features, const struct layer_state *state, const struct token_set *set);
+void cr_observe_gradients(struct cr_engine *e, const struct grad_in *in, size_t n_in);
 
 /* forward.c: embedding to the last layer's loss rows (e->x_rows); and one layer again from x_in[layer]. */
 bool cr_forward(struct cr_engine *e);

@@ -182,6 +182,7 @@ static void attention_half(struct cr_engine *e, uint32_t layer, const struct lay
     struct norm_job norm = {layer,        &e->all, e->x,    state->x1, e->model->layers[layer].attn_norm,
                             state->rstd1, state,   readers, 3};
     run_norm(e, &norm);
+    cr_observe_inputs(e, layer, readers, 3, e->xn, e->embd, state, &e->all);
     run_qkv(e, layer, state);
     run_attention(e, layer, state);
     float *o = e->o32;
@@ -193,6 +194,7 @@ static void attention_half(struct cr_engine *e, uint32_t layer, const struct lay
     struct attention_out_job out = {layer, o, state, set};
     cr_phase_add(e, job_attention_out, &out, set->n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "attention_out", (int)layer);
+    cr_observe_inputs(e, layer, (const enum cr_proj[]){CR_PROJ_O}, 1, state->o, e->q, state, set);
     run_residual_gemm(e, layer, CR_PROJ_O, state->o, state, set, x, "o");
 }
 
@@ -203,11 +205,13 @@ static void ffn_half(struct cr_engine *e, uint32_t layer, const struct layer_sta
     struct norm_job norm = {layer,        set,   x,       state->x2, e->model->layers[layer].ffn_norm,
                             state->rstd2, state, readers, 2};
     run_norm(e, &norm);
+    cr_observe_inputs(e, layer, readers, 2, e->xn, e->embd, state, set);
     run_gate_up(e, layer, state, set);
     struct down_job enter = {layer, state, set};
     if (cr_engine_rank(e, layer, CR_PROJ_DOWN) > 0) {
         cr_phase_add(e, job_down_enter, &enter, set->n_blocks, CR_BLOCK_STEP);
         cr_phase_run(e, "down_enter", (int)layer);
+        cr_observe_inputs(e, layer, (const enum cr_proj[]){CR_PROJ_DOWN}, 1, e->h, e->ff, state, set);
     }
     run_residual_gemm(e, layer, CR_PROJ_DOWN, e->h, state, set, x, "down");
 }

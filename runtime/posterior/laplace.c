@@ -235,9 +235,10 @@ double cr_laplace_factor_var(double *var, size_t n)
 enum { DRAWS_PER_BLOCK = 16 };
 
 void cr_laplace_predict(const double *mean, const double *chol, size_t n, const double *z, const struct cr_noise *noise,
-                        const struct cr_rng_ops *ops, size_t n_draws, double *probs)
+                        const struct cr_rng_ops *ops, size_t n_draws, double *probs, double *entropy)
 {
     float normals[DRAWS_PER_BLOCK * CR_LAPLACE_CLASSES_MAX];
+    double entropies = 0;
     memset(probs, 0, n * sizeof *probs);
     for (size_t s = 0; s < n_draws; s++) {
         double logits[CR_LAPLACE_CLASSES_MAX];
@@ -256,10 +257,14 @@ void cr_laplace_predict(const double *mean, const double *chol, size_t n, const 
         cr_dense_softmax(logits, n, logits);
         for (size_t c = 0; c < n; c++) {
             probs[c] += logits[c];
+            entropies -= entropy != NULL && logits[c] > 0 ? logits[c] * cr_ln(logits[c]) : 0;
         }
     }
     for (size_t c = 0; c < n; c++) {
         probs[c] /= (double)n_draws;
+    }
+    if (entropy != NULL) {
+        *entropy = entropies / (double)n_draws;
     }
 }
 

@@ -98,10 +98,11 @@ double cr_laplace_best_precision(const double *values, size_t n_values, double n
  * Returns the jitter used, 0 when there is none up to 1 (n x n not finite or far from positive). n <= CLASSES_MAX. */
 double cr_laplace_factor_var(double *var, size_t n);
 
-/* probs [n] = mean over draws of softmax(mean + chol z_s). z [n_draws][n] given, or NULL: drawn from `noise`, draws s
- * keyed by noise->sample + s / 16 and element 64 * (s % 16) + class: n <= CR_LAPLACE_CLASSES_MAX. n_draws >= 1. */
+/* probs [n] = mean over draws of softmax(mean + chol z_s); entropy, unless NULL, the mean of their entropies in nats. z
+ * [n_draws][n] given, or NULL: drawn from `noise`, draws s keyed by noise->sample + s / 16 and element 64 * (s % 16) +
+ * class: n <= CR_LAPLACE_CLASSES_MAX. n_draws >= 1. */
 void cr_laplace_predict(const double *mean, const double *chol, size_t n, const double *z, const struct cr_noise *noise,
-                        const struct cr_rng_ops *ops, size_t n_draws, double *probs);
+                        const struct cr_rng_ops *ops, size_t n_draws, double *probs, double *entropy);
 
 /* Without draws: softmax(mean_c / sqrt(1 + pi/8 var_cc)) (MacKay 1992, for several classes); var is not factored. */
 void cr_laplace_probit(const double *mean, const double *var, size_t n, double *probs);

@@ -79,6 +79,7 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     bool swag = strcmp(p->adapter->method, "swag") == 0;
     bool blob = strcmp(p->adapter->method, "blob") == 0;
     bool bora = strcmp(p->adapter->method, "bora") == 0;
+    bool laplace = strcmp(p->adapter->method, "laplace") == 0;
     if (strcmp(p->adapter->method, "ensemble") == 0 && (checkpoint || directory)) {
         return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
                           : cr_members_read(path, p->adapter, &p->base, &p->sets, err);
@@ -97,10 +98,14 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     if (blob && present && directory) {
         return read_blob(p, path, tier, err);
     }
+    if (laplace && present && directory) {
+        CR_TRY(cr_rng_ops_init(&p->rng, tier));
+        return cr_laplace_read(path, p->adapter, &p->base, &p->laplace, err);
+    }
     if (prefix && present) {
         return directory ? cr_prefix_file_read(path, &p->base, &p->adapter, err) : CR_OK;
     }
-    if (((ivon || bora || prefix) && directory) || swag || blob) {
+    if (((ivon || bora || prefix) && directory) || swag || blob || laplace) {
         cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
     }
     if (present && directory) {
@@ -164,6 +169,7 @@ void cr_posterior_close(struct cr_posterior *posterior)
         cr_adapter_destroy(posterior->adapter);
         cr_free(posterior->hess);
         cr_free(posterior->sigma);
+        cr_laplace_set_free(&posterior->laplace);
         cr_swag_free(&posterior->swag);
         cr_weight_sets_free(&posterior->sets);
         cr_free(posterior->parts);
@@ -211,6 +217,14 @@ cr_status cr_posterior_draw(const struct cr_posterior *p, const struct cr_poster
                                  .stream = draw->stream,
                                  .sample = draw->sample};
         cr_ivon_draw(&p->ops, &d, out);
+    }
+    if (p->laplace.n_items > 0) {
+        struct cr_laplace_sample d = {.mean = mean,
+                                      .temperature = draw->temperature,
+                                      .seed = draw->seed,
+                                      .stream = draw->stream,
+                                      .sample = draw->sample};
+        cr_laplace_set_draw(&p->laplace, &p->rng, &d, out);
     }
     if (p->sigma != NULL) {
         struct cr_blob_draw d = {.mean = mean,

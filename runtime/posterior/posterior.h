@@ -9,6 +9,7 @@
 
 #include "runtime/adapter/files.h"
 #include "runtime/posterior/ivon.h"
+#include "runtime/posterior/laplace_set.h"
 #include "runtime/posterior/sets_file.h"
 #include "runtime/posterior/swag.h"
 
@@ -25,6 +26,7 @@ struct cr_posterior {
     struct cr_weight_sets sets; /* owned: of ensemble and bora, the first is the adapter; n 0 = none */
     float *sigma;               /* owned: [n_params] of blob */
     double prior_std;
+    struct cr_laplace_set laplace; /* owned: of laplace; n_items 0 = none */
     struct cr_rng_ops rng;
     struct cr_dplr_ops dplr;
     struct cr_ivon_group groups[CR_IVON_GROUPS];
@@ -52,7 +54,7 @@ void cr_posterior_close(struct cr_posterior *posterior); /* NULL is fine */
 static inline bool cr_posterior_is_point(const struct cr_posterior *posterior)
 {
     return posterior->hess == NULL && posterior->swag.n == 0 && posterior->sigma == NULL &&
-           (posterior->sets.n == 0 || posterior->sets.names != NULL);
+           posterior->laplace.n_items == 0 && (posterior->sets.n == 0 || posterior->sets.names != NULL);
 }
 
 /* Members are what they are: nothing is drawn, and no one set stands for them. */

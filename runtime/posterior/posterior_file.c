@@ -1,4 +1,4 @@
-#include "runtime/posterior/posterior_file.h"
+#include "runtime/posterior/posterior_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,15 +15,14 @@
 
 #define KEY_NUMBERS "credence.posterior"
 
-static void tensor_name(char *out, size_t n, size_t slot, int part, const char *suffix)
+void cr_posterior_tensor_name(char *out, size_t n, size_t slot, int part, const char *suffix)
 {
     char module[96];
     cr_peft_module_name(module, sizeof module, (uint32_t)(slot / CR_N_PROJ), (enum cr_proj)(slot % CR_N_PROJ));
     snprintf(out, n, "base_model.model.%s.lora_%c.weight%s", module, part == 0 ? 'A' : 'B', suffix);
 }
 
-/* Rows of B are stored in the Hugging Face order. */
-static bool reordered(const struct cr_adapter_base *base, size_t slot, int part)
+bool cr_posterior_reordered(const struct cr_adapter_base *base, size_t slot, int part)
 {
     return part == 1 && cr_adapter_permutes(base, (enum cr_proj)(slot % CR_N_PROJ));
 }
@@ -45,7 +44,7 @@ static size_t reordered_floats(const struct cr_adapter *adapter, const struct cr
 {
     size_t n = 0;
     for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        n += reordered(base, i, 1) ? (size_t)adapter->slots[i].rank * adapter->slots[i].n_out : 0;
+        n += cr_posterior_reordered(base, i, 1) ? (size_t)adapter->slots[i].rank * adapter->slots[i].n_out : 0;
     }
     return n;
 }
@@ -60,9 +59,9 @@ static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_ada
             char name[160];
             uint64_t shape[2];
             const float *values = vector->values + matrix_begin(adapter, i, part);
-            tensor_name(name, sizeof name, i, part, vector->suffix);
+            cr_posterior_tensor_name(name, sizeof name, i, part, vector->suffix);
             matrix_shape(lora, part, shape);
-            if (reordered(base, i, part)) {
+            if (cr_posterior_reordered(base, i, part)) {
                 cr_rows_gguf_to_hf(*room, values, lora->n_out, lora->rank, base->head_dim);
                 values = *room;
                 *room += (size_t)lora->n_out * lora->rank;
@@ -101,11 +100,11 @@ static cr_status add_rows(struct cr_safetensors_writer *w, const struct cr_adapt
             uint64_t shape[3] = {rows->n_rows};
             uint16_t *at = room;
             matrix_shape(lora, part, shape + 1);
-            tensor_name(name, sizeof name, i, part, rows->suffix);
+            cr_posterior_tensor_name(name, sizeof name, i, part, rows->suffix);
             for (uint32_t k = 0; k < rows->n_rows; k++) {
                 uint16_t *from =
                     (uint16_t *)(uintptr_t)rows->values + k * rows->stride + matrix_begin(adapter, i, part);
-                move_rows(room, from, shape + 1, base->head_dim, reordered(base, i, part), true);
+                move_rows(room, from, shape + 1, base->head_dim, cr_posterior_reordered(base, i, part), true);
                 room += shape[1] * shape[2];
             }
             CR_TRY(cr_safetensors_writer_tensor(w, name, CR_ST_BF16, 3, shape, at, err));
@@ -190,11 +189,24 @@ cr_status cr_posterior_write(const struct cr_posterior_about *about, const char 
                              const struct cr_posterior_vector *vectors, size_t n_vectors,
                              const struct cr_posterior_rows *rows, const char *dir, struct cr_error *err)
 {
+    struct cr_posterior_content content = {
+        .method = method, .numbers = numbers, .vectors = vectors, .n_vectors = n_vectors, .rows = rows};
+    return cr_posterior_write_content(about, &content, dir, err);
+}
+
+cr_status cr_posterior_write_content(const struct cr_posterior_about *about, const struct cr_posterior_content *content,
+                                     const char *dir, struct cr_error *err)
+{
+    const struct cr_posterior_rows *rows = content->rows;
+    size_t n_vectors = content->n_vectors, n_sides = 0;
+    for (size_t i = 0; i < content->n_sides; i++) {
+        n_sides += cr_posterior_sides_floats(about->adapter, &content->sides[i]);
+    }
     cr_status status = CR_OK;
     struct cr_adapter_base base;
     cr_adapter_base_of(about->model, &base);
     char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
-    float *room = cr_alloc(n_vectors * reordered_floats(about->adapter, &base), sizeof *room);
+    float *room = cr_alloc(n_vectors * reordered_floats(about->adapter, &base) + n_sides, sizeof *room);
     float *at = room;
     size_t n_rows = rows != NULL ? rows->n_rows : 0;
     uint16_t *rows_room = cr_alloc(n_rows * about->adapter->n_params, sizeof *rows_room);
@@ -203,9 +215,13 @@ cr_status cr_posterior_write(const struct cr_posterior_about *about, const char 
         status = cr_fail(err, CR_E_MEMORY, "no memory for writing a posterior");
         goto out;
     }
-    CR_TRY_OUT(status, add_metadata(w, about, &base, method, numbers, err));
+    CR_TRY_OUT(status, add_metadata(w, about, &base, content->method, content->numbers, err));
     for (size_t v = 0; v < n_vectors; v++) {
-        CR_TRY_OUT(status, add_vector(w, about->adapter, &base, &vectors[v], &at, err));
+        CR_TRY_OUT(status, add_vector(w, about->adapter, &base, &content->vectors[v], &at, err));
+    }
+    for (size_t i = 0; i < content->n_sides; i++) {
+        CR_TRY_OUT(status, cr_posterior_add_sides(w, about->adapter, &base, &content->sides[i], at, err));
+        at += cr_posterior_sides_floats(about->adapter, &content->sides[i]);
     }
     if (rows != NULL) {
         CR_TRY_OUT(status, add_rows(w, about->adapter, &base, rows, rows_room, err));
@@ -339,7 +355,7 @@ static cr_status read_matrix(const struct cr_posterior_file *file, const struct 
     char name[160];
     uint64_t shape[2];
     const char *label = cr_safetensors_label(file->st);
-    tensor_name(name, sizeof name, slot, part, suffix);
+    cr_posterior_tensor_name(name, sizeof name, slot, part, suffix);
     matrix_shape(&adapter->slots[slot], part, shape);
     const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
     if (t == NULL) {
@@ -367,7 +383,7 @@ cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const s
         const struct cr_lora *lora = &adapter->slots[i];
         for (int part = 0; part < 2 && lora->rank > 0; part++) {
             float *out = values + matrix_begin(adapter, i, part);
-            bool moves = reordered(base, i, part);
+            bool moves = cr_posterior_reordered(base, i, part);
             if (moves && (base->head_dim == 0 || lora->n_out % base->head_dim != 0)) {
                 status = cr_fail(err, CR_E_INPUT, "%s: heads of %u rows do not fit %u rows",
                                  cr_safetensors_label(file->st), base->head_dim, lora->n_out);
@@ -427,14 +443,14 @@ cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const str
             char name[160];
             uint64_t shape[3] = {n_rows};
             matrix_shape(lora, part, shape + 1);
-            tensor_name(name, sizeof name, i, part, suffix);
+            cr_posterior_tensor_name(name, sizeof name, i, part, suffix);
             const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
             CR_TRY_OUT(status, check_rows(file, t, name, shape, err));
             size_t n = (size_t)(shape[1] * shape[2]);
             for (uint32_t k = 0; k < n_rows; k++) {
                 uint16_t *to = values + k * stride + matrix_begin(adapter, i, part);
                 memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);
-                move_rows(room, to, shape + 1, base->head_dim, reordered(base, i, part), false);
+                move_rows(room, to, shape + 1, base->head_dim, cr_posterior_reordered(base, i, part), false);
             }
         }
     }

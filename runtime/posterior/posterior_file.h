@@ -26,6 +26,27 @@ struct cr_posterior_rows {
     uint32_t n_rows;
 };
 
+/* A matrix for one side of each matrix, A and B of each adapted projection in order behind each other: of the large one
+ * (in of A, out of B) as many columns as it has rows, at most n_columns; of the other, the rank, square. */
+struct cr_posterior_sides {
+    const char *suffix;
+    uint32_t n_columns;
+    bool large;
+    float *values; /* read when writing */
+};
+
+struct cr_posterior_content {
+    const char *method;
+    const json_t *numbers; /* an object */
+    const struct cr_posterior_vector *vectors;
+    size_t n_vectors;
+    const struct cr_posterior_rows *rows; /* may be NULL */
+    const struct cr_posterior_sides *sides;
+    size_t n_sides;
+};
+cr_status cr_posterior_write_content(const struct cr_posterior_about *about, const struct cr_posterior_content *content,
+                                     const char *dir, struct cr_error *err);
+
 /* Writes dir/posterior.safetensors atomically. numbers: an object, borrowed. rows may be NULL. */
 cr_status cr_posterior_write(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
                              const struct cr_posterior_vector *vectors, size_t n_vectors,
@@ -73,5 +94,9 @@ cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const str
 cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                  const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
                                  uint16_t *values, size_t stride, struct cr_error *err);
+
+cr_status cr_posterior_file_sides(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                  const struct cr_adapter_base *base, const struct cr_posterior_sides *sides,
+                                  struct cr_error *err);
 
 #endif

@@ -14,28 +14,6 @@
 
 enum { PROBE_STEPS = 3 };
 
-/* Refuses an unusable output before the minutes of loading. An absent one is made only once all else is known to be
- * good, so a refusal leaves nothing behind. */
-static cr_status check_output(const struct cr_train *train, struct cr_error *err)
-{
-    const struct cr_finetune_options *o = &train->options;
-    struct stat info;
-    if (stat(o->output, &info) == 0 || o->resume || errno != ENOENT) {
-        return cr_dir_prepare_output(o->output, o->force, o->resume, err);
-    }
-    char *parent = cr_path_parent(o->output);
-    cr_status status = CR_OK;
-    if (parent == NULL) {
-        status = cr_fail(err, CR_E_MEMORY, "no memory for a path");
-    } else if (stat(parent, &info) != 0) {
-        char shown[CR_ESCAPE_BYTES];
-        status = cr_fail(err, CR_E_IO, "%s: cannot create the directory: its parent does not exist",
-                         cr_escape(shown, sizeof shown, o->output, strlen(o->output)));
-    }
-    cr_free(parent);
-    return status;
-}
-
 static cr_status start_adapter(struct cr_train *train, struct cr_error *err)
 {
     struct cr_finetune_options *o = &train->options;
@@ -204,7 +182,8 @@ static cr_status run(struct cr_train *train, const struct cr_finetune_options *o
     train->method = cr_method_find(train->options.method);
     CR_TRY(cr_workers_choose(&train->workers, train->host, err));
     if (!train->options.dry_run) {
-        CR_TRY(check_output(train, err));
+        const struct cr_finetune_options *o = &train->options;
+        CR_TRY(cr_dir_check_output(o->output, o->force, o->resume, err));
     }
     CR_TRY(cr_train_load(train, err));
     CR_TRY(start_adapter(train, err));

@@ -125,6 +125,9 @@ static void put_posterior(struct cr_buf *text, const char *dir)
     } else if (p->sets.n > 0) {
         cr_buf_printf(text, "           ensemble, %" PRIu32 " members of %zu weights\n", p->sets.n,
                       p->adapter->n_trainable);
+    } else if (p->laplace.n_items > 0) {
+        cr_buf_printf(text, "           laplace, curvature of %" PRIu64 " examples, prior precision %g\n", p->laplace.n_examples,
+                      p->laplace.precision);
     } else if (p->sigma != NULL) {
         cr_buf_printf(text, "           blob, prior sigma %g\n", p->prior_std);
     } else if (p->adapter->prefix != NULL) {

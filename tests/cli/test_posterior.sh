@@ -51,6 +51,34 @@ expect blob 2 '--dropout 0.1: method blob' tune -o none --method blob --dropout 
 expect blob 2 '--prior-std: expected a number above 0' tune -o none --method blob --prior-std 0
 expect blob 2 '--kl-lr' tune -o none --kl-lr 0.1
 
+lay() {
+    "$credence" laplace -m m.gguf -d d.jsonl -t 1 "$@"
+}
+expect laplace 0 'eval 20/20' lay -a point -o laplace
+check laplace grep -q '^curvature of 20 examples, ' out
+check laplace grep -q '^prior precision .*, log-likelihood .*, evidence ' out
+for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior.safetensors summary.json; do
+    check laplace [ -s "laplace/$file" ]
+done
+check laplace cmp -s laplace/adapter.gguf point/adapter.gguf
+expect info 0 '' "$credence" info laplace
+check info grep -q '^ *laplace, curvature of 20 examples, prior precision ' out
+expect laplace 0 '1 set of weights' score eval -a laplace --json j.json
+check laplace grep -q '^  "samples": 10000,' j.json
+expect laplace 0 '3 sets of weights' score eval -a laplace --weights --samples 3
+expect laplace 0 'eval 20/20' score predict -a laplace --calibrate o.jsonl
+check laplace [ "$(grep -c '"calibrated":' out)" -eq 20 ]
+expect laplace 0 '' "$credence" export -a laplace --sample 1 -o laplace-draw
+expect laplace 2 '--force' lay -a point -o laplace
+expect laplace 2 'of method ivon; Laplace wants' lay -a ivon -o none
+expect laplace 2 'adapter' lay -o none
+expect laplace 2 '--prior-precision: expected a number above 0' lay -a point -o none --prior-precision 0
+expect laplace 2 'exclude each other' lay -a point -o none --prior-precision 1 --valid o.jsonl
+expect laplace 2 '--valid is the same file as --data' lay -a point -o none --valid ./d.jsonl
+expect laplace 2 '--weights: point is no Laplace posterior' score eval -a point --weights
+expect laplace 2 'answers alone' score eval -a laplace -a point
+check laplace [ ! -e none ]
+
 expect samples 0 '4 sets of weights' score eval -a ivon --samples 4 --ood o.jsonl --json j.json
 check samples grep -q '^4 sets of weights: entropy ' out
 check samples grep -q '^elsewhere: 12 examples, AUROC ' out

@@ -191,16 +191,16 @@ START_TEST(stored_draws)
     cr_golden_expect(file, "probit_multiclass", probs, C, 1e-10);
     ck_assert_double_eq(cr_laplace_factor_var(var, C), cr_golden_number(file, "jitter"));
     for (size_t i = 0; i < 4; i++) {
-        cr_laplace_predict(mean, var, C, z + i * C, NULL, NULL, 1, probs);
+        cr_laplace_predict(mean, var, C, z + i * C, NULL, NULL, 1, probs, NULL);
         cr_dense_softmax(sampled + i * C, C, want);
         cr_golden_near("softmax of a stored draw", probs, want, C, 1e-10);
         for (size_t c = 0; c < C; c++) {
             middle[c] += z[i * C + c] / 4;
         }
     }
-    cr_laplace_predict(mean, var, C, z, NULL, NULL, 4, probs);
+    cr_laplace_predict(mean, var, C, z, NULL, NULL, 4, probs, NULL);
     cr_golden_expect(file, "mean_softmax", probs, C, 1e-10);
-    cr_laplace_predict(mean, var, C, middle, NULL, NULL, 1, probs); /* logits are linear in z */
+    cr_laplace_predict(mean, var, C, middle, NULL, NULL, 1, probs, NULL); /* logits are linear in z */
     cr_golden_expect(file, "softmax_of_mean_logits", probs, C, 1e-10);
     json_decref(file);
 }
@@ -221,13 +221,13 @@ START_TEST(own_draws)
     }
     ck_assert_double_eq(cr_laplace_factor_var(var, 2), 1e-6);
     struct cr_noise noise = {.key = {1, 2}, .tensor = 3};
-    cr_laplace_predict(mean, var, 2, NULL, &noise, &ops, DRAWS, probs);
+    cr_laplace_predict(mean, var, 2, NULL, &noise, &ops, DRAWS, probs, NULL);
     ck_assert_double_eq_tol(probs[0], want, 5 * 0.5 / sqrt(DRAWS));
     ck_assert_double_eq_tol(probs[0] + probs[1], 1, 1e-12);
-    cr_laplace_predict(mean, var, 2, NULL, &noise, &ops, DRAWS, again);
+    cr_laplace_predict(mean, var, 2, NULL, &noise, &ops, DRAWS, again, NULL);
     ck_assert_mem_eq(again, probs, sizeof probs);
     noise.tensor = 4;
-    cr_laplace_predict(mean, var, 2, NULL, &noise, &ops, DRAWS, again);
+    cr_laplace_predict(mean, var, 2, NULL, &noise, &ops, DRAWS, again, NULL);
     ck_assert(again[0] != probs[0]);
     double flat[4] = {0}, wild[4] = {-5, 0, 0, 1}, slight[4] = {1, 1 + 1e-5, 1 + 1e-5, 1};
     ck_assert_double_eq(cr_laplace_factor_var(flat, 2), 1e-6); /* no uncertainty: the softmax of the mean, nearly */

@@ -1,0 +1,369 @@
+/* cr_laplace: a Laplace posterior around a trained adapter, from passes over its training examples.
+ *
+ * For each micro-batch a forward pass gives p(y|x), then one training pass for every class y, its loss weighted by the
+ * root of p(y|x): products of the gradients are then weighted by p(y|x), an expectation taken exactly.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "credence/kernels/math.h"
+#include "runtime/core/alloc.h"
+#include "runtime/core/clock.h"
+#include "runtime/core/host.h"
+#include "runtime/eval/curvature.h"
+#include "runtime/eval/metrics.h"
+#include "runtime/eval/result.h"
+#include "runtime/eval/scoring.h"
+#include "runtime/io/file.h"
+#include "runtime/io/hash.h"
+#include "runtime/io/json.h"
+#include "runtime/posterior/members.h"
+#include "runtime/thread/float_env.h"
+
+/* Precisions that a validation file chooses from: the one of the evidence times these, half a decade apart. */
+enum { N_TRIALS = 9, TRIAL_DRAWS = 1000 };
+
+struct trial {
+    double precision, nll;
+};
+
+struct fit {
+    struct cr_laplace_options options;
+    struct cr_scoring scoring;
+    struct cr_laplace_set set;
+    struct cr_curvature curvature;
+    struct cr_rng_ops rng;
+    double *values; /* owned: of cr_laplace_set_values */
+    double log_lik, norm2;
+    struct trial trials[N_TRIALS];
+    size_t n_trials;
+    const char *chosen_by;
+    struct cr_laplace_result result;
+};
+
+static cr_status check_options(const struct cr_laplace_options *given, struct cr_laplace_options *o,
+                               struct cr_error *err)
+{
+    if (given == NULL || given->size == 0 || given->size > sizeof *o) {
+        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected %zu or less", given != NULL ? given->size : 0,
+                       sizeof *o);
+    }
+    *o = (struct cr_laplace_options){0};
+    memcpy(o, given, given->size);
+    if (o->adapter == NULL || o->output == NULL) {
+        return cr_fail(err, CR_E_USAGE, "%s is required", o->adapter == NULL ? "--adapter" : "--output");
+    }
+    if (cr_same_file(o->valid, o->data)) {
+        return cr_fail(err, CR_E_USAGE, "--valid is the same file as --data: its NLL would favour the point");
+    }
+    if (cr_same_file(o->output, o->adapter)) {
+        return cr_fail(err, CR_E_USAGE, "--output is the same as --adapter, which stays as it is");
+    }
+    if (!(o->prior_precision >= 0) || !isfinite(o->prior_precision)) {
+        return cr_fail(err, CR_E_USAGE, "--prior-precision %g, expected a number above 0", o->prior_precision);
+    }
+    if (o->prior_precision > 0 && o->valid != NULL) {
+        return cr_fail(err, CR_E_USAGE, "--prior-precision and --valid exclude each other: one is to choose");
+    }
+    return CR_OK;
+}
+
+static cr_status open_scoring(struct fit *f, const struct cr_host *host, struct cr_error *err)
+{
+    const struct cr_laplace_options *o = &f->options;
+    struct cr_scoring *s = &f->scoring;
+    struct cr_eval_options eval;
+    cr_eval_options_init(&eval);
+    eval.model = o->model;
+    eval.data = o->data;
+    eval.adapter = o->adapter;
+    eval.calibrate = o->valid;
+    eval.max_seq_length = o->max_seq_length;
+    eval.on_long_skip = o->on_long_skip;
+    eval.normalize = o->normalize;
+    eval.allow_inexact = o->allow_inexact;
+    eval.seed = o->seed;
+    eval.samples = 1;
+    s->differentiates = true;
+    return cr_scoring_open(&eval, host, s, err);
+}
+
+/* p(y|x) of the rows in the batch, from their logits, in the places of these. Returns the log-likelihood. */
+static double to_probabilities(const struct cr_scoring *s)
+{
+    double log_lik = 0;
+    for (size_t row = 0; row < s->batch.n_rows; row++) {
+        float *z = s->scratch + row * s->n_labels;
+        double wide[CR_LABELS_MAX];
+        uint32_t n = s->batch.row_choices[row];
+        for (uint32_t c = 0; c < n; c++) {
+            wide[c] = (double)z[c];
+        }
+        log_lik -= cr_softmax_nll(wide, n, (size_t)s->batch.row_target[row]);
+        cr_softmax(wide, n, wide);
+        for (uint32_t c = 0; c < n; c++) {
+            z[c] = (float)wide[c];
+        }
+    }
+    return log_lik;
+}
+
+static cr_status gather_batch(struct fit *f, struct cr_error *err)
+{
+    struct cr_scoring *s = &f->scoring;
+    struct cr_token_batch *batch = &s->batch;
+    uint32_t n_classes = 0;
+    CR_TRY(cr_engine_label_logits(s->engine, batch, s->scratch, err));
+    f->log_lik += to_probabilities(s);
+    if (!isfinite(f->log_lik)) {
+        return cr_fail(err, CR_E_DIVERGED, "the model's output is not a finite number");
+    }
+    for (size_t row = 0; row < batch->n_rows; row++) {
+        n_classes = batch->row_choices[row] > n_classes ? batch->row_choices[row] : n_classes;
+    }
+    for (uint32_t c = 0; c < n_classes; c++) {
+        for (size_t row = 0; row < batch->n_rows; row++) {
+            bool has = c < batch->row_choices[row];
+            batch->row_target[row] = has ? (int32_t)c : 0;
+            batch->row_weight[row] = has ? (float)sqrt((double)s->scratch[row * s->n_labels + c]) : 0;
+        }
+        f->curvature.inputs = c == 0;
+        CR_TRY(cr_engine_train(s->engine, batch, s->jacobian.noise, s->jacobian.loss, err));
+    }
+    s->tokens += batch->n_tokens;
+    return CR_OK;
+}
+
+static cr_status gather(struct fit *f, struct cr_error *err)
+{
+    struct cr_scoring *s = &f->scoring;
+    const struct cr_scoring_set *set = &s->main;
+    cr_engine_observe(s->engine, cr_curvature_view, &f->curvature);
+    for (size_t done = 0; done < set->n;) {
+        if (cr_host_stopped(s->host)) {
+            return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples; nothing written", done, set->n);
+        }
+        size_t n = cr_batch_take(&set->data, set->order + done, set->n - done);
+        uint64_t start = cr_clock_ns();
+        cr_batch_fill(&s->batch, &set->data, set->order + done, n, 1.0f);
+        CR_TRY(gather_batch(f, err));
+        s->seconds += cr_clock_since(start);
+        done += n;
+        struct cr_progress progress = {.phase = "eval",
+                                       .step = done,
+                                       .n_steps = set->n,
+                                       .loss = (double)NAN,
+                                       .lr = (double)NAN,
+                                       .grad_norm = (double)NAN,
+                                       .tokens = s->tokens,
+                                       .tok_s = (double)s->tokens / s->seconds,
+                                       .eta_s = s->seconds / (double)done * (double)(set->n - done),
+                                       .report = done == set->n};
+        cr_host_progress(s->host, &progress);
+    }
+    cr_engine_observe(s->engine, NULL, NULL);
+    return cr_curvature_finish(&f->curvature, set->n, err);
+}
+
+/* Adds the NLL of one validation example under every precision, and under the point. */
+static cr_status try_example(struct fit *f, uint32_t index, const float *logits, const float *rows,
+                             struct cr_error *err)
+{
+    const struct cr_scoring *s = &f->scoring;
+    const struct cr_example *example = &s->calibration.data.examples[index];
+    double wide[CR_LABELS_MAX];
+    for (uint32_t c = 0; c < example->n_choices; c++) {
+        wide[c] = (double)logits[c];
+    }
+    f->result.valid_nll[0] += cr_softmax_nll(wide, example->n_choices, example->answer);
+    for (size_t t = 0; t < f->n_trials; t++) {
+        struct cr_linear_question q = {.set = &f->set,
+                                       .rng = &f->rng,
+                                       .s2 = 1 / f->trials[t].precision,
+                                       .temperature = 1,
+                                       .seed = f->options.seed,
+                                       .n_draws = TRIAL_DRAWS};
+        struct cr_linear_answer answer;
+        if (!cr_linear_answer(&q, index, logits, rows, s->jacobian.n_params, example->n_choices, &answer)) {
+            return cr_fail(err, CR_E_DIVERGED, "validation line %" PRIu64 ": logits that are no finite numbers",
+                           example->line);
+        }
+        f->trials[t].nll -= cr_ln(fmax(answer.probs[example->answer], 0x1p-1022));
+    }
+    return CR_OK;
+}
+
+static cr_status try_precisions(struct fit *f, struct cr_error *err)
+{
+    struct cr_scoring *s = &f->scoring;
+    const struct cr_scoring_set *set = &s->calibration;
+    const struct cr_dataset *data = &set->data;
+    for (size_t done = 0, n; done < set->n; done += n) {
+        if (cr_host_stopped(s->host)) {
+            return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples; nothing written", done, set->n);
+        }
+        size_t fit = cr_batch_take(data, set->order + done, set->n - done);
+        n = cr_jacobian_take(&s->jacobian, data, set->order + done, fit);
+        cr_batch_fill(&s->batch, data, set->order + done, n, 1.0f);
+        CR_TRY(cr_engine_label_logits(s->engine, &s->batch, s->scratch, err));
+        CR_TRY(cr_jacobian_run(&s->jacobian, s->engine, &s->shared, data, set->order + done, n, err));
+        const float *rows = s->jacobian.grads;
+        for (size_t i = 0; i < n; i++) {
+            uint32_t index = set->order[done + i];
+            CR_TRY(try_example(f, index, s->scratch + i * s->n_labels, rows, err));
+            rows += data->examples[index].n_choices * s->jacobian.n_params;
+        }
+    }
+    f->result.valid_nll[0] /= (double)set->n;
+    for (size_t t = 0; t < f->n_trials; t++) {
+        f->trials[t].nll /= (double)set->n;
+    }
+    return CR_OK;
+}
+
+/* The trial of lowest NLL; of equals the one nearest to the evidence's. */
+static void choose_trial(struct fit *f)
+{
+    size_t middle = N_TRIALS / 2, best = middle;
+    for (size_t d = 1; d <= middle; d++) {
+        best = f->trials[middle - d].nll < f->trials[best].nll ? middle - d : best;
+        best = f->trials[middle + d].nll < f->trials[best].nll ? middle + d : best;
+    }
+    if (best == 0 || best == N_TRIALS - 1) {
+        cr_host_log(f->scoring.host, CR_LOG_WARNING,
+                    "prior precision %g is the %s that was tried: the validation file may be too small to choose",
+                    f->trials[best].precision, best == 0 ? "smallest" : "largest");
+    }
+    f->set.precision = f->trials[best].precision;
+    f->result.valid_nll[1] = f->trials[best].nll;
+    f->chosen_by = "validation";
+}
+
+static cr_status choose_precision(struct fit *f, struct cr_error *err)
+{
+    const struct cr_adapter *adapter = f->scoring.sets.posteriors[0]->adapter;
+    size_t n = cr_laplace_set_n_values(&f->set);
+    f->values = cr_alloc(n, sizeof *f->values);
+    if (f->values == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu eigenvalues", n);
+    }
+    cr_laplace_set_values(&f->set, f->values);
+    for (size_t i = 0; i < adapter->n_params; i++) {
+        f->norm2 += (double)adapter->params[i] * (double)adapter->params[i];
+    }
+    double evidence = cr_laplace_best_precision(f->values, n, f->norm2);
+    f->set.precision = f->options.prior_precision > 0 ? f->options.prior_precision : evidence;
+    f->chosen_by = f->options.prior_precision > 0 ? "given" : "evidence";
+    f->result.valid_nll[0] = f->result.valid_nll[1] = (double)NAN;
+    if (f->options.valid != NULL) {
+        f->n_trials = N_TRIALS;
+        for (size_t t = 0; t < N_TRIALS; t++) {
+            f->trials[t] = (struct trial){.precision = evidence * cr_pow(10, ((double)t - N_TRIALS / 2) / 2)};
+        }
+        f->result.valid_nll[0] = 0;
+        CR_TRY(try_precisions(f, err));
+        choose_trial(f);
+    }
+    f->result.evidence = cr_laplace_evidence(f->values, n, f->norm2, f->log_lik, 1 / f->set.precision);
+    f->result.prior_precision = f->set.precision;
+    return CR_OK;
+}
+
+static json_t *summary_of(const struct fit *f)
+{
+    const struct cr_laplace_result *r = &f->result;
+    json_t *object = json_object(), *trials = json_array();
+    json_object_set_new(object, "version", json_string(CREDENCE_VERSION));
+    json_object_set_new(object, "method", json_string("laplace"));
+    json_object_set_new(object, "adapter", cr_json_text(f->options.adapter));
+    json_object_set_new(object, "data", cr_json_text(f->options.data));
+    json_object_set_new(object, "n_examples", json_integer((json_int_t)r->n_examples));
+    json_object_set_new(object, "tokens", json_integer((json_int_t)r->tokens));
+    json_object_set_new(object, "seconds", cr_json_finite(r->seconds));
+    json_object_set_new(object, "log_likelihood", cr_json_finite(r->log_likelihood));
+    json_object_set_new(object, "evidence", cr_json_finite(r->evidence));
+    json_object_set_new(object, "prior_precision", cr_json_finite(r->prior_precision));
+    json_object_set_new(object, "chosen_by", json_string(f->chosen_by));
+    json_object_set_new(object, "valid_nll_point", cr_json_finite(r->valid_nll[0]));
+    for (size_t t = 0; t < f->n_trials; t++) {
+        json_t *trial = json_object();
+        json_object_set_new(trial, "prior_precision", json_real(f->trials[t].precision));
+        json_object_set_new(trial, "valid_nll", cr_json_finite(f->trials[t].nll));
+        json_array_append_new(trials, trial);
+    }
+    json_object_set_new(object, "trials", trials);
+    return object;
+}
+
+static cr_status write_outputs(struct fit *f, struct cr_error *err)
+{
+    const struct cr_scoring *s = &f->scoring;
+    const char *dir = f->options.output;
+    const struct cr_gguf *gguf = s->model->gguf;
+    const struct cr_posterior *p = s->sets.posteriors[0];
+    struct cr_posterior_about about = {.adapter = p->adapter,
+                                       .model = s->model,
+                                       .template_name = "choices-t1",
+                                       .tokenizer_hash =
+                                           cr_xxh3_64(cr_gguf_bytes(gguf), (size_t)cr_gguf_data_offset(gguf)),
+                                       .label_ids = s->label_ids,
+                                       .n_labels = s->n_labels};
+    CR_TRY(cr_dir_prepare_output(dir, f->options.force, false, err));
+    char *gguf_path = cr_path_join(dir, "adapter.gguf"), *summary_path = cr_path_join(dir, "summary.json");
+    json_t *summary = summary_of(f);
+    cr_status status = gguf_path != NULL && summary_path != NULL && summary != NULL
+                           ? CR_OK
+                           : cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    CR_TRY_OUT(status, status);
+    CR_TRY_OUT(status, cr_laplace_write(&f->set, &about, dir, err));
+    CR_TRY_OUT(status, cr_adapter_save_peft(p->adapter, s->model, dir, "laplace", err));
+    CR_TRY_OUT(status, cr_adapter_save_gguf(p->adapter, s->model, gguf_path, err));
+    status = cr_json_write(summary, summary_path, err);
+out:
+    json_decref(summary);
+    cr_free(gguf_path);
+    cr_free(summary_path);
+    return status;
+}
+
+static cr_status run(struct fit *f, const struct cr_laplace_options *options, const struct cr_host *host,
+                     struct cr_error *err)
+{
+    struct cr_scoring *s = &f->scoring;
+    CR_TRY(check_options(options, &f->options, err));
+    CR_TRY(cr_dir_check_output(f->options.output, f->options.force, false, err));
+    CR_TRY(open_scoring(f, host, err));
+    const struct cr_adapter *adapter = s->sets.posteriors[0]->adapter;
+    CR_TRY(cr_rng_ops_init(&f->rng, s->workers.tier));
+    CR_TRY(cr_laplace_set_init(&f->set, adapter, err));
+    CR_TRY(cr_curvature_init(&f->curvature, &f->set, adapter, s->workers.parallel, err));
+    CR_TRY(gather(f, err));
+    CR_TRY(choose_precision(f, err));
+    f->result.n_examples = s->main.n;
+    f->result.tokens = s->tokens;
+    f->result.seconds = s->seconds;
+    f->result.log_likelihood = f->log_lik;
+    return write_outputs(f, err);
+}
+
+cr_status cr_laplace(const struct cr_laplace_options *options, const struct cr_host *host,
+                     struct cr_laplace_result *result, struct cr_error *err)
+{
+    struct fit *f = cr_zalloc(1, sizeof *f);
+    if (f == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a Laplace posterior");
+    }
+    uint64_t saved = cr_float_env_enter();
+    cr_status status = run(f, options, host, err);
+    cr_float_env_leave(saved);
+    if (status == CR_OK && result != NULL) {
+        *result = f->result;
+    }
+    cr_scoring_close(&f->scoring);
+    cr_curvature_deinit(&f->curvature);
+    cr_laplace_set_free(&f->set);
+    cr_free(f->values);
+    cr_free(f);
+    return status;
+}
