@@ -439,6 +439,18 @@ static size_t blocks_at_once(const struct cr_lowrank_args *args, enum grad_way w
     }
 }
 
+/* Vector by vector: a string instruction, which memcpy becomes here, took half the time of grad (Zen 4, K = 2048). The
+ * lines of a later block, pages away, are fetched on the way: a tenth more (2026-11-22; 1, 2 and 4 blocks alike). */
+enum { COPY_AHEAD = 4 };
+
+CR_INLINE void copy_lines(const float *from, size_t n_lines, const char *later, float *to)
+{
+    for (size_t i = 0; i < n_lines * CR_LANES; i += LANES_N) {
+        __builtin_prefetch(later + i * sizeof(float), 0, 2);
+        lanes_store(to + i, lanes_load(from + i));
+    }
+}
+
 /* Features [first, first + n) of g->n blocks from `block` on, where g->x says afterwards; `copy` holds them if need be.
  */
 static void grad_lines(const struct cr_lowrank_args *args, struct grad_part *g, enum grad_way way, size_t block,
@@ -457,7 +469,9 @@ static void grad_lines(const struct cr_lowrank_args *args, struct grad_part *g, 
         if (way == EXPANDED) {
             expand(args, block + i, first, n, copy + i * g->x_stride);
         } else {
-            memcpy(copy + i * g->x_stride, x + i * args->x_stride, n_lines * 64);
+            size_t fetched = block + i + COPY_AHEAD < args->n_blocks ? i + COPY_AHEAD : i;
+            copy_lines((const float *)(const void *)(x + i * args->x_stride), n_lines, x + fetched * args->x_stride,
+                       copy + i * g->x_stride);
         }
     }
 }
