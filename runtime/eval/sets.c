@@ -73,6 +73,9 @@ static bool is_linear(const struct cr_eval_options *o, const struct cr_posterior
 static cr_status samples_of(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
                             struct cr_error *err)
 {
+    if (o->weights && p->laplace.n_items == 0) {
+        return cr_fail(err, CR_E_USAGE, "--weights: %s is no Laplace posterior, which could do without", p->label);
+    }
     if (p->adapter->prefix != NULL) {
         return samples_of_prefix(o, p, samples, err);
     }
@@ -100,9 +103,6 @@ static cr_status samples_of(const struct cr_eval_options *o, const struct cr_pos
     }
     if (point && !dropout && o->samples > 1) {
         return refuse_samples(o, p->label, err);
-    }
-    if (o->weights && p->laplace.n_items == 0) {
-        return cr_fail(err, CR_E_USAGE, "--weights: %s is no Laplace posterior, which could do without", p->label);
     }
     bool one = o->mean || (point && !dropout) || is_linear(o, p);
     *samples = one ? 1 : o->samples > 0 ? o->samples : CR_POSTERIOR_SAMPLES;

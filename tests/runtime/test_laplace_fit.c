@@ -565,6 +565,12 @@ START_TEST(refusals)
     answer_init(&a, "point");
     a.options.weights = true;
     refuse_answer(&a, "--weights");
+    train("ensemble", "ensemble");
+    answer_init(&a, "ensemble");
+    a.options.weights = true;
+    refuse_answer(&a, "--weights");
+    call_init(&call, "ensemble", "out");
+    refuse(&call, CR_E_USAGE, "of method ensemble");
     answer_init(&a, "laplace");
     a.options.weights = a.options.mean = true;
     refuse_answer(&a, "--mean");
