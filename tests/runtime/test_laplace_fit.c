@@ -327,6 +327,21 @@ START_TEST(rows_of_the_jacobian)
 }
 END_TEST
 
+/* The same bytes for any number of threads. */
+START_TEST(any_thread_count)
+{
+    struct call call;
+    for (int i = 0; i < 2; i++) {
+        call_init(&call, "point", i == 0 ? "one" : "many");
+        call.options.valid = other;
+        call.host.n_threads = i == 0 ? 1 : 3;
+        fit(&call);
+    }
+    ck_assert(cr_train_same("one/" CR_POSTERIOR_FILE, "many/" CR_POSTERIOR_FILE));
+    cr_train_same_outputs("one", "many");
+}
+END_TEST
+
 /* The evidence is largest at the precision that was taken. */
 START_TEST(precision_by_the_evidence)
 {
@@ -665,6 +680,7 @@ int main(void)
     tcase_add_test(all, moments_of_views);
     tcase_add_test(all, expectation_over_classes);
     tcase_add_test(all, rows_of_the_jacobian);
+    tcase_add_test(all, any_thread_count);
     tcase_add_test(all, precision_by_the_evidence);
     tcase_add_test(all, draws_and_the_linear_model);
     tcase_add_test(all, answers);
