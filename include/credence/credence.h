@@ -118,6 +118,10 @@ struct cr_finetune_options {
     uint32_t members;            /* 4 */
     double init_gain;            /* of where their A start; 0 = 1, for normal starts .02 */
     const char *member_init;     /* "xavier" (NULL), "normal", or "peft": without a gain, as a single adapter */
+    bool member_heads;           /* label rows of every member's own, for questions with choices; else the model's, frozen */
+    double head_lr;              /* their learning rate; 0 = lr */
+    double head_noise;           /* .01: standard deviation around the model's rows they start with, in their root mean
+                                  * square */
     uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as fit; changes no bit */
     /* bora: an adapter a task (field `task` of the data) under a common prior, see runtime/posterior/bora.h */
     double tau;                  /* precision of the prior: 0 = tasks apart; NaN = 10 for choices, 300 for texts */

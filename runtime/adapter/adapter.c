@@ -59,6 +59,7 @@ static void place_slots(struct cr_adapter *adapter)
     size_t n_slots = (size_t)adapter->n_layers * CR_N_PROJ;
     for (size_t i = 0; i < adapter->n_sets * n_slots; i++) {
         struct cr_lora *slot = &adapter->slots[i];
+        at = i % n_slots == 0 ? i / n_slots * (adapter->n_params / adapter->n_sets) : at;
         slot->tensor_id = (uint32_t)(i % n_slots);
         slot->a = slot->b = slot->grad_a = slot->grad_b = NULL;
         if (slot->rank == 0) {
@@ -75,20 +76,29 @@ static void place_slots(struct cr_adapter *adapter)
     }
 }
 
-static cr_status assemble(const struct cr_lora *slots, uint32_t n_layers, uint32_t n_sets, bool with_grads,
+/* What an adapter is made of, beside its slots. */
+struct sizes {
+    uint32_t n_layers, n_sets, n_labels, n_embd;
+};
+
+static cr_status assemble(const struct cr_lora *slots, const struct sizes *sizes, bool with_grads,
                           struct cr_adapter **out, struct cr_error *err)
 {
-    size_t n_slots = (size_t)n_layers * CR_N_PROJ;
-    size_t n_params = 0, n_trainable = 0;
-    if (!count_params(slots, n_slots, &n_params, &n_trainable) || n_params > SIZE_MAX / sizeof(float) / n_sets) {
+    size_t n_slots = (size_t)sizes->n_layers * CR_N_PROJ;
+    size_t n_params = 0, n_trainable = 0, n_sets = sizes->n_sets;
+    if (!count_params(slots, n_slots, &n_params, &n_trainable) ||
+        !cr_add_size(n_params, cr_label_floats(sizes->n_labels, sizes->n_embd), &n_params) ||
+        n_params > SIZE_MAX / sizeof(float) / n_sets) {
         return cr_fail(err, CR_E_MEMORY, "the adapter is too large for this machine's address space");
     }
     struct cr_adapter *adapter = cr_zalloc(1, sizeof *adapter);
     if (adapter != NULL) {
-        adapter->n_layers = n_layers;
-        adapter->n_sets = n_sets;
+        adapter->n_layers = sizes->n_layers;
+        adapter->n_labels = sizes->n_labels;
+        adapter->n_embd = sizes->n_embd;
+        adapter->n_sets = sizes->n_sets;
         adapter->n_params = n_sets * n_params;
-        adapter->n_trainable = n_sets * n_trainable;
+        adapter->n_trainable = n_sets * (n_trainable + (size_t)sizes->n_labels * sizes->n_embd);
         adapter->slots = cr_alloc(n_sets * n_slots, sizeof *adapter->slots);
         adapter->params = cr_zalloc(adapter->n_params, sizeof *adapter->params);
         adapter->grads = with_grads ? cr_zalloc(adapter->n_params, sizeof *adapter->grads) : NULL;
@@ -98,7 +108,7 @@ static cr_status assemble(const struct cr_lora *slots, uint32_t n_layers, uint32
         cr_adapter_destroy(adapter);
         return cr_fail(err, CR_E_MEMORY, "out of memory for an adapter of %zu numbers", n_sets * n_params);
     }
-    for (uint32_t k = 0; k < n_sets; k++) {
+    for (size_t k = 0; k < n_sets; k++) {
         memcpy(adapter->slots + k * n_slots, slots, n_slots * sizeof *slots);
     }
     place_slots(adapter);
@@ -109,7 +119,7 @@ static cr_status assemble(const struct cr_lora *slots, uint32_t n_layers, uint32
 cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads, struct cr_adapter **out,
                               struct cr_error *err)
 {
-    return assemble(slots, n_layers, 1, with_grads, out, err);
+    return assemble(slots, &(struct sizes){.n_layers = n_layers, .n_sets = 1}, with_grads, out, err);
 }
 
 void cr_adapter_inherit(struct cr_adapter *adapter, const struct cr_adapter *from)
@@ -120,18 +130,30 @@ void cr_adapter_inherit(struct cr_adapter *adapter, const struct cr_adapter *fro
     memcpy(adapter->method, from->method, sizeof adapter->method);
 }
 
-cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct cr_error *err)
+/* *adapter, of one set, in another size: its numbers first in every set, zeros behind them. */
+static cr_status resize(struct cr_adapter **adapter, const struct sizes *sizes, struct cr_error *err)
 {
     struct cr_adapter *one = *adapter;
-    struct cr_adapter *many = NULL;
-    CR_TRY(assemble(one->slots, one->n_layers, n_sets, one->grads != NULL, &many, err));
-    for (uint32_t k = 0; k < n_sets; k++) {
-        memcpy(many->params + k * one->n_params, one->params, one->n_params * sizeof *one->params);
+    struct cr_adapter *made = NULL;
+    CR_TRY(assemble(one->slots, sizes, one->grads != NULL, &made, err));
+    for (size_t k = 0; k < sizes->n_sets; k++) {
+        memcpy(made->params + k * (made->n_params / sizes->n_sets), one->params, one->n_params * sizeof *one->params);
     }
-    cr_adapter_inherit(many, one);
+    cr_adapter_inherit(made, one);
     cr_adapter_destroy(one);
-    *adapter = many;
+    *adapter = made;
     return CR_OK;
+}
+
+cr_status cr_adapter_repeat(struct cr_adapter **adapter, uint32_t n_sets, struct cr_error *err)
+{
+    const struct cr_adapter *one = *adapter;
+    return resize(adapter, &(struct sizes){one->n_layers, n_sets, one->n_labels, one->n_embd}, err);
+}
+
+cr_status cr_adapter_add_rows(struct cr_adapter **adapter, uint32_t n_labels, uint32_t n_embd, struct cr_error *err)
+{
+    return resize(adapter, &(struct sizes){(*adapter)->n_layers, 1, n_labels, n_embd}, err);
 }
 
 void cr_adapter_destroy(struct cr_adapter *adapter)

@@ -21,10 +21,11 @@ struct cr_adapter {
     struct cr_lora *slots;    /* [n_layers * CR_N_PROJ], views into params and grads */
     struct cr_prefix *prefix; /* owned: learned keys and values are the parameters, and no slot has a rank; else NULL */
     float *params, *grads;    /* [n_params]; grads NULL unless asked for */
-    uint32_t n_sets;          /* 1; of members or tasks: sets of parameters one behind the other, slots [n_sets][...] */
-    size_t n_params;          /* of all sets, including alignment gaps */
-    size_t n_trainable;       /* without gaps */
-    uint32_t rank;            /* as configured: largest rank */
+    uint32_t n_labels, n_embd; /* label rows [n_labels][n_embd] behind the matrices of each set; 0: none */
+    uint32_t n_sets;    /* 1; of members or tasks: sets of parameters one behind the other, slots [n_sets][...] */
+    size_t n_params;    /* of all sets, including alignment gaps */
+    size_t n_trainable; /* without gaps */
+    uint32_t rank;      /* as configured: largest rank */
     double alpha;
     double dropout;     /* recorded in files, applied in training only */
     uint32_t targets;   /* bit (1 << projection) */
@@ -59,6 +60,20 @@ cr_status cr_adapter_save_peft(const struct cr_adapter *adapter, const struct cr
                                const char *method, struct cr_error *err);
 cr_status cr_adapter_save_gguf(const struct cr_adapter *adapter, const struct cr_model *model, const char *path,
                                struct cr_error *err);
+
+/* *adapter (of one set) gets room for label rows, of zeros. Errors: CR_E_MEMORY, it is then as it was. */
+cr_status cr_adapter_add_rows(struct cr_adapter **adapter, uint32_t n_labels, uint32_t n_embd, struct cr_error *err);
+
+/* Floats that label rows take, and where those of a set of n_params begin. */
+static inline size_t cr_label_floats(uint32_t n_labels, uint32_t n_embd)
+{
+    return ((size_t)n_labels * n_embd + 15) / 16 * 16;
+}
+
+static inline size_t cr_adapter_rows_begin(const struct cr_adapter *adapter)
+{
+    return adapter->n_params / adapter->n_sets - cr_label_floats(adapter->n_labels, adapter->n_embd);
+}
 
 /* Set k of several as an adapter: a view that owns nothing. */
 static inline struct cr_adapter cr_adapter_set(const struct cr_adapter *adapter, uint32_t k)

@@ -47,6 +47,10 @@ char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_m
     json_object_set_new(object, "dropout", json_real(adapter->dropout));
     json_object_set_new(object, "head_dim", json_integer(base.head_dim));
     json_object_set_new(object, "slots", slots);
+    if (adapter->n_labels > 0) {
+        json_object_set_new(object, "labels", json_integer(adapter->n_labels));
+        json_object_set_new(object, "width", json_integer(adapter->n_embd));
+    }
     if (adapter->n_sets > 1) {
         json_object_set_new(object, "sets", json_integer(adapter->n_sets));
     }
@@ -218,6 +222,33 @@ out:
     return status;
 }
 
+/* An adapter, with label rows behind its matrices where there are any. */
+static cr_status build_rows(struct source *source, uint32_t n_labels, uint32_t n_embd, const struct cr_model *model,
+                            bool with_grads, struct cr_adapter **out, struct cr_adapter_base *base,
+                            struct cr_error *err)
+{
+    size_t n = cr_label_floats(n_labels, n_embd);
+    if (n_labels == 0) {
+        return build(source, model, with_grads, out, base, err);
+    }
+    if (n > source->n_left || (model != NULL && n_embd != model->config.n_embd)) {
+        return cr_fail(err, CR_E_INPUT, "%s: %u label rows of width %u do not fit", source->label, n_labels, n_embd);
+    }
+    source->n_left -= n;
+    struct matrix rows = {.label = source->label, .data = source->weights + source->n_left, .n = n};
+    snprintf(rows.name, sizeof rows.name, "label rows");
+    CR_TRY(build(source, model, with_grads, out, base, err));
+    cr_status status = cr_adapter_add_rows(out, n_labels, n_embd, err);
+    if (status == CR_OK) {
+        status = read_matrix(NULL, &rows, (*out)->params + cr_adapter_rows_begin(*out), err);
+    }
+    if (status != CR_OK) {
+        cr_adapter_destroy(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 static cr_status build_prefix(const struct source *source, const struct cr_model *model, bool with_grads,
                               struct cr_adapter **out, struct cr_adapter_base *base, struct cr_error *err)
 {
@@ -286,8 +317,12 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
                             .object = object,
                             .weights = weights->data,
                             .n_left = weights->bytes / sizeof(float) / (size_t)n_sets};
-    CR_TRY_OUT(status, prefix ? build_prefix(&source, model, with_grads, out, base, err)
-                              : build(&source, model, with_grads, out, base, err));
+    int64_t n_labels = 0, n_embd = 0;
+    CR_TRY_OUT(status, cr_json_get_int(object, "labels", false, 1, 1024, &n_labels, label, err));
+    CR_TRY_OUT(status, cr_json_get_int(object, "width", false, 1, INT32_MAX, &n_embd, label, err));
+    CR_TRY_OUT(status,
+               prefix ? build_prefix(&source, model, with_grads, out, base, err)
+                      : build_rows(&source, (uint32_t)n_labels, (uint32_t)n_embd, model, with_grads, out, base, err));
     read_method(&checkpoint, *out);
 out:
     json_decref(object);

@@ -30,7 +30,8 @@ cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct c
 
 /* The shapes of an adapter's parameters as one line of JSON, for a checkpoint beside the flat weights:
  * {"alpha","architecture","base_xxh3","dropout","head_dim","slots":[[layer, projection, rank, in, out, scale]...]},
- * slots in the order of the parameters; "sets" where there are several, each of these shapes. Returns owned text, NULL when memory cannot be had. */
+ * slots in the order of the parameters; "labels" and "width" of label rows behind them; "sets" where there are several,
+ * each of these shapes; or "prefix" in place of slots. Returns owned text, NULL when memory cannot be had. */
 char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_model *model);
 
 /* A base hash as it stands in a file. Errors: CR_E_INPUT naming label. */

@@ -234,11 +234,26 @@ static cr_status add_prefix(const struct cr_scoring *s, uint32_t shortest, struc
     return CR_OK;
 }
 
+/* Label rows of an adapter's own answer questions, with no more choices than they were trained for. */
+static cr_status check_rows(const struct cr_scoring *s, struct cr_error *err)
+{
+    for (size_t a = 0; a < s->sets.n_posteriors; a++) {
+        const struct cr_posterior *p = s->sets.posteriors[a];
+        uint32_t n = p->adapter->n_labels;
+        if (n > 0 && (s->label_ids == NULL || s->n_labels > n)) {
+            return cr_fail(err, CR_E_INPUT, "%s: %s has label rows of its own for questions with at most %u choices",
+                           s->main.path, p->label, n);
+        }
+    }
+    return CR_OK;
+}
+
 static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
 {
     const struct cr_dataset *sets[] = {&s->main.data, &s->ood.data, &s->calibration.data};
     struct cr_engine_options options = {.model = s->model,
                                         .lora = s->sets.slots,
+                                        .own_rows = s->sets.rows,
                                         .n_members = (uint32_t)s->sets.n_shown,
                                         .parallel = s->workers.parallel,
                                         .host = s->host,
@@ -251,6 +266,7 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
         options.max_seq = larger(options.max_seq, sets[i]->max_ids);
         shortest = sets[i]->n > 0 && cr_batch_shortest(sets[i]) < shortest ? cr_batch_shortest(sets[i]) : shortest;
     }
+    CR_TRY(check_rows(s, err));
     CR_TRY(add_prefix(s, shortest, &options, err));
     size_t n_examples = larger(s->main.data.n, larger(s->ood.data.n, s->calibration.data.n));
     s->sorted = cr_alloc(n_examples, sizeof *s->sorted);

@@ -126,6 +126,12 @@ static cr_status make_hull(struct cr_sets *sets, struct cr_error *err)
         return cr_fail(err, CR_E_MEMORY, "no memory for the shapes of an adapter");
     }
     for (size_t a = 0; a < sets->n_posteriors; a++) {
+        if (sets->posteriors[a]->adapter->n_labels > 0 && sets->rows == NULL) {
+            sets->rows = cr_zalloc(sets->n_shown, sizeof *sets->rows);
+            if (sets->rows == NULL) {
+                return cr_fail(err, CR_E_MEMORY, "no memory for the label rows of %zu sets", sets->n_shown);
+            }
+        }
         for (size_t i = 0; i < sets->n_slots; i++) {
             const struct cr_lora *slot = &sets->posteriors[a]->adapter->slots[i];
             if (slot->rank > sets->slots[i].rank) {
@@ -300,6 +306,7 @@ void cr_sets_close(struct cr_sets *sets)
     cr_free(sets->posteriors);
     cr_free(sets->slots);
     cr_free(sets->noise);
+    cr_free(sets->rows);
     memset(sets, 0, sizeof *sets);
 }
 
@@ -313,6 +320,12 @@ void cr_sets_show(struct cr_sets *sets, size_t first, size_t n, struct cr_engine
         const struct cr_set *set = &sets->items[first + m];
         memcpy(sets->slots + m * sets->n_slots, set->slots, sets->n_slots * sizeof *sets->slots);
         sets->noise[m] = set->noise;
+        const struct cr_adapter *adapter = sets->posteriors[(first + m) % sets->n_posteriors]->adapter;
+        if (adapter->n_labels > 0) {
+            sets->rows[m].rows = set->params + cr_adapter_rows_begin(adapter);
+        } else if (sets->rows != NULL) {
+            sets->rows[m].rows = NULL;
+        }
     }
     cr_engine_dropout(engine, sets->noise);
 }

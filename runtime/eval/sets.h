@@ -43,6 +43,7 @@ struct cr_sets {
                             * NULL: the base alone */
     struct cr_sets_prefix prefix;
     struct cr_engine_noise *noise; /* owned: [n_shown] */
+    struct cr_label_rows *rows;    /* owned: [n_shown], NULL where no adapter has any of its own */
     uint32_t samples;              /* of each adapter */
     uint32_t logit_draws;          /* of the linearised model around the one set; 0: sets of weights answer */
     double temperature;

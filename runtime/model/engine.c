@@ -54,13 +54,12 @@ size_t cr_engine_bytes(const struct cr_engine_options *options)
     return cr_engine_plan(&e, NULL) + sizeof e + e.model->config.n_layers * (sizeof *e.states + sizeof *e.x_in);
 }
 
-static void fill_label_rows(struct cr_engine *e)
+void cr_model_label_rows(const struct cr_model *model, enum cr_tier tier, const int32_t *ids, uint32_t n, float *out)
 {
-    const struct cr_qmat *head = &e->model->output;
-    cr_dequant_fn *dequant = cr_dequant_fn_for(head->type, e->options.tier);
-    for (uint32_t i = 0; i < e->options.n_labels; i++) {
-        const char *row = (const char *)head->data + (size_t)e->options.label_ids[i] * head->row_bytes;
-        dequant(row, 0, e->embd, e->label_rows + i * e->embd);
+    const struct cr_qmat *head = &model->output;
+    cr_dequant_fn *dequant = cr_dequant_fn_for(head->type, tier);
+    for (uint32_t i = 0; i < n; i++) {
+        dequant((const char *)head->data + (size_t)ids[i] * head->row_bytes, 0, head->n_cols, out + i * head->n_cols);
     }
 }
 
@@ -86,7 +85,7 @@ cr_status cr_engine_create(const struct cr_engine_options *options, struct cr_en
     cr_rope_table(e->rope_table, cr_engine_positions(e), config->n_rot, config->rope_base, config->rope_freq_scale,
                   e->model->rope_factors);
     if (options->label_ids != NULL) {
-        fill_label_rows(e);
+        cr_model_label_rows(e->model, options->tier, options->label_ids, options->n_labels, e->label_rows);
     }
     *out = e;
     return CR_OK;

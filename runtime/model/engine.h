@@ -23,6 +23,12 @@
 
 struct cr_engine;
 
+/* Label rows of a member's own, [n_labels][n_embd]. */
+struct cr_label_rows {
+    const float *rows; /* NULL: the model's */
+    float *grads;      /* added to; needed in training where there are rows */
+};
+
 struct cr_engine_options {
     const struct cr_model *model; /* borrowed while the engine lives */
     const struct cr_lora *lora;   /* [n_members][n_layers * CR_N_PROJ], NULL = base alone; borrowed; read by each pass:
@@ -35,6 +41,8 @@ struct cr_engine_options {
     size_t max_seq;           /* longest sequence */
     const int32_t *label_ids; /* classification: tokens of the labels; NULL = texts */
     uint32_t n_labels;
+    const struct cr_label_rows *own_rows; /* [n_members], for n_labels or more; NULL: the model's; borrowed; read by
+                                           * each pass; not with a prefix */
     const struct cr_prefix *prefix; /* that every sequence sees; NULL: none; borrowed; read by each pass; label rows of
                                      * its own for n_labels or more, or none */
     size_t max_prefixes;            /* with prefix: sequences of a batch */

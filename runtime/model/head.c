@@ -85,10 +85,36 @@ static struct cr_lowrank_args label_args_of_x(struct cr_engine *e)
     return args;
 }
 
+/* A product of label rows that are a member's own, part by part. Where nothing is said of a gradient there is none. */
+static void run_parts(struct cr_engine *e, const struct cr_lowrank_args *all, bool gradient,
+                      void (*job)(struct cr_engine *, const void *, size_t, size_t, void *), const char *name)
+{
+    for (size_t i = 0; i < e->rows.n_parts; i++) {
+        const struct token_part *part = &e->rows.parts[i];
+        const struct cr_label_rows *own = &e->options.own_rows[part->member];
+        struct cr_lowrank_args args = *all;
+        args.p = own->rows != NULL ? own->rows : e->label_rows;
+        args.g = own->grads;
+        args.n_blocks = part->end - part->begin;
+        args.x = args.x != NULL ? (const char *)args.x + part->begin * args.x_stride : NULL;
+        args.u += part->begin * args.u_stride;
+        args.y = args.y != NULL ? args.y + part->begin * args.y_stride : NULL;
+        if (!gradient || own->rows != NULL) {
+            cr_phase_add(e, job, &args, gradient ? e->embd : args.n_blocks,
+                         gradient ? 4 * CR_LOWRANK_STEP : CR_BLOCK_STEP);
+            cr_phase_run(e, name, -1);
+        }
+    }
+}
+
 void cr_head_label_logits(struct cr_engine *e)
 {
     struct cr_lowrank_args args = label_args_of_x(e);
     args.u = args.u != NULL ? args.u : e->head_z;
+    if (e->options.own_rows != NULL) {
+        run_parts(e, &args, false, job_label_down, "labels");
+        return;
+    }
     cr_phase_add(e, job_label_down, &args, e->rows.n_blocks, CR_BLOCK_STEP);
     cr_phase_run(e, "labels", -1);
     if (cr_prefix_own_head(e)) {
@@ -98,8 +124,8 @@ void cr_head_label_logits(struct cr_engine *e)
 
 static void job_label_up(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)
 {
-    size_t stride = e->embd * CR_LANES;
-    memset(e->dn + begin * stride, 0, (end - begin) * stride * sizeof(float));
+    const struct cr_lowrank_args *args = arg;
+    memset(args->y + begin * args->y_stride, 0, (end - begin) * args->y_stride * sizeof(float));
     e->lowrank.up(arg, begin, end, scratch);
 }
 
@@ -149,6 +175,15 @@ void cr_head_label_loss(struct cr_engine *e, double *loss)
     args.y = e->dn;
     args.y_stride = e->embd * CR_LANES;
     args.u = args.u != NULL ? args.u : e->head_dz;
+    if (e->options.own_rows != NULL) {
+        grad.u = e->head_dz;
+        grad.g_rs = e->embd;
+        grad.g_ks = 1;
+        run_parts(e, &args, false, job_label_up, "labels_bwd");
+        run_parts(e, &grad, true, job_label_grad, "labels_bwd");
+        cr_head_norm_bwd(e);
+        return;
+    }
     cr_phase_add(e, job_label_up, &args, e->rows.n_blocks, CR_BLOCK_STEP);
     if (cr_prefix_own_head(e)) {
         cr_prefix_spread_logits(e);

@@ -57,4 +57,7 @@ const char *cr_proj_hf_name(enum cr_proj proj); /* "self_attn.q_proj" is cr_proj
 const char *cr_proj_hf_path(enum cr_proj proj);
 const char *cr_proj_gguf_name(enum cr_proj proj);
 
+/* out [n][n_embd] = the rows of the output matrix of these tokens, as f32. */
+void cr_model_label_rows(const struct cr_model *model, enum cr_tier tier, const int32_t *ids, uint32_t n, float *out);
+
 #endif

@@ -34,23 +34,29 @@ void cr_learner_destroy(void *state)
     }
 }
 
+cr_status cr_learner_init(struct cr_learner *l, const struct cr_method_setup *setup, struct cr_error *err)
+{
+    CR_TRY(cr_adamw_init(&l->adamw, setup->adapter->n_params, setup->tier, setup->parallel, err));
+    l->adapter = setup->adapter;
+    l->options = setup->options;
+    l->adamw.weight_decay = setup->options->weight_decay;
+    l->adamw.max_norm = setup->options->max_grad_norm;
+    return CR_OK;
+}
+
 cr_status cr_learner_create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
     struct cr_learner *l = cr_zalloc(1, sizeof *l);
     if (l == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
     }
-    cr_status status = cr_adamw_init(&l->adamw, setup->adapter->n_params, setup->tier, setup->parallel, err);
-    if (status != CR_OK) {
-        cr_free(l);
-        return status;
+    cr_status status = cr_learner_init(l, setup, err);
+    if (status == CR_OK) {
+        *state = l;
+    } else {
+        cr_learner_destroy(l);
     }
-    l->adapter = setup->adapter;
-    l->options = setup->options;
-    l->adamw.weight_decay = setup->options->weight_decay;
-    l->adamw.max_norm = setup->options->max_grad_norm;
-    *state = l;
-    return CR_OK;
+    return status;
 }
 
 uint32_t cr_learner_n_passes(const void *state)

@@ -16,6 +16,8 @@ struct cr_learner {
 uint64_t cr_learner_state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots);
 uint64_t cr_learner_result_bytes(const struct cr_finetune_options *o, uint64_t n_params);
 cr_status cr_learner_create(const struct cr_method_setup *setup, void **state, struct cr_error *err);
+/* The same in memory of the caller's, a struct that begins with a learner: cr_learner_destroy frees it whole. */
+cr_status cr_learner_init(struct cr_learner *learner, const struct cr_method_setup *setup, struct cr_error *err);
 void cr_learner_destroy(void *state);
 uint32_t cr_learner_n_passes(const void *state);
 void cr_learner_pass(void *state, uint64_t step, uint32_t number);

@@ -17,6 +17,14 @@
 /* Standard deviation of normal starts where none is said: the paper's. */
 #define NORMAL_GAIN 0.02
 
+/* Purpose of the normals of label rows in the key. */
+enum { ROWS_STREAM = 0x68656164 };
+
+struct learner {
+    struct cr_learner base;        /* first: the state of a method that is AdamW alone */
+    struct cr_adamw_group *groups; /* owned: [2 members] matrices and label rows; NULL where there are no rows */
+};
+
 static const char *const init_names[] = {
     [CR_MEMBERS_PEFT] = "peft", [CR_MEMBERS_XAVIER] = "xavier", [CR_MEMBERS_NORMAL] = "normal"};
 
@@ -53,6 +61,11 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
         return cr_fail(err, CR_E_USAGE, "start of members \"%s\" unknown, expected peft, xavier or normal",
                        cr_escape(shown, sizeof shown, o->member_init, strlen(o->member_init)));
     }
+    if (!(o->head_lr >= 0) || !isfinite(o->head_lr) || !(o->head_noise >= 0) || !isfinite(o->head_noise)) {
+        return cr_fail(err, CR_E_USAGE,
+                       "label rows of the members: rate %g and noise %g, expected numbers of at least 0", o->head_lr,
+                       o->head_noise);
+    }
     return o->adapter == NULL
                ? CR_OK
                : cr_fail(err, CR_E_USAGE, "--adapter: the members of an ensemble start apart, not from one adapter");
@@ -63,6 +76,15 @@ static void settings(const struct cr_finetune_options *o, json_t *object)
     json_object_set_new(object, "members", json_integer(o->members));
     json_object_set_new(object, "member-init", json_string(init_name(o)));
     json_object_set_new(object, "init-gain", json_real(gain_of(o)));
+    if (o->member_heads) {
+        json_object_set_new(object, "head-lr", json_real(o->head_lr > 0 ? o->head_lr : o->lr));
+        json_object_set_new(object, "head-noise", json_real(o->head_noise));
+    }
+}
+
+static bool own_rows(const struct cr_finetune_options *o)
+{
+    return o->member_heads;
 }
 
 static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
@@ -71,12 +93,29 @@ static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
     return o->members;
 }
 
+/* Label rows of a member around the model's, which they hold; its gradients are work space before the first step. */
+static void scatter_rows(const struct cr_rng_ops *rng, const struct cr_finetune_options *o, struct cr_adapter *member,
+                         uint32_t m)
+{
+    size_t n = (size_t)member->n_labels * member->n_embd, begin = cr_adapter_rows_begin(member);
+    float *rows = member->params + begin, *model = member->grads + begin;
+    uint64_t seed = cr_members_seed(o->seed, m);
+    struct cr_noise noise = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ (uint32_t)ROWS_STREAM}};
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)rows[i] * (double)rows[i];
+    }
+    memcpy(model, rows, n * sizeof *rows);
+    cr_members_near(rng, &noise, model, o->head_noise * sqrt(sum / (double)n), n, rows);
+    memset(model, 0, n * sizeof *rows);
+}
+
 /* The adapter holds M copies of a start whose B is 0. */
-static cr_status start(const struct cr_method_setup *setup, struct cr_error *err)
+static void start(const struct cr_method_setup *setup)
 {
     const struct cr_finetune_options *o = setup->options;
     struct cr_rng_ops rng;
-    CR_TRY(cr_rng_ops_init(&rng, setup->tier));
+    cr_rng_ops_init(&rng, setup->tier);
     for (uint32_t m = 0; m < setup->adapter->n_sets; m++) {
         struct cr_adapter member = cr_adapter_set(setup->adapter, m);
         for (uint32_t i = 0; i < member.n_layers * CR_N_PROJ; i++) {
@@ -86,30 +125,77 @@ static cr_status start(const struct cr_method_setup *setup, struct cr_error *err
                                  slot->tensor_id, slot->rank, slot->n_in, slot->a);
             }
         }
+        if (member.n_labels > 0) {
+            scatter_rows(&rng, o, &member, m);
+        }
     }
-    (void)err;
-    return CR_OK;
+}
+
+static void destroy(void *state)
+{
+    struct learner *l = state;
+    if (l != NULL) {
+        cr_free(l->groups);
+        cr_learner_destroy(state);
+    }
 }
 
 static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
-    CR_TRY(start(setup, err));
-    return cr_learner_create(setup, state, err);
+    struct learner *l = cr_zalloc(1, sizeof *l);
+    uint32_t n = setup->adapter->n_sets;
+    if (l == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
+    }
+    start(setup);
+    cr_status status = cr_learner_init(&l->base, setup, err);
+    if (status == CR_OK && setup->adapter->n_labels > 0) {
+        size_t n_set = setup->adapter->n_params / n;
+        l->groups = cr_alloc(2 * n, sizeof *l->groups);
+        status = l->groups != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the rates of %u members", n);
+        for (uint32_t m = 0; m < n && status == CR_OK; m++) {
+            l->groups[2 * m].end = m * n_set + cr_adapter_rows_begin(setup->adapter);
+            l->groups[2 * m + 1].end = (m + 1) * n_set;
+        }
+    }
+    if (status == CR_OK) {
+        *state = l;
+    } else {
+        destroy(l);
+    }
+    return status;
+}
+
+static void update(void *state, const struct cr_method_step *step)
+{
+    struct learner *l = state;
+    const struct cr_finetune_options *o = l->base.options;
+    if (l->groups == NULL) {
+        cr_learner_update(state, step);
+        return;
+    }
+    uint32_t n = l->base.adapter->n_sets;
+    for (uint32_t m = 0; m < n; m++) {
+        l->groups[2 * m].lr = step->lr;
+        l->groups[2 * m + 1].lr = o->head_lr > 0 ? step->lr / o->lr * o->head_lr : step->lr;
+    }
+    cr_adamw_step_groups(&l->base.adamw, l->base.adapter->params, l->base.adapter->grads, step->norm, l->groups,
+                         2 * (size_t)n);
 }
 
 static void announce(const void *state, const struct cr_host *host)
 {
     const struct cr_learner *l = state;
-    cr_host_log(host, CR_LOG_INFO, "ensemble: %u members of %zu weights, start %s, gain %g, shared frozen head",
-                l->adapter->n_sets, l->adapter->n_trainable / l->adapter->n_sets, init_name(l->options),
-                gain_of(l->options));
+    cr_host_log(host, CR_LOG_INFO, "ensemble: %u members of %zu weights, start %s, gain %g, %s", l->adapter->n_sets,
+                l->adapter->n_trainable / l->adapter->n_sets, init_name(l->options), gain_of(l->options),
+                l->options->member_heads ? "label rows of their own" : "shared frozen head");
 }
 
 static void facts(const void *state, json_t *object)
 {
     const struct cr_learner *l = state;
     json_object_set_new(object, "members", json_integer(l->adapter->n_sets));
-    json_object_set_new(object, "head", json_string("frozen"));
+    json_object_set_new(object, "head", json_string(l->options->member_heads ? "own" : "frozen"));
 }
 
 static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
@@ -122,16 +208,17 @@ const struct cr_method cr_method_ensemble = {
     .name = "ensemble",
     .check = check,
     .scale = 1,
+    .own_rows = own_rows,
     .n_sets = n_sets,
     .settings = settings,
     .state_bytes = cr_learner_state_bytes,
     .result_bytes = cr_learner_result_bytes,
     .create = create,
-    .destroy = cr_learner_destroy,
+    .destroy = destroy,
     .n_passes = cr_learner_n_passes,
     .begin_pass = cr_learner_pass,
     .end_pass = cr_learner_pass,
-    .update = cr_learner_update,
+    .update = update,
     .show_point = cr_learner_show_point,
     .point = cr_learner_point,
     .sections = cr_learner_sections,

@@ -63,6 +63,12 @@ static cr_status choose_member(struct cr_posterior *posterior, const struct cr_e
                        "%s is an ensemble, of which no one set of weights is the mean: --member K, 0 to %u, expected",
                        posterior->label, posterior->sets.n - 1);
     }
+    if (posterior->adapter->n_labels > 0) {
+        return cr_fail(err, CR_E_USAGE,
+                       "%s: its members have label rows of their own, for which a file of an adapter has no place; "
+                       "members/%02u is this one without them",
+                       posterior->label, options->member);
+    }
     struct cr_posterior_draw draw = {.sample = options->member};
     return cr_posterior_draw(posterior, &draw, posterior->adapter->params, err);
 }

@@ -82,6 +82,7 @@ struct cr_method {
     cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err);
     double scale; /* alpha over rank where nothing is said; 0: 2 */
     enum cr_method_sharing sharing;
+    bool (*own_rows)(const struct cr_finetune_options *options); /* label rows in every set; NULL: no */
     /* Sets of parameters of the adapter; 0 when the data must name tasks and does not. NULL: 1. */
     uint32_t (*n_sets)(const struct cr_finetune_options *options, size_t n_tasks);
     /* n_targets: loss terms of n_examples. May be NULL. */

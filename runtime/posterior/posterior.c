@@ -61,7 +61,7 @@ out:
 static cr_status read_tasks(struct cr_posterior *p, const char *path, bool checkpoint, struct cr_error *err)
 {
     if (!checkpoint) {
-        return cr_tasks_read(path, p->adapter, &p->base, &p->sets, err);
+        return cr_tasks_read(path, &p->adapter, &p->base, &p->sets, err);
     }
     CR_TRY(cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err));
     return p->sets.joined ? join(p, err) : CR_OK;
@@ -82,7 +82,7 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     bool laplace = strcmp(p->adapter->method, "laplace") == 0;
     if (strcmp(p->adapter->method, "ensemble") == 0 && (checkpoint || directory)) {
         return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
-                          : cr_members_read(path, p->adapter, &p->base, &p->sets, err);
+                          : cr_members_read(path, &p->adapter, &p->base, &p->sets, err);
     }
     if (bora && present) {
         return read_tasks(p, path, checkpoint, err);
@@ -153,7 +153,14 @@ cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool
         goto out;
     }
     CR_TRY_OUT(status, open_first(p, path, model, allow_inexact, host, err));
-    status = read_spread(p, path, host, tier, err);
+    CR_TRY_OUT(status, read_spread(p, path, host, tier, err));
+    if (strcmp(p->adapter->method, CR_HEADLESS_METHOD) == 0) {
+        cr_host_log(host, CR_LOG_WARNING, "%s: trained with label rows of its own, which are not here", p->label);
+    }
+    if (model != NULL && p->adapter->n_labels > 0 && p->adapter->n_embd != model->config.n_embd) {
+        status = cr_fail(err, CR_E_INPUT, "%s: label rows of width %u, the model has %u", p->label, p->adapter->n_embd,
+                         model->config.n_embd);
+    }
 out:
     if (status == CR_OK) {
         *out = p;

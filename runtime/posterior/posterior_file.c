@@ -49,6 +49,22 @@ static size_t reordered_floats(const struct cr_adapter *adapter, const struct cr
     return n;
 }
 
+static void rows_name(char *out, size_t n, const char *suffix)
+{
+    snprintf(out, n, "base_model.model.lm_head.label_rows%s", suffix);
+}
+
+static cr_status add_label_rows(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
+                                const struct cr_posterior_vector *vector, struct cr_error *err)
+{
+    char name[160];
+    uint64_t shape[2] = {adapter->n_labels, adapter->n_embd};
+    rows_name(name, sizeof name, vector->suffix);
+    return adapter->n_labels > 0 ? cr_safetensors_writer_tensor(w, name, CR_ST_F32, 2, shape,
+                                                                vector->values + cr_adapter_rows_begin(adapter), err)
+                                 : CR_OK;
+}
+
 static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
                             const struct cr_adapter_base *base, const struct cr_posterior_vector *vector, float **room,
                             struct cr_error *err)
@@ -69,7 +85,7 @@ static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_ada
             CR_TRY(cr_safetensors_writer_tensor(w, name, CR_ST_F32, 2, shape, values, err));
         }
     }
-    return CR_OK;
+    return add_label_rows(w, adapter, vector, err);
 }
 
 /* Row of the GGUF order that stands at row r of the Hugging Face order (layout.h). */
@@ -336,6 +352,7 @@ cr_status cr_posterior_file_check(const struct cr_posterior_file *file, const st
     for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
         n += adapter->slots[i].rank > 0 ? 2 * n_vectors : 0;
     }
+    n += adapter->n_labels > 0 ? n_vectors : 0;
     return cr_safetensors_n(file->st) == n
                ? CR_OK
                : cr_fail(err, CR_E_INPUT, "%s: %zu tensors, %zu expected for the adapter beside it",
@@ -370,6 +387,38 @@ static cr_status read_matrix(const struct cr_posterior_file *file, const struct 
     return cr_safetensors_read_f32(file->st, t, out, err);
 }
 
+cr_status cr_posterior_file_add_rows(const struct cr_posterior_file *file, const char *suffix,
+                                     struct cr_adapter **adapter, struct cr_error *err)
+{
+    char name[160];
+    rows_name(name, sizeof name, suffix);
+    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
+    if (t == NULL) {
+        return CR_OK;
+    }
+    if (t->n_dims != 2 || t->shape[0] > UINT16_MAX || t->shape[1] > UINT32_MAX) {
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s has no shape of label rows", cr_safetensors_label(file->st),
+                       name);
+    }
+    return cr_adapter_add_rows(adapter, (uint32_t)t->shape[0], (uint32_t)t->shape[1], err);
+}
+
+static cr_status read_label_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                 const char *suffix, float *values, struct cr_error *err)
+{
+    char name[160];
+    if (adapter->n_labels == 0) {
+        return CR_OK;
+    }
+    rows_name(name, sizeof name, suffix);
+    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
+    if (t == NULL || t->n_dims != 2 || t->shape[0] != adapter->n_labels || t->shape[1] != adapter->n_embd) {
+        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s of shape %u x %u", cr_safetensors_label(file->st), name,
+                       adapter->n_labels, adapter->n_embd);
+    }
+    return cr_safetensors_read_f32(file->st, t, values + cr_adapter_rows_begin(adapter), err);
+}
+
 cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                    const struct cr_adapter_base *base, const char *suffix, float *values,
                                    struct cr_error *err)
@@ -395,6 +444,7 @@ cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const s
             }
         }
     }
+    status = read_label_rows(file, adapter, suffix, values, err);
 out:
     cr_free(rows);
     return status;

@@ -79,6 +79,9 @@ cr_status cr_posterior_file_open(const char *dir, const struct cr_adapter *adapt
                                  struct cr_error *err);
 cr_status cr_posterior_file_check(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                   size_t n_vectors, struct cr_error *err);
+/* *adapter (of one set) gets room for label rows where the file has some with this suffix. */
+cr_status cr_posterior_file_add_rows(const struct cr_posterior_file *file, const char *suffix,
+                                     struct cr_adapter **adapter, struct cr_error *err);
 void cr_posterior_file_close(struct cr_posterior_file *file); /* zeroed: no effect */
 
 /* values [adapter->n_params] (gaps untouched) = the tensors with this suffix, finite and of the adapter's shapes. */

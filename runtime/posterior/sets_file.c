@@ -98,7 +98,8 @@ cr_status cr_members_write(const struct cr_posterior_about *about, const char *i
 {
     CR_TRY(make_parent(dir, "members", err));
     for (uint32_t m = 0; m < about->adapter->n_sets; m++) {
-        CR_TRY(write_directory(about, m, CR_MEMBER_METHOD, member_path(dir, m), err));
+        const char *method = about->adapter->n_labels > 0 ? CR_HEADLESS_METHOD : CR_MEMBER_METHOD;
+        CR_TRY(write_directory(about, m, method, member_path(dir, m), err));
     }
     json_t *numbers = json_object();
     json_object_set_new(numbers, "members", json_integer(about->adapter->n_sets));
@@ -200,30 +201,36 @@ static cr_status count_sets(const struct cr_posterior_file *file, bool tasks, st
     return n_tasks < CR_WEIGHT_SETS_MAX ? CR_OK : cr_fail(err, CR_E_INPUT, "%s: %zu tasks", label, n_tasks);
 }
 
-static cr_status read_sets(const struct cr_posterior_file *file, bool tasks, const struct cr_adapter *adapter,
+/* The matrices of the first set are those of the adapter beside the file, which takes over the rest. */
+static cr_status read_sets(const struct cr_posterior_file *file, bool tasks, struct cr_adapter **adapter,
                            const struct cr_adapter_base *base, struct cr_weight_sets *sets, struct cr_error *err)
 {
     uint32_t n = 0;
     CR_TRY(count_sets(file, tasks, sets, &n, err));
-    CR_TRY(cr_posterior_file_check(file, adapter, n, err));
-    CR_TRY(allocate(sets, adapter, n, err));
+    char suffix[SUFFIX_BYTES];
+    suffix_of(suffix, tasks, 0);
+    CR_TRY(cr_posterior_file_add_rows(file, suffix, adapter, err));
+    CR_TRY(cr_posterior_file_check(file, *adapter, n, err));
+    CR_TRY(allocate(sets, *adapter, n, err));
+    size_t n_set = (*adapter)->n_params;
     for (uint32_t k = 0; k < n; k++) {
-        char suffix[SUFFIX_BYTES];
         suffix_of(suffix, tasks, k);
-        CR_TRY(cr_posterior_file_vector(file, adapter, base, suffix, sets->values + k * adapter->n_params, err));
+        CR_TRY(cr_posterior_file_vector(file, *adapter, base, suffix, sets->values + k * n_set, err));
     }
-    return memcmp(sets->values, adapter->params, adapter->n_params * sizeof *sets->values) == 0
-               ? CR_OK
-               : cr_fail(err, CR_E_INPUT, "%s: its %s", cr_safetensors_label(file->st),
-                         tasks ? "mean is not the adapter beside it" : "first member is not the one in members/00");
+    if (memcmp(sets->values, (*adapter)->params, cr_adapter_rows_begin(*adapter) * sizeof *sets->values) != 0) {
+        return cr_fail(err, CR_E_INPUT, "%s: its %s", cr_safetensors_label(file->st),
+                       tasks ? "mean is not the adapter beside it" : "first member is not the one in members/00");
+    }
+    memcpy((*adapter)->params, sets->values, n_set * sizeof *sets->values);
+    return CR_OK;
 }
 
-static cr_status read_file(const char *dir, bool tasks, const struct cr_adapter *adapter,
-                           const struct cr_adapter_base *base, struct cr_weight_sets *sets, struct cr_error *err)
+static cr_status read_file(const char *dir, bool tasks, struct cr_adapter **adapter, const struct cr_adapter_base *base,
+                           struct cr_weight_sets *sets, struct cr_error *err)
 {
     struct cr_posterior_file file;
     struct cr_weight_sets made = {0};
-    CR_TRY(cr_posterior_file_open(dir, adapter, &file, err));
+    CR_TRY(cr_posterior_file_open(dir, *adapter, &file, err));
     cr_status status = read_sets(&file, tasks, adapter, base, &made, err);
     cr_posterior_file_close(&file);
     if (status == CR_OK) {
@@ -234,13 +241,13 @@ static cr_status read_file(const char *dir, bool tasks, const struct cr_adapter 
     return status;
 }
 
-cr_status cr_members_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+cr_status cr_members_read(const char *dir, struct cr_adapter **adapter, const struct cr_adapter_base *base,
                           struct cr_weight_sets *sets, struct cr_error *err)
 {
     return read_file(dir, false, adapter, base, sets, err);
 }
 
-cr_status cr_tasks_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+cr_status cr_tasks_read(const char *dir, struct cr_adapter **adapter, const struct cr_adapter_base *base,
                         struct cr_weight_sets *sets, struct cr_error *err)
 {
     return read_file(dir, true, adapter, base, sets, err);

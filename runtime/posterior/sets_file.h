@@ -1,12 +1,12 @@
 /* sets_file: several sets of weights of one shape in files: the members of an ensemble, the tasks of bora.
  *
- * Ensemble: posterior.safetensors holds .member0, .member1 ...; its numbers are members, init and gain. No one set
- * stands for all, so none lies beside it: members/00, members/01 ... are PEFT directories of one member each.
+ * Ensemble: posterior.safetensors holds .member0, .member1 ...; its numbers are members, init and gain. Label rows of
+ * the members' own are tensors lm_head.label_rows. No one set stands for all, so none lies beside it: members/00,
+ * members/01 ... are PEFT directories of one member each, without label rows.
  *
  * bora: .mean, which is the adapter beside the file, and .task0, .task1 ...; its numbers are the names of the tasks,
  * tau and the prior. tasks/NAME are PEFT directories of one task each; bytes of a name other than letters, digits, '_',
- * '-' and '.' (not the first) are written %XX there, and a name that is empty or too long is %taskN. With tasks, the
- * first set is the common one.
+ * '-' and '.' (not the first) are written %XX there. With tasks, the first set is the common one.
  */
 #ifndef CR_POSTERIOR_SETS_FILE_H
 #define CR_POSTERIOR_SETS_FILE_H
@@ -16,8 +16,10 @@
 /* Most members or tasks: far beyond any run, and no number in a file makes us allocate more. */
 enum { CR_WEIGHT_SETS_MAX = 1024 };
 
-/* What an adapter that is one member says it is. */
+/* What an adapter that is one member says it is; and one that has lost the label rows of its own, for which PEFT has no
+ * place beside a base whose head is its embedding. */
 #define CR_MEMBER_METHOD "ensemble-member"
+#define CR_HEADLESS_METHOD "headless-member"
 
 /* And one that is the common one, or that of a task. */
 #define CR_COMMON_METHOD "bora-mean"
@@ -37,16 +39,16 @@ cr_status cr_members_write(const struct cr_posterior_about *about, const char *i
 /* dir/members/00 where dir is the output of an ensemble. Owned; NULL when it is not, or without memory. */
 char *cr_members_first(const char *dir);
 
-/* adapter: the first member, from cr_members_first. */
-cr_status cr_members_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+/* *adapter: the first member, from cr_members_first; gets the label rows that the posterior has of it. */
+cr_status cr_members_read(const char *dir, struct cr_adapter **adapter, const struct cr_adapter_base *base,
                           struct cr_weight_sets *sets, struct cr_error *err);
 
 /* about->adapter holds the common set and those of the tasks. */
 cr_status cr_tasks_write(const struct cr_posterior_about *about, char *const *names, double tau, const char *prior,
                          const char *dir, struct cr_error *err);
 
-/* adapter: the one in dir. */
-cr_status cr_tasks_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+/* *adapter: the one in dir. */
+cr_status cr_tasks_read(const char *dir, struct cr_adapter **adapter, const struct cr_adapter_base *base,
                         struct cr_weight_sets *sets, struct cr_error *err);
 
 /* {"joined", "tasks": names}, owned: what a checkpoint holds as CR_CKPT_METHOD. */

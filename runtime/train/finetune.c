@@ -29,6 +29,9 @@ static cr_status start_adapter(struct cr_train *train, struct cr_error *err)
     if (train->adapter->prefix != NULL) {
         return cr_fail(err, CR_E_USAGE, "--adapter: a prefix, which --method %s cannot go on from", train->method->name);
     }
+    if (train->adapter->n_labels > 0) {
+        return cr_fail(err, CR_E_USAGE, "--adapter: label rows of a member's own cannot be continued from");
+    }
     train->adapter->base_hash = train->model->base_hash; /* what goes on from here belongs to this base */
     train->targets = train->adapter->targets;
     o->rank = train->adapter->rank;

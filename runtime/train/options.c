@@ -34,6 +34,7 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .swag_lr = 1e-4,
         .swag_anneal = 50,
         .members = 4,
+        .head_noise = 0.01,
         .prior_std = 0.2,
         .kl_lr = 0.01,
         .rho_init = 0.05,

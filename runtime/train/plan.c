@@ -69,6 +69,7 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
     *out = (struct cr_engine_options){
         .model = train->model,
         .lora = lora,
+        .own_rows = train->own_rows,
         .n_members = train->n_sets,
         .parallel = train->workers.parallel,
         .host = train->host,
@@ -109,6 +110,7 @@ static struct cr_lora *shapes(const struct cr_train *train, uint64_t *n_params)
     for (uint32_t k = 1; slots != NULL && k < train->n_sets; k++) {
         memcpy(slots + k * n_slots, slots, n_slots * sizeof *slots);
     }
+    *n_params += cr_train_owns_rows(train) ? cr_label_floats(train->n_labels, train->model->config.n_embd) : 0;
     *n_params *= train->n_sets;
     return slots;
 }

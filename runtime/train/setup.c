@@ -21,6 +21,33 @@ static double own_lr(const void *schedule, uint64_t step)
     return cr_schedule_lr(schedule, step);
 }
 
+/* Every set starts from the rows of the model. */
+static cr_status add_rows(struct cr_train *train, struct cr_error *err)
+{
+    if (!cr_train_owns_rows(train)) {
+        return CR_OK;
+    }
+    const struct cr_dataset *larger = train->data.n_labels < train->n_labels ? &train->valid_file : &train->data;
+    CR_TRY(cr_adapter_add_rows(&train->adapter, train->n_labels, train->model->config.n_embd, err));
+    cr_model_label_rows(train->model, train->workers.tier, larger->label_ids, train->n_labels,
+                        train->adapter->params + cr_adapter_rows_begin(train->adapter));
+    return CR_OK;
+}
+
+static cr_status show_rows(struct cr_train *train, struct cr_error *err)
+{
+    train->own_rows = cr_zalloc(train->n_sets, sizeof *train->own_rows);
+    if (train->own_rows == NULL) {
+        return no_memory("label rows", err);
+    }
+    for (uint32_t k = 0; k < train->n_sets; k++) {
+        struct cr_adapter set = cr_adapter_set(train->adapter, k);
+        size_t begin = cr_adapter_rows_begin(&set);
+        train->own_rows[k] = (struct cr_label_rows){set.params + begin, set.grads + begin};
+    }
+    return CR_OK;
+}
+
 static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
 {
     const struct cr_finetune_options *o = &train->options;
@@ -32,8 +59,12 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                  &train->adapter, err));
     }
     train->adapter->dropout = o->dropout;
+    CR_TRY(add_rows(train, err));
     if (train->adapter->n_sets != train->n_sets) {
         CR_TRY(cr_adapter_repeat(&train->adapter, train->n_sets, err));
+    }
+    if (cr_train_owns_rows(train)) {
+        CR_TRY(show_rows(train, err));
     }
     struct cr_method_setup setup = {.options = &train->options,
                                     .adapter = train->adapter,
@@ -121,6 +152,7 @@ void cr_train_free(struct cr_train *train)
     cr_free(train->set_of);
     cr_free(train->valid_set_of);
     cr_free(train->sorted);
+    cr_free(train->own_rows);
     cr_free(train->noise);
     cr_free(train->set_loss);
     cr_free(train->order);

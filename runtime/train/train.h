@@ -82,6 +82,7 @@ struct cr_train {
     uint32_t *set_of, *valid_set_of; /* owned: by task (data/batch.h), of the training and the validation data; NULL for
                                       * methods whose sets see every example */
     uint32_t *sorted;              /* owned: examples of a step by set */
+    struct cr_label_rows *own_rows; /* owned: [n_sets]; NULL: the model's */
     struct cr_engine_noise *noise; /* owned: [n_sets] */
     double *set_loss;              /* owned: [n_sets], work of a pass */
     void *best;          /* owned: result of the method at the best evaluation; NULL unless the best is kept */
@@ -154,6 +155,7 @@ cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *c
 
 /* passes.c: refuses examples without a task where the method needs them; which task is whose. Then, a step: adds the gradient of the mean over the targets of these examples, and over the sets that see each, to the
  * adapter's, and the loss to *loss; the micro-batches are a function of the examples alone. `draw` keys the dropout. */
+bool cr_train_owns_rows(const struct cr_train *train); /* label rows in every set */
 cr_status cr_train_check_tasks(const struct cr_train *train, struct cr_error *err);
 cr_status cr_train_assign_tasks(struct cr_train *train, struct cr_error *err);
 cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,

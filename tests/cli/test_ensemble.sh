@@ -43,6 +43,12 @@ check two cmp -s first out
 expect mixture 0 '2 sets of weights' score predict -a run/members/00 -a run/members/01
 check mixture cmp -s first out
 
+expect paper 0 'label rows of their own' tune -o paper --method ensemble --preset paper --members 2 --warmup 1
+check paper grep -q '"head": "own"' paper/summary.json
+expect paper 0 '2 sets of weights' score eval -a paper
+expect paper 0 'label rows of its own, which are not here' score eval -a paper/members/01
+expect paper 2 'members/01 is this one without them' "$credence" export -a paper --member 1 -o none
+
 expect many 2 '--samples 4: the ensemble run has 3 members' score eval -a run --samples 4
 expect zero 2 '--samples: expected a whole number from 1' score eval -a run --samples 0
 expect mean 2 '--mean: run is an ensemble' score eval -a run --mean

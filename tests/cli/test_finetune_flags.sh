@@ -51,7 +51,6 @@ for value in 0 1025 x; do tune ensemble 2 '--members: expected a whole number fr
 for value in 0 -1 nan; do tune ensemble 2 '--init-gain: expected a number above 0' --method ensemble --init-gain $value; done
 for value in -1 nan x; do tune bora 2 '--tau: expected a number of at least 0' --method bora --tau $value; done
 tune bora 2 '--tau belongs to --method bora, not to ensemble' --method ensemble --tau 1
-tune ensemble 2 'head of its own' --method ensemble --preset paper
 tune ensemble 2 'start apart' --method ensemble -a d.jsonl
 
 tune conflict 2 '--epochs and --steps exclude each other' --epochs 1 --steps 3

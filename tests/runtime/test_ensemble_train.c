@@ -29,6 +29,14 @@ static void full_init(struct cr_train_run *run, const char *output)
     run->options.report_every = 1;
 }
 
+/* Label rows of their own, with a rate of their own. */
+static void with_heads(struct cr_train_run *run, bool heads)
+{
+    run->options.member_heads = heads;
+    run->options.head_lr = 1e-3;
+    run->options.head_noise = 0.05;
+}
+
 /* A copy of a path, which the ring of four would lose. */
 static const char *kept(const char *name)
 {
@@ -123,6 +131,7 @@ START_TEST(any_group)
 {
     struct cr_train_run run;
     full_init(&run, "together");
+    with_heads(&run, _i == 2);
     if (_i == 0) {
         run.options.data = kept("texts.jsonl");
     }
@@ -132,6 +141,7 @@ START_TEST(any_group)
         char name[16];
         snprintf(name, sizeof name, "by%u", at_once);
         full_init(&run, name);
+        with_heads(&run, _i == 2);
         run.options.data = data;
         run.options.members_at_once = at_once;
         cr_train_must(&run);
@@ -147,8 +157,10 @@ START_TEST(stop_and_resume)
 {
     struct cr_train_run run;
     full_init(&run, "whole");
+    with_heads(&run, _i > 0);
     cr_train_must(&run);
     full_init(&run, "cut");
+    with_heads(&run, _i > 0);
     run.stop_at = 1 + 3 * _i;
     cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
     run.stop_at = -1;
@@ -234,6 +246,53 @@ START_TEST(joint_loss_and_clip)
 }
 END_TEST
 
+/* Where label rows start, and how far the first step of AdamW takes them: its rate, where the gradient is far above
+ * eps. */
+START_TEST(heads_start_and_move)
+{
+    struct cr_train_run run;
+    struct cr_checkpoint at[2];
+    struct cr_adapter *adapter = NULL;
+    struct cr_adapter_base base;
+    size_t n;
+    full_init(&run, "out");
+    with_heads(&run, true);
+    run.options.steps = 1;
+    run.options.warmup = 0;
+    run.options.weight_decay = 0;
+    run.options.lr_schedule = CR_LR_CONSTANT;
+    run.options.max_grad_norm = 0;
+    run.options.no_valid = true;
+    run.options.keep_best = false;
+    cr_train_must(&run);
+    open_checkpoint("out", 0, &at[0]);
+    open_checkpoint("out", 1, &at[1]);
+    const float *w[2] = {section(&at[0], CR_CKPT_WEIGHTS, &n), section(&at[1], CR_CKPT_WEIGHTS, &n)};
+    ck_assert_int_eq(
+        cr_adapter_read(cr_train_path("out/checkpoints/step-00000000.cck"), NULL, false, &adapter, &base, NULL), CR_OK);
+    size_t n_set = adapter->n_params, begin = cr_adapter_rows_begin(adapter), n_rows = n_set - begin;
+    ck_assert_uint_eq(n, N_MEMBERS * n_set);
+    ck_assert_uint_eq(adapter->n_labels, 2);
+    ck_assert_uint_eq(n_rows, cr_label_floats(2, adapter->n_embd));
+    ck_assert_mem_eq(adapter->params, w[0], n_set * sizeof(float));
+    double between = 0, size = 0, farthest[2] = {0};
+    for (size_t i = 0; i < n_set; i++) {
+        bool row = i >= begin;
+        double apart = (double)w[0][i] - (double)w[0][n_set + i];
+        between += row ? apart * apart : 0;
+        size += row ? (double)w[0][i] * (double)w[0][i] : 0;
+        farthest[row] = fmax(farthest[row], fabs((double)w[1][i] - (double)w[0][i]));
+    }
+    /* Two independent draws of .05 each around the same rows: the ratio has a relative error of about sqrt(2 / n). */
+    ck_assert_double_eq_tol(sqrt(between / size), 0.05 * sqrt(2), 0.05 * sqrt(2) * 4 * sqrt(2 / (double)n_rows));
+    ck_assert_double_eq_tol(farthest[0], run.options.lr, 1e-3 * run.options.lr);
+    ck_assert_double_eq_tol(farthest[1], 1e-3, 1e-6);
+    cr_adapter_destroy(adapter);
+    cr_checkpoint_close(&at[0]);
+    cr_checkpoint_close(&at[1]);
+}
+END_TEST
+
 static cr_status score(const char *adapter, const char *second, uint32_t samples, const char *data,
                        struct cr_eval_result *result, struct cr_error *err)
 {
@@ -296,6 +355,45 @@ START_TEST(predictions)
 }
 END_TEST
 
+/* Label rows answer with their member, from the output and from a checkpoint; without them it is another adapter. */
+START_TEST(predictions_with_heads)
+{
+    struct cr_train_run run;
+    struct cr_error err = {0};
+    struct cr_eval_result result = {0};
+    full_init(&run, "out");
+    with_heads(&run, true);
+    run.options.valid = kept("other.jsonl");
+    cr_train_must(&run);
+    double all = nll_of("out", NULL, 0, "other.jsonl", N_MEMBERS);
+    ck_assert_double_eq_tol(all, run.result.best_nll, 1e-12 * all); /* two orders of a sum in double */
+    ck_assert(nll_of("out", NULL, 1, "other.jsonl", 1) != nll_of("out/members/00", NULL, 0, "other.jsonl", 1));
+    full_init(&run, "last");
+    with_heads(&run, true);
+    run.options.keep_best = false;
+    cr_train_must(&run);
+    ck_assert(nll_of("last", NULL, 0, "other.jsonl", N_MEMBERS) ==
+              nll_of("last/checkpoints/step-00000009.cck", NULL, 0, "other.jsonl", N_MEMBERS));
+    ck_assert_int_eq(score("out", NULL, 0, "texts.jsonl", &result, &err), CR_E_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.message, "label rows of its own for questions with at most 2 choices"));
+    static const char three[] = "{\"question\":\"q\",\"choices\":[\"a\",\"b\",\"c\"],\"answer\":0}\n";
+    cr_train_write("three", three, strlen(three));
+    ck_assert_int_eq(score("out", NULL, 0, "three", &result, &err), CR_E_INPUT);
+    struct cr_export_options e = {
+        .size = sizeof e, .adapter = kept("out"), .output = kept("none"), .format = "gguf", .member_set = true};
+    ck_assert_int_eq(cr_export(&e, NULL, &err), CR_E_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.message, "members/00 is this one without them"));
+    full_init(&run, "on");
+    run.options.method = "adamw";
+    run.options.adapter = kept("last/checkpoints/step-00000009.cck");
+    cr_train_must_fail(&run, CR_E_USAGE, "cannot be continued from");
+    full_init(&run, "texts");
+    with_heads(&run, true);
+    run.options.data = kept("texts.jsonl");
+    cr_train_must_fail(&run, CR_E_USAGE, "need questions with choices");
+}
+END_TEST
+
 START_TEST(files_that_do_not_fit)
 {
     struct cr_train_run run;
@@ -336,13 +434,16 @@ START_TEST(refusals)
     REFUSE(init_gain, -1, "--init-gain");
     REFUSE(init_gain, (double)NAN, "--init-gain");
     REFUSE(member_init, "zero", "\"zero\" unknown");
+    REFUSE(head_lr, -1, "label rows");
+    REFUSE(head_noise, (double)NAN, "label rows");
     REFUSE(adapter, kept("model.gguf"), "start apart");
 #undef REFUSE
     ck_assert(!cr_train_exists("out"));
     struct cr_finetune_options o;
     struct cr_error err;
-    ck_assert_int_eq(cr_finetune_options_for(&o, "ensemble", "paper", &err), CR_E_USAGE);
-    ck_assert_ptr_nonnull(strstr(err.message, "head of its own"));
+    ck_assert_int_eq(cr_finetune_options_for(&o, "ensemble", "paper", &err), CR_OK);
+    ck_assert(o.members == 16 && o.init_gain == 10 && o.member_heads && o.lr_schedule == CR_LR_COSINE);
+    ck_assert(o.epochs == 16 && o.batch_size == 32 && o.warmup == 500 && o.lr == 1e-4);
     ck_assert_int_eq(cr_finetune_options_for(&o, "ensemble", NULL, &err), CR_OK);
     ck_assert_str_eq(o.targets, "q_proj,k_proj,v_proj,o_proj");
     /* Settings are recorded: another number of members is another run. */
@@ -371,11 +472,13 @@ int main(void)
     tcase_set_timeout(all, 300);
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_add_test(all, one_member_is_adamw);
-    tcase_add_loop_test(all, any_group, 0, 2);
+    tcase_add_loop_test(all, any_group, 0, 3);
     tcase_add_loop_test(all, stop_and_resume, 0, 3);
     tcase_add_test(all, any_thread_count);
     tcase_add_test(all, joint_loss_and_clip);
     tcase_add_loop_test(all, predictions, 0, 2);
+    tcase_add_test(all, heads_start_and_move);
+    tcase_add_test(all, predictions_with_heads);
     tcase_add_test(all, files_that_do_not_fit);
     tcase_add_test(all, refusals);
     suite_add_tcase(suite, all);
