@@ -304,7 +304,8 @@ static cr_status tune(void *state, const struct cr_method_trial *trial, struct c
         return CR_OK;
     }
     show_point(l); /* keeps the training weights, which draws are about to overwrite */
-    return cr_swag_choose_scale(&l->swag, &l->ops, l->parallel, trial, l->seed, l->adapter->params, &l->trials, err);
+    struct cr_swag_candidate candidate = {&l->swag, &l->ops, l->parallel, l->seed, l->adapter->params};
+    return cr_swag_choose_scale(&candidate, trial, &l->trials, err);
 }
 
 static void announce(const void *state, const struct cr_host *host)

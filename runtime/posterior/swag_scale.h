@@ -18,9 +18,17 @@ struct cr_swag_scales {
     double best;
 };
 
-/* params [n_params]: what trial->nll looks at; left at some draw. Errors: those of trial->nll, CR_E_MEMORY. */
-cr_status cr_swag_choose_scale(const struct cr_swag *swag, const struct cr_dplr_ops *ops,
-                               const struct cr_parallel *parallel, const struct cr_method_trial *trial, uint64_t seed,
-                               float *params, struct cr_swag_scales *out, struct cr_error *err);
+/* All borrowed. params [n_params]: what a trial looks at; left at some draw. */
+struct cr_swag_candidate {
+    const struct cr_swag *swag;
+    const struct cr_dplr_ops *ops;
+    const struct cr_parallel *parallel;
+    uint64_t seed;
+    float *params;
+};
+
+/* Errors: those of trial->nll, CR_E_MEMORY. */
+cr_status cr_swag_choose_scale(const struct cr_swag_candidate *candidate, const struct cr_method_trial *trial,
+                               struct cr_swag_scales *out, struct cr_error *err);
 
 #endif
