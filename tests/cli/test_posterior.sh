@@ -160,6 +160,7 @@ expect vertex 2 'has 3, counted from 0' score eval -a prefix --vertex 3
 expect vertex 2 '--vertex 0: point is no prefix' score eval -a point --vertex 0
 expect S 2 '--samples: expected a whole number from 1' score eval -a prefix --samples 0
 expect S 2 '--samples 2: single is one set of weights' score eval -a single --samples 2
+expect laplace 2 'Laplace wants an adapter that was trained to a point' "$credence" laplace -m m.gguf -d d.jsonl -a prefix -o none
 expect gguf 2 'no GGUF form' "$credence" export -a prefix --format gguf -o none
 expect export 0 'trained label rows have no place' "$credence" export -a prefix -o centroid
 check export grep -q PREFIX_TUNING centroid/adapter_config.json

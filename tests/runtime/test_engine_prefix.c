@@ -336,6 +336,42 @@ START_TEST(packing)
 }
 END_TEST
 
+/* Equal vertices are one prefix, whatever the weights: a mixture is the vertex to the rounding of its weights, and so
+ * are logits of size 1. */
+START_TEST(equal_vertices)
+{
+    struct cr_parallel parallel;
+    cr_parallel_serial(&parallel);
+    struct cr_tiny_spec spec = {.type = CR_Q_Q8_0};
+    struct cr_test_model m = cr_test_model_make(&spec);
+    struct cr_prefix p;
+    make_prefix(&p, m.model, 3, 10, N_LABELS);
+    size_t vertex = 2 * cr_prefix_tensor(&p), head = (size_t)N_LABELS * p.n_embd;
+    for (uint32_t j = 1; j < 3; j++) {
+        for (uint32_t layer = 0; layer < p.n_layers; layer++) {
+            memcpy(p.params + cr_prefix_at(&p, layer, j), p.params + cr_prefix_at(&p, layer, 0),
+                   vertex * sizeof(float));
+        }
+        float *rows = p.params + cr_prefix_rows_floats(&p);
+        memcpy(rows + j * head, rows, head * sizeof(float));
+    }
+    uint32_t lengths[3] = {13, 4, 40}, examples[3] = {7, 8, 9}, member[2], end[2];
+    struct kind kind = {.tier = CR_TIER_SCALAR, .n_labels = N_LABELS, .n_members = 2};
+    struct cr_engine *e = make_engine(m.model, &p, &parallel, &kind);
+    struct cr_token_batch many = cr_test_batch_make(lengths, examples, 3, N_LABELS, 1), two = twice(&many, member, end);
+    float draws[6 * N_LABELS];
+    struct cr_error err = {0};
+    ck_assert_msg(cr_engine_label_logits(e, &two, draws, &err) == CR_OK, "%s", err.message);
+    double size = largest(draws, 6 * N_LABELS), apart = largest_difference(draws, draws + 3 * N_LABELS, 3 * N_LABELS);
+    ck_assert_msg(apart <= size * 100 * 0x1p-24, "logits of %g apart by %g", size, apart);
+    cr_engine_destroy(e);
+    cr_test_batch_free(&many);
+    cr_test_batch_free(&two);
+    free_prefix(&p);
+    cr_test_model_free(&m);
+}
+END_TEST
+
 /* Every tier against the scalar definition, within what bf16 operands allow: as for adapters in test_engine. */
 START_TEST(tiers_agree)
 {
@@ -418,6 +454,7 @@ int main(void)
     tcase_add_loop_test(tcase, gradients, 0, 4);
     tcase_add_test(tcase, threads_and_recompute);
     tcase_add_test(tcase, packing);
+    tcase_add_test(tcase, equal_vertices);
     tcase_add_test(tcase, tiers_agree);
     tcase_add_test(tcase, refusals);
     suite_add_tcase(suite, tcase);

@@ -215,6 +215,71 @@ START_TEST(peft_directory)
 }
 END_TEST
 
+/* A setting of the exported directory that does not fit the rest, or is not supported. */
+START_TEST(bad_directories)
+{
+    static const struct {
+        const char *key, *value, *says;
+    } bad[] = {
+        {"prefix_projection", "true", "only the table itself"},
+        {"num_virtual_tokens", "0", "num_virtual_tokens"},
+        {"num_virtual_tokens", "257", "num_virtual_tokens"},
+        {"num_virtual_tokens", "4", "of shape 4 x"},
+        {"num_layers", "3", "a prefix of 3 layers"},
+        {"token_dim", "16", "keys of 16 features"},
+        {"peft_type", "\"P_TUNING\"", "\"LORA\" or \"PREFIX_TUNING\" expected"},
+    };
+    char from[1024], to[1024], config[1100];
+    snprintf(from, sizeof from, "%s", cr_train_path("three"));
+    snprintf(to, sizeof to, "%s", cr_train_path("peft"));
+    snprintf(config, sizeof config, "%s/adapter_config.json", to);
+    struct cr_export_options o = {.size = sizeof o, .adapter = from, .output = to, .format = "peft"};
+    ck_assert_int_eq(cr_export(&o, NULL, NULL), CR_OK);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct call call;
+        json_t *whole = json_load_file(config, 0, NULL), *changed = json_deep_copy(whole);
+        json_object_set_new(changed, bad[i].key, json_loads(bad[i].value, JSON_DECODE_ANY, NULL));
+        ck_assert_int_eq(json_dump_file(changed, config, 0), 0);
+        call_init(&call, "peft");
+        refuse(&call, CR_E_INPUT, bad[i].says);
+        ck_assert_int_eq(json_dump_file(whole, config, 0), 0);
+        json_decref(whole);
+        json_decref(changed);
+    }
+    /* every value of the table is looked at */
+    size_t n;
+    uint8_t *bytes = cr_train_bytes("peft/adapter_model.safetensors", &n);
+    bytes[n - 1] = 0x7f;
+    bytes[n - 2] = 0xc0;
+    cr_train_write("peft/adapter_model.safetensors", bytes, n);
+    cr_free(bytes);
+    struct call call;
+    call_init(&call, "peft");
+    refuse(&call, CR_E_INPUT, "nan");
+}
+END_TEST
+
+/* Memory that cannot be had is an error of its own and leaves nothing behind. */
+START_TEST(no_memory)
+{
+    long live = cr_alloc_live();
+    cr_status status = CR_E_MEMORY;
+    for (long at = 1; status != CR_OK; at++) {
+        struct call call;
+        struct cr_eval_result result = {0};
+        call_init(&call, "three");
+        call.options.samples = 2;
+        cr_alloc_fail_at(at, at % 2 == 0);
+        status = cr_eval(&call.options, &call.host, &result, &call.err);
+        cr_alloc_fail_at(0, false);
+        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, call.err.message);
+        cr_eval_result_deinit(&result);
+        ck_assert_int_eq(cr_alloc_live(), live);
+        ck_assert_int_lt(at, 5000);
+    }
+}
+END_TEST
+
 static void other_model(char *path, size_t n, const struct cr_tiny_spec *spec)
 {
     struct cr_error err;
@@ -295,6 +360,8 @@ int main(void)
     tcase_add_test(all, members);
     tcase_add_test(all, vertices);
     tcase_add_test(all, peft_directory);
+    tcase_add_test(all, bad_directories);
+    tcase_add_test(all, no_memory);
     tcase_add_test(all, refusals);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);

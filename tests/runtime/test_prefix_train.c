@@ -387,6 +387,26 @@ START_TEST(memory_is_predicted)
 }
 END_TEST
 
+/* Memory that cannot be had, at every place from the start to the files. */
+START_TEST(no_memory)
+{
+    long live = cr_alloc_live();
+    cr_status status = CR_E_MEMORY;
+    for (long at = 1 + _i; status != CR_OK; at += 3) {
+        struct cr_train_run run;
+        init(&run, "out");
+        run.options.steps = 1;
+        run.options.force = true;
+        cr_alloc_fail_at(at, true);
+        status = cr_train_run_go(&run);
+        cr_alloc_fail_at(0, false);
+        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, run.err.message);
+        ck_assert_int_eq(cr_alloc_live(), live);
+        ck_assert_int_lt(at, 5000);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("prefix train");
@@ -404,6 +424,7 @@ int main(void)
     tcase_add_test(all, key_order);
     tcase_add_test(all, refusals);
     tcase_add_test(all, memory_is_predicted);
+    tcase_add_loop_test(all, no_memory, 0, 3);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }
