@@ -1,0 +1,114 @@
+"""Helpers of methods.sh: parts of the data, combinations of a grid, what runs cost."""
+import itertools
+import json
+import os
+import re
+import sys
+
+
+def read(path):
+    with open(path, encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def write(path, rows):
+    with open(path + ".part", "w", encoding="utf-8") as out:
+        out.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    os.replace(path + ".part", path)
+
+
+def spread(rows, n):
+    """n of the rows, evenly over all of them, and the rest."""
+    n = min(n, len(rows))
+    taken = {i * len(rows) // n for i in range(n)}
+    return [r for i, r in enumerate(rows) if i in taken], [r for i, r in enumerate(rows) if i not in taken]
+
+
+def write_parts(name, train, valid, n_seen=100):
+    """What is trained on, what is validated on, and texts trained on whose NLL shows how far training went."""
+    write(name + "-train.jsonl", train)
+    write(name + "-valid.jsonl", valid)
+    write(name + "-seen.jsonl", spread(train, min(100, int(n_seen)))[0])
+
+
+def of_task(rows, task):
+    return [row for row in rows if row.get("task") == task]
+
+
+def texts(rows):
+    return [{"task": row["task"], "text": row["question"]} for row in rows]
+
+
+def split(directory, n_seen):
+    """Parts of train.jsonl (tweets), others.jsonl (the rest) and test.jsonl for every set of methods.sh."""
+    tweets, others, test = (read(os.path.join(directory, name + ".jsonl")) for name in ("train", "others", "test"))
+    kinds = {"tweets": tweets, **{task: of_task(others, task) for task in ("amazon", "movies", "nyt")}}
+
+    def put(name, rows):
+        write(os.path.join(directory, name + ".jsonl"), rows)
+
+    def put_parts(name, train, valid):
+        write_parts(os.path.join(directory, name), train, valid, n_seen)
+
+    part, rest = spread(tweets, 300)
+    valid, rest = spread(rest, 60)
+    put_parts("tweets300", part, valid)
+    put("search", spread(rest, 300)[0])  # what a search may look at: neither trained on nor tested on
+    valid, part = spread(tweets, 240)
+    put_parts("tweets", part, valid)
+    bora = [], []
+    for task, n in (("movies", 1000), ("nyt", 500), ("amazon", 200), ("tweets", 100)):
+        part, rest = spread(kinds[task], n)
+        bora[0].extend(texts(part))
+        bora[1].extend(texts(spread(rest, 100)[0]))
+    put_parts("bora", *bora)
+    put("bora-test", texts(test))
+    for task, rows in kinds.items():
+        put(f"few-{task}-test", of_task(test, task))
+        for n in (50, 200):
+            part, rest = spread(rows, n)
+            put_parts(f"few{n}-{task}", part, spread(rest, max(20, n // 5))[0])
+
+
+def holdout(path, name):
+    """The parts of a training file, a tenth of it for validation."""
+    valid, train = spread(read(path), len(read(path)) // 10)
+    write_parts(name, train, valid)
+
+
+def settings(words):
+    """Flags with their values, those of switches None."""
+    found = {}
+    for i, word in enumerate(words):
+        if word.startswith("--"):
+            value = words[i + 1] if i + 1 < len(words) and not words[i + 1].startswith("--") else None
+            found[word] = value
+    return found
+
+
+def grid(own, searched):
+    """One line a combination: a name for it, a tab, the row's own flags with those of the grid in their place."""
+    choices = {flag: re.sub(r"[{}]", "", values).split(",") for flag, values in settings(searched.split()).items()}
+    for picked in itertools.product(*choices.values()):
+        merged = {**settings(own.split()), **dict(zip(choices, picked))}
+        words = [word for flag, value in merged.items() for word in (flag, value) if word is not None]
+        print("_".join(picked) + "\t" + " ".join(words))
+
+
+def cost(runs):
+    """What training and looking took: markdown, one line a run (directory of finetune) and evaluation (file)."""
+    print("| row | steps | training s | tokens/s | peak MiB | training loss | evaluation s |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for name, run, evaluation in zip(runs[0::3], runs[1::3], runs[2::3]):
+        summary = json.load(open(run + "/summary.json")) if os.path.exists(run + "/summary.json") else {}
+        looked = json.load(open(evaluation))
+        cells = [summary.get(key) for key in ("steps", "seconds", "tok_s", "peak_rss_mb", "final_loss")]
+        cells[0] = cells[0] if cells[0] is not None else summary.get("settings", {}).get("steps")
+        cells.append(looked["seconds"])
+        shown = ["-" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells]
+        print(f"| {name} | " + " | ".join(shown) + " |")
+
+
+if __name__ == "__main__":
+    commands = {"split": split, "holdout": holdout, "grid": grid, "cost": lambda *runs: cost(runs)}
+    commands[sys.argv[1]](*sys.argv[2:])
