@@ -143,8 +143,9 @@ obtain() {
         adapters=$mixed
         ;;
     laplace\ *)
-        own=$flags dir=$out/$set_name/runs/$name-$2
+        own=$flags around=$out/$set_name/runs/$name-$2
         obtain "${run#laplace }" "$2"
+        dir=$around # `train` has used the word meanwhile
         # shellcheck disable=SC2086
         set -- -m "$model" -a "$adapters" -d "$train" -o "$dir" --quiet ${THREADS:+-t $THREADS} --seed "$2" \
             $(printf %s "$own" | sed 's/--valid VALID//')

@@ -46,7 +46,7 @@ check resumed cmp -s before $cells/ivon-1.json
 
 expect quick 0 '' methods quick
 check quick [ "$(grep -c 'ivon: left out' out)" -eq 0 ]
-for row in adamw adamw-early adamw-temp mc-dropout deep2 blob ivon ivon-mean swag ensemble2 prefix; do
+for row in adamw adamw-early adamw-temp mc-dropout deep2 laplace blob ivon ivon-mean swag ensemble2 prefix; do
     check $row [ -s $cells/$row-1.json ]
 done
 table=kept/tweets300/tables.md
