@@ -43,7 +43,7 @@ static cr_status measure(struct cr_scoring *s, const struct cr_outcomes *in, str
     out->mean_out = scores->sum_out / (double)out->n_out;
     out->auroc = cr_auroc(scores->entropy, scores->n);
     out->average_precision = cr_average_precision(scores->entropy, scores->n);
-    bool several = s->sets.n > 1;
+    bool several = s->sets.n > 1 || s->sets.logit_draws > 0;
     out->information_auroc = several ? cr_auroc(scores->information, scores->n) : (double)NAN;
     out->information_average_precision = several ? cr_average_precision(scores->information, scores->n) : (double)NAN;
     return CR_OK;

@@ -34,6 +34,7 @@ struct learner {
     float *rho, *noise, *grad; /* owned: [n] each, 0 but for A; grad of the noise, then of rho */
     uint64_t seed, cycle;
     double prior_std, kl_lr, lr;
+    bool paper; /* its preset, of which a part is not here */
 };
 
 static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
@@ -139,6 +140,7 @@ static cr_status make(struct learner *l, const struct cr_method_setup *setup, st
     l->seed = o->seed;
     l->prior_std = o->prior_std;
     l->kl_lr = o->kl_lr;
+    l->paper = o->preset != NULL;
     l->lr = o->lr;
     l->cycle = cr_blob_cycle(setup->steps_per_epoch * batch, batch);
     if (l->cycle > setup->n_steps / MIN_CYCLES) {
@@ -302,6 +304,9 @@ static void announce(const void *state, const struct cr_host *host)
     const struct learner *l = state;
     cr_host_log(host, CR_LOG_INFO, "blob: prior sigma %g, weight of the KL in cycles of %" PRIu64 " steps, rate %g",
                 l->prior_std, l->cycle, l->kl_lr);
+    if (l->paper) {
+        cr_host_log(host, CR_LOG_WARNING, "blob: the paper adapts the output head too, which is not built");
+    }
 }
 
 static void facts(const void *state, json_t *object)

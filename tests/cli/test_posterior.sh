@@ -43,6 +43,7 @@ expect swag 2 'no spread' tune -o none --method swag --swag-every 1
 
 expect blob 0 'prior sigma 0.2' tune -o blob --method blob
 check blob grep -q '"sigma_over_rms_a"' blob/summary.json
+expect blob 0 'the paper adapts the output head too' tune -o blob-paper --method blob --preset paper
 expect info 0 '' "$credence" info blob
 check info grep -q '^ *blob, prior sigma 0.2$' out
 expect blob 0 '3 sets of weights' score eval -a blob --samples 3
@@ -70,6 +71,7 @@ expect laplace 0 'eval 20/20' score predict -a laplace --calibrate o.jsonl
 check laplace [ "$(grep -c '"calibrated":' out)" -eq 20 ]
 expect laplace 0 '' "$credence" export -a laplace --sample 1 -o laplace-draw
 expect laplace 2 '--force' lay -a point -o laplace
+expect laplace 4 'its parent does not exist' lay -a point -o nowhere/laplace
 expect laplace 2 'of method ivon; Laplace wants' lay -a ivon -o none
 expect laplace 2 'adapter' lay -o none
 expect laplace 2 '--prior-precision: expected a number above 0' lay -a point -o none --prior-precision 0
