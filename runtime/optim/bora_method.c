@@ -106,7 +106,7 @@ static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
     return mode_is(o, "global") ? 1 : n_tasks > 0 ? 1 + (uint32_t)n_tasks : 0;
 }
 
-/* One matrix of all sets, in one call of one worker: elements of it are no one else's. */
+/* Matrix A or B of slot item / 2 in every set. A worker has whole slots: their numbers are no one else's. */
 static void matrix_of(const struct learner *l, size_t item, size_t *begin, size_t *n)
 {
     const struct cr_lora *slot = &l->base.adapter->slots[item / 2];
@@ -115,19 +115,13 @@ static void matrix_of(const struct learner *l, size_t item, size_t *begin, size_
     *n = (size_t)slot->rank * (b ? slot->n_out : slot->n_in);
 }
 
-static void for_matrices(struct learner *l, cr_task_fn *fn)
-{
-    size_t n = (size_t)l->base.adapter->n_layers * CR_N_PROJ * 2;
-    l->parallel->run(l->parallel->ctx, fn, l, n, 1);
-}
-
-static void pull_matrices(void *arg, size_t first, size_t end, int worker)
+static void pull(void *arg, size_t first, size_t end, int worker)
 {
     const struct learner *l = arg;
     const float *params = l->base.adapter->params;
     float *grads = l->base.adapter->grads;
     (void)worker;
-    for (size_t item = first; item < end; item++) {
+    for (size_t item = 2 * first; item < 2 * end; item++) {
         size_t begin, n;
         matrix_of(l, item, &begin, &n);
         for (uint32_t d = 1; d <= l->n_tasks && n > 0; d++) {
@@ -139,13 +133,13 @@ static void pull_matrices(void *arg, size_t first, size_t end, int worker)
     }
 }
 
-static void center_matrices(void *arg, size_t first, size_t end, int worker)
+static void center_slots(void *arg, size_t first, size_t end, int worker)
 {
     const struct learner *l = arg;
     float *params = l->base.adapter->params;
     const float *theta[CR_WEIGHT_SETS_MAX];
     (void)worker;
-    for (size_t item = first; item < end; item++) {
+    for (size_t item = 2 * first; item < 2 * end; item++) {
         size_t begin, n;
         matrix_of(l, item, &begin, &n);
         for (uint32_t d = 0; d < l->n_tasks; d++) {
@@ -184,7 +178,7 @@ static void for_slots(struct learner *l, cr_task_fn *fn)
 static void center(struct learner *l)
 {
     if (l->first > 0) {
-        for_matrices(l, center_matrices);
+        for_slots(l, center_slots);
     }
 }
 
@@ -314,7 +308,7 @@ static void regularise(void *state)
         for_slots(l, gather_joined);
     }
     if (l->weight > 0 && l->n_tasks > 0) {
-        for_matrices(l, pull_matrices);
+        for_slots(l, pull);
     }
 }
 
