@@ -214,7 +214,9 @@ static void job_qkv_enter(struct cr_engine *e, const void *arg, size_t begin, si
     for (size_t i = 0; i < 3; i++) {
         cr_projection_reduce(e, &job->in[i], begin, end, scratch);
     }
-    normalise_again(e, job->state->x1, e->model->layers[job->layer].attn_norm, job->state->rstd1, begin, end);
+    if (adapts(e, job->layer, CR_PROJ_Q, CR_PROJ_V)) {
+        normalise_again(e, job->state->x1, e->model->layers[job->layer].attn_norm, job->state->rstd1, begin, end);
+    }
 }
 
 static void job_attn_norm(struct cr_engine *e, const void *arg, size_t begin, size_t end, void *scratch)

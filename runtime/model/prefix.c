@@ -57,8 +57,8 @@ cr_status cr_prefix_set(struct cr_engine *e, struct cr_error *err)
         return CR_OK;
     }
     for (size_t s = 0; s < batch->n_seg; s++) {
-        uint32_t first = batch->seg[s], example = batch->example[first];
-        bool sees = !e->prefix.filling && first < batch->seg[s + 1] && example != UINT32_MAX;
+        uint32_t first = batch->seg[s];
+        bool sees = !e->prefix.filling && first < batch->seg[s + 1] && batch->example[first] != UINT32_MAX;
         if (s >= cr_prefix_max_seg(e) || (sees && n >= e->options.max_prefixes)) {
             return cr_fail(err, CR_E_USAGE, "engine: batch of %zu sequences, planned for %zu", batch->n_seg,
                            e->options.max_prefixes);
@@ -71,7 +71,8 @@ cr_status cr_prefix_set(struct cr_engine *e, struct cr_error *err)
             part++;
         }
         for (uint32_t layer = 0; layer <= of(e)->n_layers; layer++) {
-            of(e)->weights(of(e)->ctx, e->all.parts[part].member, example, layer, weights_at(e, n, layer));
+            of(e)->weights(of(e)->ctx, e->all.parts[part].member, batch->example[first], layer,
+                           weights_at(e, n, layer));
         }
         n++;
     }
