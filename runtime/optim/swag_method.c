@@ -369,6 +369,7 @@ const struct cr_method cr_method_swag = {
     .take_result = take_result,
     .put_result = put_result,
     .tune = tune,
+    .tune_passes = 2 * CR_SWAG_TRIAL_DRAWS,
     .announce = announce,
     .facts = facts,
     .write = write,

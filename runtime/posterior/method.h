@@ -130,6 +130,7 @@ struct cr_method {
 
     /* Once, with the result in place, before anything is written; not called when nothing is held out. May be NULL. */
     cr_status (*tune)(void *state, const struct cr_method_trial *trial, struct cr_error *err);
+    uint32_t tune_passes; /* that it takes over each, for them to cost a thirtieth of the run; 0: not counted */
 
     /* Words for people: a line when training begins; warnings, asked for at every report; facts of summary.json. */
     void (*announce)(const void *state, const struct cr_host *host); /* may be NULL */

@@ -9,7 +9,7 @@
 #include "runtime/eval/nll.h"
 
 /* Held-out examples that are looked at where each takes many passes. */
-enum { TRIAL_EXAMPLES = 200 };
+enum { TRIAL_EXAMPLES = 200, TRIAL_LEAST = 32 };
 
 bool cr_train_eval_due(const struct cr_train *train)
 {
@@ -64,7 +64,13 @@ static struct cr_nll_job job_of(struct cr_train *train)
 /* Examples where each is looked at several times: at most so many, spread evenly over the held-out ones. */
 static size_t n_spread(const struct cr_train *train)
 {
-    return train->n_valid < TRIAL_EXAMPLES ? train->n_valid : TRIAL_EXAMPLES;
+    uint64_t n = TRIAL_EXAMPLES, passes = train->method->tune_passes;
+    if (passes > 0) { /* a pass is a third of a step's work: together a thirtieth of the run */
+        uint64_t seen = train->n_steps * train->options.batch_size * train->options.grad_accumulation_steps;
+        n = seen / (10 * passes) < n ? seen / (10 * passes) : n;
+        n = n > TRIAL_LEAST ? n : TRIAL_LEAST;
+    }
+    return train->n_valid < n ? train->n_valid : (size_t)n;
 }
 
 static void spread(const struct cr_train *train, uint32_t *out)
