@@ -277,6 +277,8 @@ struct cr_compare_options {
     double margin_nll;           /* 0 = 0.03 */
     const char *json;            /* path or NULL */
     const char *report;          /* HTML path or NULL */
+    const char *charts;          /* JSON file of further charts for the report, or NULL: {"title", "note", "charts":
+                                    [{"title", "x", "lines": [{"name", "points": [[x, y], ...]}]}]} */
     const char *settings_json;   /* one JSON object of flags as given; NULL = {} */
     uint64_t seed;               /* of the resamples */
 };

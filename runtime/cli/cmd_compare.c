@@ -88,6 +88,7 @@ cr_status cr_cli_run_compare(const struct cr_cli_args *args, struct cr_cli_host 
         options.margin_nll = cr_cli_real(args, CR_CLI_MARGIN_NLL, 0);
         options.json = cr_cli_text(args, CR_CLI_JSON);
         options.report = cr_cli_text(args, CR_CLI_REPORT);
+        options.charts = cr_cli_text(args, CR_CLI_CHARTS);
         options.seed = cr_cli_uint(args, CR_CLI_SEED, 0);
         options.settings_json = settings;
         status = cr_compare(&options, &host->host, cr_cli_emit, NULL, err);

@@ -181,6 +181,9 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .help = "leave out of the JSON what compare needs of each example"},
     [CR_CLI_REPORT] = {.name = "report", .kind = CR_CLI_OUTPUT_PATH, .value = "FILE.html",
         .commands = CR_CLI_EVAL | CR_CLI_COMPARE, .help = "write a report to look at"},
+    [CR_CLI_CHARTS] = {.name = "charts", .kind = CR_CLI_INPUT, .value = "FILE.json", .commands = CR_CLI_COMPARE,
+        .help = "further charts for the report: {\"title\", \"note\", \"charts\": [{\"title\", \"x\", \"lines\": "
+                "[{\"name\", \"points\": [[x, y], ...]}]}]}"},
     [CR_CLI_IN_DOMAIN] = {.name = "in-domain", .kind = CR_CLI_TEXT, .value = "LIST", .commands = CR_CLI_COMPARE,
         .help = "tasks that were trained on; the others together are shown as shifted (comma list)"},
     [CR_CLI_MARGIN_ACCURACY] = {.name = "margin-accuracy", .kind = CR_CLI_REAL, .value = "X", .min = 0,

@@ -80,6 +80,7 @@ enum cr_cli_option_id {
     CR_CLI_JSON,
     CR_CLI_NO_EXAMPLES,
     CR_CLI_REPORT,
+    CR_CLI_CHARTS,
     CR_CLI_IN_DOMAIN,
     CR_CLI_MARGIN_ACCURACY,
     CR_CLI_MARGIN_NLL,

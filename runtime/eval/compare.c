@@ -83,6 +83,9 @@ static cr_status check_options(const struct cr_compare_options *given, struct cr
     if (o.seed > UINT32_MAX) {
         return cr_fail(err, CR_E_USAGE, "--seed %" PRIu64 ", expected 0 to 4294967295", o.seed);
     }
+    if (o.charts != NULL && o.report == NULL) {
+        return cr_fail(err, CR_E_USAGE, "--charts are for a page: --report is missing");
+    }
     o.margin_accuracy = o.margin_accuracy > 0 ? o.margin_accuracy : 1.5;
     o.margin_nll = o.margin_nll > 0 ? o.margin_nll : 0.03;
     CR_TRY(check_outputs(&o, err));

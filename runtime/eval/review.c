@@ -296,7 +296,7 @@ static cr_status make_page(struct page *page, struct cr_buf *html, struct cr_err
     page->report.n_resamples = CR_BOOTSTRAP;
     CR_TRY(set_facts(page, err));
     CR_TRY(set_groups(page, err));
-    CR_TRY(cr_review_charts(&page->view, 1, &page->kept, &page->report, err));
+    CR_TRY(cr_review_charts(&page->view, 1, NULL, &page->kept, &page->report, err));
     CR_TRY(cr_review_examples(&source, s->host, &page->kept, &page->report, err));
     if (s->options.adapter != NULL) {
         CR_TRY(cr_review_training(s->options.adapter, s->host, &page->kept, &training, err));

@@ -7,7 +7,7 @@
 #include "runtime/eval/metrics.h"
 #include "runtime/eval/review_parts.h"
 
-enum { MAX_SECTIONS = 3, ENTROPY_BINS = 20 };
+enum { MAX_SECTIONS = 4, ENTROPY_BINS = 20 };
 
 /* Charts in the making. */
 struct maker {
@@ -234,8 +234,8 @@ static cr_status add_entropies(struct maker *m, const struct cr_view *views, siz
     return CR_OK;
 }
 
-cr_status cr_review_charts(const struct cr_view *views, size_t n_views, struct cr_kept *kept, struct cr_report *report,
-                           struct cr_error *err)
+cr_status cr_review_charts(const struct cr_view *views, size_t n_views, const struct cr_report_section *more,
+                           struct cr_kept *kept, struct cr_report *report, struct cr_error *err)
 {
     struct maker m = {.kept = kept, .sections = cr_zalloc(MAX_SECTIONS, sizeof *m.sections)};
     CR_TRY(cr_kept_add(kept, m.sections, err));
@@ -244,6 +244,9 @@ cr_status cr_review_charts(const struct cr_view *views, size_t n_views, struct c
     }
     CR_TRY(add_members(&m, views, n_views, report->classification, err));
     CR_TRY(add_entropies(&m, views, n_views, err));
+    if (more != NULL) {
+        m.sections[m.n_sections++] = *more;
+    }
     report->sections = m.sections;
     report->n_sections = m.n_sections;
     return CR_OK;

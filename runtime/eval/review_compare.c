@@ -19,6 +19,8 @@ struct page {
     struct cr_report_run *runs; /* kept: [n_contenders] */
     struct cr_view *views;      /* kept: [n_contenders] */
     const char **names;         /* kept: [n_contenders] */
+    json_t *lines;              /* owned: charts brought along */
+    struct cr_report_section more;
 };
 
 /* The comparison's groups with all of it first. */
@@ -348,7 +350,12 @@ static cr_status make_page(struct page *page, struct cr_buf *html, struct cr_err
     CR_TRY(set_facts(page, err));
     CR_TRY(set_runs(page, err));
     CR_TRY(set_differences(page, err));
-    CR_TRY(cr_review_charts(page->views, page->c->n_contenders, &page->kept, &page->report, err));
+    const char *charts = page->c->options.charts;
+    if (charts != NULL) {
+        CR_TRY(cr_review_lines(charts, &page->kept, &page->lines, &page->more, err));
+    }
+    CR_TRY(cr_review_charts(page->views, page->c->n_contenders, charts != NULL ? &page->more : NULL, &page->kept,
+                            &page->report, err));
     CR_TRY(set_examples(page, err));
     CR_TRY(set_training(page, err));
     cr_report_html(&page->report, html);
@@ -364,6 +371,7 @@ cr_status cr_review_compare(const struct cr_comparison *comparison, struct cr_er
         status = cr_file_write(comparison->options.report, html.data, html.n, err);
     }
     cr_buf_free(&html);
+    json_decref(page.lines);
     cr_kept_free(&page.kept);
     return status;
 }

@@ -47,9 +47,14 @@ cr_status cr_review_bins(const struct cr_outcomes *outcomes, struct cr_kept *kep
                          struct cr_error *err);
 
 /* Risk over coverage, figures over the number of members, entropies here and elsewhere: as far as there is something to
- * show. Sets report->sections. Errors: CR_E_MEMORY. */
-cr_status cr_review_charts(const struct cr_view *views, size_t n_views, struct cr_kept *kept, struct cr_report *report,
-                           struct cr_error *err);
+ * show; then `more`, unless it is NULL. Sets report->sections. Errors: CR_E_MEMORY. */
+cr_status cr_review_charts(const struct cr_view *views, size_t n_views, const struct cr_report_section *more,
+                           struct cr_kept *kept, struct cr_report *report, struct cr_error *err);
+
+/* A section from a JSON file, as review_lines.c says; *json is owned (json_decref, also after a failure) and lends the
+ * texts. Errors: CR_E_MEMORY, CR_E_IO, CR_E_INPUT naming the file. */
+cr_status cr_review_lines(const char *path, struct cr_kept *kept, json_t **json, struct cr_report_section *out,
+                          struct cr_error *err);
 
 /* What a training run left beside its adapter. */
 struct cr_training {

@@ -413,6 +413,54 @@ static void refuse(const struct cr_compare_options *o, cr_status want, const cha
     ck_assert_int_eq((int)cr_alloc_live(), 0);
 }
 
+static const struct {
+    const char *json, *refusal; /* refusal NULL: what the page shows of it follows */
+    const char *shown;
+} charts[] = {
+    {"{\"title\":\"Ta<u\",\"note\":\"why\",\"charts\":[{\"title\":\"t\",\"x\":\"tau\",\"lines\":[{\"name\":\"small\","
+     "\"points\":[[0,2.5],[1,2],[3.5,2.25]]}]}]}",
+     NULL, "<h2>Ta&lt;u</h2>\n<p class=\"note\">why</p>"},
+    {"{\"title\":\"a\",\"charts\":[{\"title\":\"t\",\"x\":\"tau\",\"lines\":[{\"points\":[[0,2]]}]}]}", NULL,
+     "<h2>a</h2>"},
+    {"{\"title\":\"a\",\"charts\":[{\"title\":\"t\",\"x\":\"tau\",\"lines\":[{\"points\":[[0,2],[1]]}]}]}",
+     "charts.json: point 2 of a line", NULL},
+    {"{\"title\":\"a\",\"charts\":[{\"title\":\"t\",\"x\":\"tau\",\"lines\":[{\"points\":[]}]}]}", "a chart without",
+     NULL},
+    {"{\"title\":\"a\",\"charts\":[{\"title\":\"t\"}]}", "charts.json|\"x\"", NULL},
+    {"{\"title\":\"a\"}", "no list of \"charts\"", NULL},
+    {"{\"charts\":[]}", "charts.json|\"title\"", NULL},
+    {"[]", "charts.json|object", NULL},
+    {"{", "charts.json|line 1", NULL},
+};
+
+START_TEST(further_charts)
+{
+    char path[1024], file[1024];
+    struct cr_buf tables = {0};
+    struct cr_error err = {0};
+    uint8_t *text;
+    make_six();
+    struct cr_compare_options o = options_for(1);
+    snprintf(path, sizeof path, "%s", cr_test_path("page.html"));
+    snprintf(file, sizeof file, "%s", cr_test_path("charts.json"));
+    cr_test_put_file(file, charts[_i].json, strlen(charts[_i].json));
+    o.charts = file;
+    refuse(&o, CR_E_USAGE, "--report is missing");
+    o.report = path;
+    if (charts[_i].refusal != NULL) {
+        refuse(&o, CR_E_INPUT, charts[_i].refusal);
+        return;
+    }
+    ck_assert_msg(cr_compare(&o, NULL, collect, &tables, &err) == CR_OK, "%s", err.message);
+    ck_assert_int_eq(cr_file_read(path, 1 << 24, &text, NULL, &err), CR_OK);
+    ck_assert_ptr_nonnull(strstr((const char *)text, charts[_i].shown));
+    ck_assert_ptr_nonnull(strstr((const char *)text, ">tau</text>"));
+    cr_free(text);
+    cr_buf_free(&tables);
+    ck_assert_int_eq((int)cr_alloc_live(), 0);
+}
+END_TEST
+
 START_TEST(refusals)
 {
     struct made m;
@@ -558,9 +606,15 @@ static cr_status compare_once(void *arg, struct cr_error *err)
 
 START_TEST(memory)
 {
-    make_six();
-    struct cr_compare_options o = options_for(1);
     char path[1024];
+    for (int method = 0; method < 2; method++) {
+        struct made m;
+        make(&m, "ivon", (unsigned)method, 0.5);
+        m.e.outcomes.n = 8; /* each resample is made hundreds of times */
+        files_of[method][0] = put(method, &m, false);
+        entries[method] = (struct cr_compare_entry){.files = files_of[method]};
+    }
+    struct cr_compare_options o = options_for(1);
     snprintf(path, sizeof path, "%s", cr_test_path("page.html"));
     o.report = path;
     o.in_domain = "home";
@@ -579,6 +633,7 @@ int main(void)
     tcase_add_loop_test(tcase, equivalence, 0, sizeof margins / sizeof margins[0]);
     tcase_add_test(tcase, texts);
     tcase_add_loop_test(tcase, page, 0, 3);
+    tcase_add_loop_test(tcase, further_charts, 0, sizeof charts / sizeof charts[0]);
     tcase_add_test(tcase, refusals);
     tcase_add_loop_test(tcase, damaged, 0, sizeof damages / sizeof damages[0]);
     tcase_add_test(tcase, stopped_and_full);
