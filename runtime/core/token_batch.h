@@ -7,6 +7,9 @@
  *
  * A part is a run of whole blocks that belongs to one adapter of the engine, its member: it begins on a block of its
  * own, with the pads before it as a segment without loss. A member has at most one part.
+ *
+ * Examples that begin with the same tokens may share them: with n_lead > 0 the first sequence of each part is these
+ * tokens alone, without loss, and its other sequences, which see them, hold what follows, from position n_lead on.
  */
 #ifndef CR_CORE_TOKEN_BATCH_H
 #define CR_CORE_TOKEN_BATCH_H
@@ -15,7 +18,8 @@
 #include <stdint.h>
 
 struct cr_token_batch {
-    size_t n_tokens, n_blocks; /* real tokens; blocks of 16 with the pads */
+    size_t n_tokens, n_blocks; /* of the examples, shared ones counted for each; blocks of 16 with the pads */
+    size_t n_lead;             /* shared tokens; 0: none */
     int32_t *ids;              /* [n_blocks * 16] */
     uint32_t *pos;             /* place inside the example */
     uint32_t *example;         /* number of the example in its dataset */

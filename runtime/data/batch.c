@@ -67,11 +67,22 @@ size_t cr_batch_capacity(const struct cr_dataset *dataset)
     return longest > CR_MICRO_TOKENS ? longest : CR_MICRO_TOKENS;
 }
 
+static uint32_t lead_of(const struct cr_dataset *dataset, uint32_t example)
+{
+    return dataset->whole ? 0 : dataset->examples[example].n_lead;
+}
+
+/* Tokens of an example that are its own. */
+static uint32_t own_tokens(const struct cr_dataset *dataset, uint32_t example)
+{
+    return dataset->examples[example].n_ids - lead_of(dataset, example);
+}
+
 uint32_t cr_batch_shortest(const struct cr_dataset *dataset)
 {
     uint32_t shortest = UINT32_MAX;
     for (size_t i = 0; i < dataset->n; i++) {
-        uint32_t n = dataset->examples[i].n_ids;
+        uint32_t n = own_tokens(dataset, (uint32_t)i);
         shortest = n < shortest ? n : shortest;
     }
     return shortest;
@@ -79,10 +90,10 @@ uint32_t cr_batch_shortest(const struct cr_dataset *dataset)
 
 size_t cr_batch_take(const struct cr_dataset *dataset, const uint32_t *order, size_t n)
 {
-    size_t n_tokens = 0;
+    size_t n_tokens = n > 0 ? lead_of(dataset, order[0]) : 0;
     size_t taken = 0;
-    for (; taken < n; taken++) {
-        n_tokens += dataset->examples[order[taken]].n_ids;
+    for (; taken < n && lead_of(dataset, order[taken]) == lead_of(dataset, order[0]); taken++) {
+        n_tokens += own_tokens(dataset, order[taken]);
         if (taken > 0 && n_tokens > CR_MICRO_TOKENS) {
             break;
         }
@@ -99,24 +110,34 @@ static void add_row(struct cr_token_batch *batch, size_t token, int32_t target, 
     batch->row_weight[row] = weight;
 }
 
-/* The example from token `start` on; returns the token after it. */
+/* Tokens [from, to) of an example as a sequence from token `start` on; returns the token after it. */
+static size_t add_sequence(struct cr_token_batch *batch, size_t start, const struct cr_example *example, uint32_t from,
+                           uint32_t to, uint32_t number)
+{
+    batch->seg[batch->n_seg++] = (uint32_t)start;
+    for (uint32_t i = from; i < to; i++, start++) {
+        batch->ids[start] = example->ids[i];
+        batch->pos[start] = i;
+        batch->example[start] = number;
+    }
+    return start;
+}
+
+/* What an example has of its own, from token `start` on; returns the token after it. */
 static size_t add_example(struct cr_token_batch *batch, size_t start, const struct cr_example *example, uint32_t number,
                           float weight)
 {
-    batch->seg[batch->n_seg++] = (uint32_t)start;
-    for (uint32_t i = 0; i < example->n_ids; i++) {
-        batch->ids[start + i] = example->ids[i];
-        batch->pos[start + i] = i;
-        batch->example[start + i] = number;
-        if (i > 0 && example->mask != NULL && example->mask[i] != 0) {
+    size_t end = add_sequence(batch, start, example, (uint32_t)batch->n_lead, example->n_ids, number);
+    for (uint32_t i = 1; i < example->n_ids && example->mask != NULL; i++) { /* then nothing is shared */
+        if (example->mask[i] != 0) {
             add_row(batch, start + i - 1, example->ids[i], 0, weight);
         }
     }
     if (example->kind == CR_EXAMPLE_CHOICE) {
-        add_row(batch, start + example->n_ids - 1, (int32_t)example->answer, example->n_choices, weight);
+        add_row(batch, end - 1, (int32_t)example->answer, example->n_choices, weight);
     }
     batch->n_tokens += example->n_ids;
-    return start + example->n_ids;
+    return end;
 }
 
 static void add_pads(struct cr_token_batch *batch, size_t start, size_t end)
@@ -135,6 +156,7 @@ void cr_batch_clear(struct cr_token_batch *batch)
 {
     batch->n_tokens = 0;
     batch->n_blocks = 0;
+    batch->n_lead = 0;
     batch->n_seg = 0;
     batch->n_rows = 0;
     batch->n_parts = 0;
@@ -144,6 +166,10 @@ void cr_batch_add_part(struct cr_token_batch *batch, uint32_t member, const stru
                        const uint32_t *order, size_t n, float weight)
 {
     size_t at = batch->n_blocks * BLOCK;
+    batch->n_lead = lead_of(dataset, order[0]);
+    if (batch->n_lead > 0) {
+        at = add_sequence(batch, at, &dataset->examples[order[0]], 0, (uint32_t)batch->n_lead, order[0]);
+    }
     for (size_t i = 0; i < n; i++) {
         at = add_example(batch, at, &dataset->examples[order[i]], order[i], weight);
     }
@@ -178,9 +204,12 @@ static size_t take_part(const struct cr_dataset *dataset, const uint32_t *set_of
                         size_t room)
 {
     uint32_t set = set_of_example(dataset, set_of, sorted[0]);
-    size_t taken = 0, tokens = 0;
+    size_t taken = 0, lead = lead_of(dataset, sorted[0]), tokens = lead;
     for (; taken < n && set_of_example(dataset, set_of, sorted[taken]) == set; taken++) {
-        tokens += dataset->examples[sorted[taken]].n_ids;
+        if (lead_of(dataset, sorted[taken]) != lead) {
+            break;
+        }
+        tokens += own_tokens(dataset, sorted[taken]);
         if (round_up(tokens) > room) {
             break;
         }
@@ -194,6 +223,9 @@ size_t cr_batch_fill_sorted(struct cr_token_batch *batch, const struct cr_datase
     size_t done = 0;
     cr_batch_clear(batch);
     while (done < n) {
+        if (done > 0 && lead_of(dataset, sorted[done]) != batch->n_lead) {
+            break;
+        }
         size_t used = batch->n_blocks * BLOCK;
         size_t room = used < CR_MICRO_TOKENS ? CR_MICRO_TOKENS - used : 0;
         size_t taken =
@@ -210,9 +242,9 @@ size_t cr_batch_fill_sorted(struct cr_token_batch *batch, const struct cr_datase
 
 size_t cr_batch_part_tokens(const struct cr_dataset *dataset, const uint32_t *order, size_t n)
 {
-    size_t n_tokens = 0;
+    size_t n_tokens = lead_of(dataset, order[0]);
     for (size_t i = 0; i < n; i++) {
-        n_tokens += dataset->examples[order[i]].n_ids;
+        n_tokens += own_tokens(dataset, order[i]);
     }
     return round_up(n_tokens);
 }

@@ -16,10 +16,11 @@ void cr_batch_deinit(struct cr_token_batch *batch);
 /* Largest micro-batch that any order of these examples can need, in tokens (multiple of 16). */
 size_t cr_batch_capacity(const struct cr_dataset *dataset);
 
-/* Tokens of the shortest example; UINT32_MAX of an empty file. */
+/* Tokens of the shortest example less those it shares; UINT32_MAX of an empty file. */
 uint32_t cr_batch_shortest(const struct cr_dataset *dataset);
 
-/* How many of the n examples listed in `order` form the next micro-batch (at least 1). */
+/* How many of the n examples listed in `order` form the next micro-batch (at least 1). Those of a micro-batch share
+ * their lead (dataset.h), or none has one; of the same number of tokens it is the same tokens. */
 size_t cr_batch_take(const struct cr_dataset *dataset, const uint32_t *order, size_t n);
 
 /* Empties the batch; then each call adds a part of `member`, ascending: examples order[0 ... n-1] and pads up to a

@@ -6,6 +6,9 @@
 #include "runtime/data/encode.h"
 #include "runtime/core/error.h"
 
+/* How every prompt begins. */
+#define LEAD "Select one of the choices that answers the following question:"
+
 /* Bytes a token stands for on average are far fewer: the first guess of how much of a long question fits. */
 enum { FIRST_BYTES_PER_TOKEN = 8 };
 
@@ -30,7 +33,7 @@ static void append_choice(struct cr_buf *text, struct cr_line_text choice)
 
 void cr_render_choices(struct cr_buf *text, const struct cr_line *line, size_t question_bytes)
 {
-    cr_buf_puts(text, "Select one of the choices that answers the following question: ");
+    cr_buf_puts(text, LEAD " ");
     cr_buf_append(text, line->question.bytes, question_bytes);
     cr_buf_puts(text, " Choices:");
     for (uint32_t i = 0; i < line->n_choices; i++) {
@@ -71,6 +74,24 @@ static cr_status find_labels(struct cr_encoder *encoder, uint32_t n_choices, str
     return CR_OK;
 }
 
+static unsigned prompt_flags(const struct cr_encoder *encoder)
+{
+    return encoder->flags | (cr_tokenizer_add_bos(encoder->tokenizer) ? CR_TOK_BOS : 0u);
+}
+
+static cr_status find_lead(struct cr_encoder *encoder, struct cr_error *err)
+{
+    return encoder->lead.n > 0 ? CR_OK
+                               : cr_tokenize(encoder->tokenizer, LEAD, sizeof LEAD - 1, prompt_flags(encoder),
+                                             &encoder->lead, NULL, err);
+}
+
+static bool leads(const struct cr_encoder *encoder)
+{
+    size_t n = encoder->lead.n;
+    return encoder->ids.n > n && memcmp(encoder->ids.ids, encoder->lead.ids, n * sizeof *encoder->ids.ids) == 0;
+}
+
 /* Fills encoder->ids with the prompt that keeps question_bytes of the question. */
 static cr_status encode_prompt(struct cr_encoder *encoder, const struct cr_line *line, size_t question_bytes,
                                size_t *n_dropped_bytes, struct cr_error *err)
@@ -82,9 +103,8 @@ static cr_status encode_prompt(struct cr_encoder *encoder, const struct cr_line 
     }
     encoder->ids.n = 0;
     *n_dropped_bytes = 0;
-    unsigned flags = encoder->flags | (cr_tokenizer_add_bos(encoder->tokenizer) ? CR_TOK_BOS : 0u);
-    return cr_tokenize(encoder->tokenizer, encoder->text.data, encoder->text.n, flags, &encoder->ids, n_dropped_bytes,
-                       err);
+    return cr_tokenize(encoder->tokenizer, encoder->text.data, encoder->text.n, prompt_flags(encoder), &encoder->ids,
+                       n_dropped_bytes, err);
 }
 
 /* The largest cut position <= n that ends a character and not in blanks. */
@@ -137,6 +157,7 @@ cr_status cr_encode_choices(struct cr_encoder *encoder, const struct cr_line *li
                             struct cr_error *err)
 {
     CR_TRY(find_labels(encoder, line->n_choices, err));
+    CR_TRY(find_lead(encoder, err));
     CR_TRY(encode_prompt(encoder, line, line->question.n, &out->n_dropped_bytes, err));
     out->n_targets = 1;
     if (encoder->ids.n > encoder->options->max_seq_length) {
@@ -146,5 +167,6 @@ cr_status cr_encode_choices(struct cr_encoder *encoder, const struct cr_line *li
         }
         CR_TRY(cut_question(encoder, line, out, err));
     }
+    out->n_lead = leads(encoder) ? (uint32_t)encoder->lead.n : 0;
     return CR_OK;
 }

@@ -21,7 +21,7 @@ struct reader {
     struct cr_read_counts counts;
     bool any, classification;
     uint64_t n_lines, n_truncated, n_dropped_bytes, n_targets;
-    uint32_t max_ids, n_labels;
+    uint32_t max_ids, n_lead, n_labels;
 };
 
 /* One loss a file: choices and texts do not mix. */
@@ -44,6 +44,7 @@ static cr_status add_example(struct reader *reader, const struct cr_line *line, 
     const struct cr_encoder *encoder = &reader->encoder;
     struct cr_example example = {.n_ids = (uint32_t)encoder->ids.n,
                                  .n_targets = encoded->n_targets,
+                                 .n_lead = encoded->n_lead,
                                  .kind = line->kind,
                                  .n_choices = line->n_choices,
                                  .answer = line->answer,
@@ -59,6 +60,7 @@ static cr_status add_example(struct reader *reader, const struct cr_line *line, 
     reader->n_targets += encoded->n_targets;
     reader->n_truncated += encoded->truncated;
     reader->n_dropped_bytes += encoded->n_dropped_bytes;
+    reader->n_lead = example.n_lead > reader->n_lead ? example.n_lead : reader->n_lead;
     reader->max_ids = example.n_ids > reader->max_ids ? example.n_ids : reader->max_ids;
     reader->n_labels = example.n_choices > reader->n_labels ? example.n_choices : reader->n_labels;
     return CR_OK;
@@ -165,6 +167,7 @@ static void publish(const struct reader *reader, struct cr_store *store, struct 
     out->n_tokens = store->n_ids;
     out->n_targets = reader->n_targets;
     out->max_ids = reader->max_ids;
+    out->n_lead = reader->n_lead;
     out->n_truncated = reader->n_truncated;
     out->n_skipped = reader->counts.skipped[CR_ENCODE_LONG] + reader->counts.skipped[CR_ENCODE_NO_TARGET];
     out->n_duplicates = n_duplicates;
@@ -227,4 +230,12 @@ void cr_dataset_close(struct cr_dataset *dataset)
         cr_free(dataset->storage);
     }
     memset(dataset, 0, sizeof *dataset);
+}
+
+struct cr_dataset cr_dataset_whole(const struct cr_dataset *dataset)
+{
+    struct cr_dataset whole = *dataset;
+    whole.whole = true;
+    whole.n_lead = 0;
+    return whole;
 }

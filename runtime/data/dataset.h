@@ -20,6 +20,8 @@ struct cr_example {
     const uint8_t *mask; /* [n_ids] 1 = target token: its prediction from the token before carries loss. Choice: NULL */
     uint32_t n_ids;      /* >= 1; texts >= 2 */
     uint32_t n_targets;  /* choice: 1 */
+    uint32_t n_lead;     /* first tokens that are the template's own, the same in every example where it is not 0: they
+                          * may be computed once for several (token_batch.h) */
     enum cr_example_kind kind;
     uint32_t n_choices; /* choice: 2 ... CR_LABELS_MAX */
     uint32_t answer;    /* choice: 0-based */
@@ -40,6 +42,8 @@ struct cr_dataset {
     size_t n_tasks;
     uint64_t n_tokens, n_targets;
     uint32_t max_ids; /* longest example */
+    uint32_t n_lead;  /* largest of the examples */
+    bool whole;       /* none shares its lead, whatever its n_lead says */
     uint64_t n_truncated, n_skipped, n_duplicates, n_dropped_bytes;
     uint64_t digest[2]; /* XXH3-128 of the file's bytes */
     void *storage;      /* owned blocks behind ids, masks, names */
@@ -59,8 +63,12 @@ cr_status cr_dataset_open(const char *path, const struct cr_tokenizer *tokenizer
                           struct cr_error *err);
 void cr_dataset_close(struct cr_dataset *dataset);
 
-/* Seeded stratified split (by answer and task; texts: by task): `held_out` indices get about `fraction` of the examples,
- * `kept` the rest, both ascending. Arrays of dataset->n provided by the caller; counts returned. */
+/* The same examples, none of which shares its lead: where tokens that look alike are not (dropout, signs of their own,
+ * learned prefixes), or are wanted one by one. Borrows all that the dataset owns, or takes its place. */
+struct cr_dataset cr_dataset_whole(const struct cr_dataset *dataset);
+
+/* Seeded stratified split (by answer and task; texts: by task): `held_out` indices get about `fraction` of the
+ * examples, `kept` the rest, both ascending. Arrays of dataset->n provided by the caller; counts returned. */
 void cr_dataset_split(const struct cr_dataset *dataset, uint64_t seed, double fraction, uint32_t *kept, size_t *n_kept,
                       uint32_t *held_out, size_t *n_held_out);
 

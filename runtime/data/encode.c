@@ -32,6 +32,7 @@ void cr_encoder_deinit(struct cr_encoder *encoder)
     cr_buf_free(&encoder->text);
     cr_ids_deinit(&encoder->ids);
     cr_ids_deinit(&encoder->part);
+    cr_ids_deinit(&encoder->lead);
     cr_ids_deinit(&encoder->loss);
     memset(encoder, 0, sizeof *encoder);
 }

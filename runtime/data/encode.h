@@ -29,6 +29,7 @@ struct cr_encoder {
     struct cr_chat chat; /* made when the first conversation comes */
     struct cr_buf text;
     struct cr_ids ids, part;
+    struct cr_ids lead; /* what every prompt with choices begins with, unless the question's start changes its end */
     struct cr_ids loss; /* as long as ids; unused for choices */
     int32_t label_ids[CR_LABELS_MAX];
     uint32_t n_labels; /* labels looked up so far */
@@ -36,7 +37,7 @@ struct cr_encoder {
 
 struct cr_encoded {
     enum cr_encode_skip skip;
-    uint32_t n_targets;
+    uint32_t n_targets, n_lead;
     bool truncated;
     size_t n_dropped_bytes;
 };

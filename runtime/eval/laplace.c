@@ -139,14 +139,15 @@ static cr_status gather(struct fit *f, struct cr_error *err)
 {
     struct cr_scoring *s = &f->scoring;
     const struct cr_scoring_set *set = &s->main;
+    const struct cr_dataset whole = cr_dataset_whole(&set->data); /* every token counts */
     cr_engine_observe(s->engine, cr_curvature_view, &f->curvature);
     for (size_t done = 0; done < set->n;) {
         if (cr_host_stopped(s->host)) {
             return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples; nothing written", done, set->n);
         }
-        size_t n = cr_batch_take(&set->data, set->order + done, set->n - done);
+        size_t n = cr_batch_take(&whole, set->order + done, set->n - done);
         uint64_t start = cr_clock_ns();
-        cr_batch_fill(&s->batch, &set->data, set->order + done, n, 1.0f);
+        cr_batch_fill(&s->batch, &whole, set->order + done, n, 1.0f);
         CR_TRY(gather_batch(f, err));
         s->seconds += cr_clock_since(start);
         done += n;

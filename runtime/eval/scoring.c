@@ -211,8 +211,7 @@ static size_t larger(size_t a, size_t b)
 }
 
 /* The prefix that every text sees, if there is one. */
-static cr_status add_prefix(const struct cr_scoring *s, uint32_t shortest, struct cr_engine_options *options,
-                            struct cr_error *err)
+static cr_status add_prefix(const struct cr_scoring *s, struct cr_engine_options *options, struct cr_error *err)
 {
     const struct cr_prefix *prefix = cr_sets_prefix(&s->sets);
     if (prefix == NULL) {
@@ -230,7 +229,6 @@ static cr_status add_prefix(const struct cr_scoring *s, uint32_t shortest, struc
                        s->main.path, s->n_labels, prefix->n_labels);
     }
     options->prefix = prefix;
-    options->max_prefixes = options->max_tokens / shortest;
     return CR_OK;
 }
 
@@ -250,7 +248,7 @@ static cr_status check_rows(const struct cr_scoring *s, struct cr_error *err)
 
 static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
 {
-    const struct cr_dataset *sets[] = {&s->main.data, &s->ood.data, &s->calibration.data};
+    struct cr_dataset *sets[] = {&s->main.data, &s->ood.data, &s->calibration.data};
     struct cr_engine_options options = {.model = s->model,
                                         .lora = s->sets.slots,
                                         .own_rows = s->sets.rows,
@@ -262,12 +260,17 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
                                         .n_labels = s->n_labels};
     uint32_t shortest = UINT32_MAX;
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
+        if (s->options.mc_dropout || cr_sets_prefix(&s->sets) != NULL) {
+            *sets[i] = cr_dataset_whole(sets[i]);
+        }
+        options.max_lead = larger(options.max_lead, sets[i]->n_lead);
         options.max_tokens = larger(options.max_tokens, sets[i]->n > 0 ? cr_batch_capacity(sets[i]) : 0);
         options.max_seq = larger(options.max_seq, sets[i]->max_ids);
         shortest = sets[i]->n > 0 && cr_batch_shortest(sets[i]) < shortest ? cr_batch_shortest(sets[i]) : shortest;
     }
+    options.max_prefixes = options.max_tokens / shortest;
     CR_TRY(check_rows(s, err));
-    CR_TRY(add_prefix(s, shortest, &options, err));
+    CR_TRY(add_prefix(s, &options, err));
     size_t n_examples = larger(s->main.data.n, larger(s->ood.data.n, s->calibration.data.n));
     s->sorted = cr_alloc(n_examples, sizeof *s->sorted);
     s->row_of = cr_alloc(n_examples, sizeof *s->row_of);

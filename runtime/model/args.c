@@ -126,6 +126,7 @@ struct cr_norm_args cr_engine_norm(const struct cr_engine *e, const void *x, enu
 struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const struct layer_state *state)
 {
     const struct cr_model_config *config = &e->model->config;
+    const struct cr_attention_prefix *shared = cr_lead_attention(e);
     size_t stride = (e->q + 2 * e->kv) * CR_LANES;
     return (struct cr_attention_args){.q = state->qkv,
                                       .k = state->qkv + e->q * CR_LANES,
@@ -142,7 +143,7 @@ struct cr_attention_args cr_engine_attention(const struct cr_engine *e, const st
                                       .head_dim = config->head_dim,
                                       .scale = 1.0f / __builtin_sqrtf((float)config->head_dim),
                                       .f32_scores = true,
-                                      .prefix = cr_prefix_attention(e)};
+                                      .prefix = shared != NULL ? shared : cr_prefix_attention(e)};
 }
 
 void cr_engine_rotate(struct cr_engine *e, float *qkv, bool inverse, size_t begin, size_t end)

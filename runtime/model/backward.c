@@ -209,6 +209,7 @@ static void job_qkv_enter(struct cr_engine *e, const void *arg, size_t begin, si
     const struct qkv_job *job = arg;
     size_t features = e->q + 2 * e->kv;
     e->attention.sum_kv(job->attention, begin, end, scratch);
+    cr_lead_pass_back(e, begin, end);
     cr_engine_rotate(e, e->dqkv, true, begin, end);
     cr_engine_to_operand(e, e->dqkv, e->dop, features, begin, end);
     for (size_t i = 0; i < 3; i++) {
@@ -268,6 +269,7 @@ static void fill_grad_in_qkv(const struct cr_engine *e, uint32_t layer, struct g
  * layer below. */
 static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer_state *state)
 {
+    cr_lead_keep(e, state);
     struct cr_attention_args args = cr_engine_attention(e, state);
     args.d_o = e->d_o;
     args.do_stride = e->q * CR_LANES;
@@ -279,6 +281,8 @@ static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer
     args.dv_sum = e->dqkv + (e->q + e->kv) * CR_LANES;
     cr_phase_add(e, cr_job_attention_bwd, &args, args.n_seg * args.n_heads, 1);
     cr_phase_run(e, "attention_bwd", (int)layer);
+    cr_lead_add_sums(e, &args);
+    cr_phase_run(e, "lead_bwd", (int)layer);
 
     bool further = layer > e->first_layer;
     struct grad_in in[3];

@@ -121,6 +121,7 @@ static cr_status begin(struct cr_engine *e, const struct cr_token_batch *batch, 
         }
     }
     CR_TRY(cr_parts_set(e, batch, err));
+    CR_TRY(cr_lead_set(e, err));
     return cr_prefix_set(e, err);
 }
 

@@ -7,6 +7,9 @@
  * tasks. A batch says which of its token blocks are whose (its parts). Row results, losses and gradients of a member
  * are the same bits as if its part were a batch by itself.
  *
+ * Tokens that the examples of a part begin with may be computed once for all of them (n_lead of a batch): rows, losses
+ * and gradients are those of whole examples but for rounding. No dropout, flipout or observer then.
+ *
  * Every sequence may see a prefix of its own (prefix.h), whose gradients are added to those of the vertices in the
  * order of the sequences.
  */
@@ -45,7 +48,8 @@ struct cr_engine_options {
                                            * each pass; not with a prefix */
     const struct cr_prefix *prefix; /* that every sequence sees; NULL: none; borrowed; read by each pass; label rows of
                                      * its own for n_labels or more, or none */
-    size_t max_prefixes;            /* with prefix: sequences of a batch */
+    size_t max_lead;                /* largest n_lead of a batch; without a prefix */
+    size_t max_prefixes;            /* sequences of a batch that see prefix or lead */
     bool train;
     bool flipout;   /* room for noise with signs (struct cr_lora) */
     bool recompute; /* keep only layer inputs and recompute each layer in the backward pass */

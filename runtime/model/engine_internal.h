@@ -65,6 +65,13 @@ struct prefix_pass {
     uint32_t vertex;
 };
 
+/* The shared tokens of a pass as attention sees them: one prefix a part, keys and values of the layer under way. */
+struct lead_pass {
+    struct cr_attention_prefix attention; /* n_prefixes 0: nothing is shared */
+    float *kv, *grads;                    /* [n_members] keys, values */
+    uint32_t *of_seg;                     /* [cr_prefix_max_seg] */
+};
+
 /* Arguments of a layer's prefix jobs; attention is needed for gradients only. */
 struct prefix_layer {
     uint32_t layer;
@@ -137,6 +144,7 @@ struct cr_engine {
     struct cr_engine_noise *forward_noise;    /* [n_members] of forward-only passes */
 
     struct prefix_pass prefix;
+    struct lead_pass lead;
 
     /* the pass under way */
     const struct cr_token_batch *batch;
@@ -190,15 +198,25 @@ size_t cr_prefix_offset(const struct cr_engine *e); /* position of a sequence's 
 const struct cr_attention_prefix *cr_prefix_attention(const struct cr_engine *e); /* NULL: none */
 bool cr_prefix_own_head(const struct cr_engine *e);                               /* label rows are vertices, too */
 
-/* Sequences of a batch: those that see a prefix, and the pads of each part. */
+/* Sequences of a batch: those that see a prefix or lead, and lead and pads of each part. */
 static inline size_t cr_prefix_max_seg(const struct cr_engine *e)
 {
-    return e->options.max_prefixes + e->n_members;
+    return e->options.max_prefixes + 2 * e->n_members;
 }
 
 /* Jobs of the phase before attention, forward and backward; and of any phase after it, backward. */
 void cr_prefix_add_mix(struct cr_engine *e, const struct prefix_layer *layer);
 void cr_prefix_add_grads(struct cr_engine *e, const struct prefix_layer *layer);
+
+/* lead.c: the parts of the batch, after cr_parts_set; nothing without shared tokens. Errors: CR_E_USAGE. */
+cr_status cr_lead_set(struct cr_engine *e, struct cr_error *err);
+/* What attention sees of them; NULL: nothing. */
+const struct cr_attention_prefix *cr_lead_attention(const struct cr_engine *e);
+/* Makes a layer's keys and values, after rotation, what attention sees. */
+void cr_lead_keep(struct cr_engine *e, const struct layer_state *state);
+/* Jobs that sum the gradients of the shared keys and values; then their addition to dqkv, before rotation back. */
+void cr_lead_add_sums(struct cr_engine *e, const struct cr_attention_args *attention);
+void cr_lead_pass_back(struct cr_engine *e, size_t begin, size_t end);
 
 /* prefix.logits -> head_z, and head_dz -> prefix.logits. */
 void cr_prefix_mix_logits(struct cr_engine *e);

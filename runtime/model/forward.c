@@ -146,6 +146,7 @@ static void run_attention(struct cr_engine *e, uint32_t layer, const struct laye
     if (e->prefix.filling) {
         cr_prefix_keep(e, layer, state);
     }
+    cr_lead_keep(e, state);
     struct cr_attention_args args = cr_engine_attention(e, state);
     cr_phase_add(e, cr_job_attention_fwd, &args, args.n_seg * args.n_heads, 1);
     cr_phase_run(e, "attention", (int)layer);

@@ -182,6 +182,23 @@ static void plan_prefix(struct cursor *c, struct cr_engine *e)
     }
 }
 
+static void plan_lead(struct cursor *c, struct cr_engine *e)
+{
+    struct lead_pass *p = &e->lead;
+    size_t blocks = cr_tl16_blocks(e->options.max_lead), parts = cr_prefix_max_seg(e);
+    size_t kv = e->n_members * 2 * blocks * e->kv * CR_LANES, partials = parts * e->q * blocks * CR_LANES;
+    if (e->options.max_lead == 0) {
+        return;
+    }
+    p->kv = take(c, kv * sizeof(float));
+    p->of_seg = take(c, parts * sizeof *p->of_seg);
+    if (e->options.train) {
+        p->grads = take(c, kv * sizeof(float));
+        p->attention.dk_part = take(c, partials * sizeof(float));
+        p->attention.dv_part = take(c, partials * sizeof(float));
+    }
+}
+
 static size_t jobs_needed(const struct cr_engine *e)
 {
     size_t widest = max_size(max_size(e->ff, e->q + 2 * e->kv), max_size(e->embd, CR_HEAD_CHUNK));
@@ -196,8 +213,8 @@ static size_t kernel_scratch(const struct cr_engine *e)
     size_t bytes = cr_qgemm_scratch_bytes(&e->qgemm, widest, CR_RANK_MAX);
     bytes = max_size(bytes, cr_head_scratch_bytes(e, cr_qgemm_scratch_bytes(&e->qgemm, e->embd, 0)));
     bytes = max_size(bytes, cr_lowrank_scratch_bytes(widest, CR_RANK_MAX));
-    bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim,
-                                                       cr_engine_positions(e) - e->options.max_seq));
+    size_t seen = max_size(cr_engine_positions(e) - e->options.max_seq, e->options.max_lead);
+    bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim, seen));
     bytes = max_size(bytes, e->embd * sizeof(float));
     return (bytes + 4095) / 4096 * 4096;
 }
@@ -214,6 +231,7 @@ size_t cr_engine_plan(struct cr_engine *e, void *base)
     plan_head(c, e);
     plan_backward(c, e);
     plan_prefix(c, e);
+    plan_lead(c, e);
     e->all_parts = take(c, e->max_blocks * sizeof *e->all_parts);
     e->row_parts = take(c, e->max_blocks * sizeof *e->row_parts);
     e->terms = take(c, CR_N_PROJ * e->max_blocks * sizeof *e->terms);

@@ -21,12 +21,12 @@ static uint32_t sets_at_once(const struct cr_train *train, size_t part_tokens)
 static cr_status every_set(struct cr_train *train, const uint32_t *examples, size_t n, float weight,
                            struct cr_error *err)
 {
-    uint32_t at_once = sets_at_once(train, cr_batch_part_tokens(&train->data, examples, n));
+    uint32_t at_once = sets_at_once(train, cr_batch_part_tokens(&train->seen, examples, n));
     for (uint32_t first = 0, group; first < train->n_sets; first += group) {
         group = train->n_sets - first < at_once ? train->n_sets - first : at_once;
         cr_batch_clear(&train->batch);
         for (uint32_t k = first; k < first + group; k++) {
-            cr_batch_add_part(&train->batch, k, &train->data, examples, n, weight);
+            cr_batch_add_part(&train->batch, k, &train->seen, examples, n, weight);
         }
         CR_TRY(cr_engine_train(train->engine, &train->batch, train->noise, train->set_loss, err));
     }
@@ -36,10 +36,10 @@ static cr_status every_set(struct cr_train *train, const uint32_t *examples, siz
 /* Micro-batches of which each example is its own set's. */
 static cr_status by_task(struct cr_train *train, const uint32_t *examples, size_t n, float weight, struct cr_error *err)
 {
-    cr_batch_sort(&train->data, train->set_of, train->n_sets, examples, n, train->sorted);
+    cr_batch_sort(&train->seen, train->set_of, train->n_sets, examples, n, train->sorted);
     for (size_t done = 0; done < n;) {
         done +=
-            cr_batch_fill_sorted(&train->batch, &train->data, train->set_of, train->sorted + done, n - done, weight);
+            cr_batch_fill_sorted(&train->batch, &train->seen, train->set_of, train->sorted + done, n - done, weight);
         CR_TRY(cr_engine_train(train->engine, &train->batch, train->noise, train->set_loss, err));
     }
     return CR_OK;
@@ -50,7 +50,7 @@ static cr_status by_every_set(struct cr_train *train, const uint32_t *examples, 
                               struct cr_error *err)
 {
     for (size_t done = 0; done < n;) {
-        size_t take = cr_batch_take(&train->data, examples + done, n - done);
+        size_t take = cr_batch_take(&train->seen, examples + done, n - done);
         CR_TRY(every_set(train, examples + done, take, weight, err));
         done += take;
     }

@@ -23,6 +23,12 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
 
 void cr_train_resolve(struct cr_train *train)
 {
+    if (train->method->prefix) {
+        train->data = cr_dataset_whole(&train->data);
+        train->valid_file = cr_dataset_whole(&train->valid_file);
+    }
+    bool own = train->options.dropout > 0 || train->method->flipout; /* masks or signs of every token */
+    train->seen = own ? cr_dataset_whole(&train->data) : train->data;
     train->n_targets = 0;
     for (size_t i = 0; i < train->n_train; i++) {
         train->n_targets += train->data.examples[train->train_pool[i]].n_targets;
@@ -66,6 +72,7 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
     max_seq = prefix && max_seq < train->prefix_shape.n_rows ? train->prefix_shape.n_rows : max_seq; /* the start */
     size_t rounded = (max_seq + 15) / 16 * 16, max_tokens = rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS;
     uint32_t shortest = cr_batch_shortest(&train->data), other = cr_batch_shortest(&train->valid_file);
+    uint32_t lead = train->data.n_lead > train->valid_file.n_lead ? train->data.n_lead : train->valid_file.n_lead;
     *out = (struct cr_engine_options){
         .model = train->model,
         .lora = lora,
@@ -78,8 +85,11 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
         .max_seq = max_seq,
         .label_ids = train->data.classification ? train->data.label_ids : NULL,
         .n_labels = train->data.classification ? train->n_labels : 0,
-        .prefix = !prefix ? NULL : train->adapter != NULL ? train->adapter->prefix : &train->prefix_shape,
-        .max_prefixes = prefix ? max_tokens / (shortest < other ? shortest : other) : 0,
+        .prefix = !prefix                  ? NULL
+                  : train->adapter != NULL ? train->adapter->prefix
+                                           : &train->prefix_shape,
+        .max_lead = lead,
+        .max_prefixes = max_tokens / (shortest < other ? shortest : other),
         .train = true,
         .flipout = train->method->flipout,
         .recompute = recompute,
@@ -98,7 +108,9 @@ static struct cr_lora *shapes(const struct cr_train *train, uint64_t *n_params)
     for (size_t i = 0; slots != NULL && i < n_slots; i++) {
         const struct cr_qmat *w = &train->model->layers[i / CR_N_PROJ].proj[i % CR_N_PROJ];
         const struct cr_lora *read = train->adapter != NULL ? &train->adapter->slots[i] : NULL;
-        uint32_t rank = read != NULL ? read->rank : (train->targets >> i % CR_N_PROJ & 1) != 0 ? train->options.rank : 0;
+        uint32_t rank = read != NULL                                 ? read->rank
+                        : (train->targets >> i % CR_N_PROJ & 1) != 0 ? train->options.rank
+                                                                     : 0;
         slots[i] = (struct cr_lora){.rank = factor * rank,
                                     .n_in = (uint32_t)w->n_cols,
                                     .n_out = (uint32_t)w->n_rows,
@@ -126,15 +138,14 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     m.held = cr_machine_rss_anon() + (file > m.model ? file - m.model : 0);
     m.engine = cr_engine_bytes(&engine);
     m.adapter = train->adapter != NULL ? 0 : 2 * n_params * sizeof(float); /* one that was read is held already */
-    m.optimiser = train->method->state_bytes(&train->options, n_params,
-                                             (uint64_t)train->model->config.n_layers * CR_N_PROJ) +
-                  cr_norm2_bytes((size_t)n_params);
+    m.optimiser =
+        train->method->state_bytes(&train->options, n_params, (uint64_t)train->model->config.n_layers * CR_N_PROJ) +
+        cr_norm2_bytes((size_t)n_params);
     m.best = train->options.keep_best ? train->method->result_bytes(&train->options, n_params) : 0;
     m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + 2 * train->n_train * sizeof(uint32_t) +
               (train->method->sharing == CR_BY_TASK ? 1 : train->n_sets) *
                   cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
-              train->max_evals * sizeof(struct cr_train_eval) +
-              cr_train_trial_targets(train) * 2 * sizeof(double);
+              train->max_evals * sizeof(struct cr_train_eval) + cr_train_trial_targets(train) * 2 * sizeof(double);
     m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
     m.total = m.held + m.model + m.engine + m.adapter + m.optimiser + m.best + m.batch + m.overhead;
     uint64_t peak = cr_machine_peak_rss();

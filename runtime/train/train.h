@@ -31,12 +31,12 @@ struct cr_train_eval {
 };
 
 struct cr_train_history {
-    uint64_t layout;         /* sizeof this struct */
-    uint64_t tokens;         /* non-padding tokens that entered training passes */
-    uint64_t n_skipped;      /* steps without an update because loss or gradient was not finite */
-    uint64_t n_bad_in_row;   /* of those, the latest without a good one between */
-    uint64_t n_halvings;     /* of the learning rate, after bad steps in a row */
-    uint64_t finished;       /* 1: no further step */
+    uint64_t layout;       /* sizeof this struct */
+    uint64_t tokens;       /* non-padding tokens that entered training passes */
+    uint64_t n_skipped;    /* steps without an update because loss or gradient was not finite */
+    uint64_t n_bad_in_row; /* of those, the latest without a good one between */
+    uint64_t n_halvings;   /* of the learning rate, after bad steps in a row */
+    uint64_t finished;     /* 1: no further step */
     uint64_t best_step, last_eval_step, n_without_better, n_evals;
     uint64_t report_steps;   /* finite steps since the last report */
     uint64_t report_tokens;  /* value of `tokens` at the last report */
@@ -48,8 +48,8 @@ struct cr_train_history {
 
 /* Why the predicted peak is what it is, bytes. */
 struct cr_train_memory {
-    uint64_t held;      /* program, tokenizer and data as they are now */
-    uint64_t model;     /* the mapped file */
+    uint64_t held;  /* program, tokenizer and data as they are now */
+    uint64_t model; /* the mapped file */
     uint64_t engine, adapter, optimiser, best, batch, overhead;
     uint64_t total;
 };
@@ -64,32 +64,33 @@ struct cr_train {
     struct cr_model *model;
     struct cr_tokenizer *tokenizer;
     struct cr_dataset data, valid_file;
-    const struct cr_dataset *valid;     /* set that valid_pool indexes */
-    uint32_t *train_pool, *valid_pool;  /* owned */
+    struct cr_dataset seen;            /* data as the training passes take it; borrows from it */
+    const struct cr_dataset *valid;    /* set that valid_pool indexes */
+    uint32_t *train_pool, *valid_pool; /* owned */
     size_t n_train, n_valid;
     uint32_t n_labels;
-    uint64_t n_targets;                 /* loss terms of an epoch */
+    uint64_t n_targets; /* loss terms of an epoch */
 
     uint32_t targets;
-    uint32_t n_sets;                    /* of parameters in the adapter: members, tasks; else 1 */
+    uint32_t n_sets; /* of parameters in the adapter: members, tasks; else 1 */
     struct cr_adapter *adapter;
-    struct cr_prefix prefix_shape;      /* that the adapter will have; n_rows 0: low-rank pairs */
+    struct cr_prefix prefix_shape; /* that the adapter will have; n_rows 0: low-rank pairs */
     const struct cr_method *method;
-    void *state;                        /* owned: of the method */
-    struct cr_norm2 norm2;              /* of gradients and parameters */
+    void *state;           /* owned: of the method */
+    struct cr_norm2 norm2; /* of gradients and parameters */
     struct cr_token_batch batch;
     struct cr_engine *engine;
     uint32_t *set_of, *valid_set_of; /* owned: by task (data/batch.h), of the training and the validation data; NULL for
                                       * methods whose sets see every example */
-    uint32_t *sorted;              /* owned: examples of a step by set */
-    struct cr_label_rows *own_rows; /* owned: [n_sets]; NULL: the model's */
-    struct cr_engine_noise *noise; /* owned: [n_sets] */
-    double *set_loss;              /* owned: [n_sets], work of a pass */
-    void *best;          /* owned: result of the method at the best evaluation; NULL unless the best is kept */
+    uint32_t *sorted;                /* owned: examples of a step by set */
+    struct cr_label_rows *own_rows;  /* owned: [n_sets]; NULL: the model's */
+    struct cr_engine_noise *noise;   /* owned: [n_sets] */
+    double *set_loss;                /* owned: [n_sets], work of a pass */
+    void *best; /* owned: result of the method at the best evaluation; NULL unless the best is kept */
     size_t best_bytes;
     bool has_best;
-    float *scratch;      /* owned: for cr_nll_mean */
-    uint32_t *order;     /* owned: [n_train] examples of epoch order_epoch */
+    float *scratch;  /* owned: for cr_nll_mean */
+    uint32_t *order; /* owned: [n_train] examples of epoch order_epoch */
     uint64_t order_epoch;
 
     bool recompute;
@@ -98,24 +99,24 @@ struct cr_train {
     struct cr_train_history *history; /* owned */
     size_t max_evals;
     struct cr_train_memory memory;
-    uint64_t linear_params;           /* of the projections of all layers, for the estimate of operations */
+    uint64_t linear_params; /* of the projections of all layers, for the estimate of operations */
 
-    char *settings, *digests;         /* owned: canonical JSON texts */
-    char *shapes;                     /* owned: what the flat weights mean, for readers of a checkpoint */
+    char *settings, *digests; /* owned: canonical JSON texts */
+    char *shapes;             /* owned: what the flat weights mean, for readers of a checkpoint */
     uint64_t run_id;
 
     char *checkpoint_dir, *journal_path, *last_checkpoint; /* owned */
-    int lock_fd, journal_fd;          /* -1 = none */
+    int lock_fd, journal_fd;                               /* -1 = none */
     uint64_t journal_lines;
-    uint32_t failed_saves;            /* in a row */
+    uint32_t failed_saves; /* in a row */
     bool journal_broken;
 
     double train_seconds, report_seconds; /* of this process, without evaluation and saving */
-    double earlier_seconds;           /* of the processes before a resume */
-    uint64_t first_step;              /* where this process began */
+    double earlier_seconds;               /* of the processes before a resume */
+    uint64_t first_step;                  /* where this process began */
     uint64_t first_tokens;
     uint64_t started_ns;
-    struct cr_trace *trace;           /* owned or NULL */
+    struct cr_trace *trace; /* owned or NULL */
 };
 
 /* options.c: ranges and conflicts; resolves defaults that need no file. Errors: CR_E_USAGE. */
@@ -153,8 +154,9 @@ cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr
 cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
                            struct cr_error *err);
 
-/* passes.c: refuses examples without a task where the method needs them; which task is whose. Then, a step: adds the gradient of the mean over the targets of these examples, and over the sets that see each, to the
- * adapter's, and the loss to *loss; the micro-batches are a function of the examples alone. `draw` keys the dropout. */
+/* passes.c: refuses examples without a task where the method needs them; which task is whose. Then, a step: adds the
+ * gradient of the mean over the targets of these examples, and over the sets that see each, to the adapter's, and the
+ * loss to *loss; the micro-batches are a function of the examples alone. `draw` keys the dropout. */
 bool cr_train_owns_rows(const struct cr_train *train); /* label rows in every set */
 cr_status cr_train_check_tasks(const struct cr_train *train, struct cr_error *err);
 cr_status cr_train_assign_tasks(struct cr_train *train, struct cr_error *err);
@@ -192,7 +194,7 @@ void cr_train_fill_result(const struct cr_train *train, struct cr_finetune_resul
 
 /* trace.c: times of the engine's operations; `events` also keeps every one, to be written as Chrome trace events. */
 cr_status cr_trace_create(struct cr_engine *engine, bool events, struct cr_trace **out, struct cr_error *err);
-void cr_trace_step(struct cr_trace *trace, uint64_t step); /* NULL: no effect */
+void cr_trace_step(struct cr_trace *trace, uint64_t step);                   /* NULL: no effect */
 void cr_trace_log_times(struct cr_trace *trace, const struct cr_host *host); /* a line a kind, longest first */
 cr_status cr_trace_write(const struct cr_trace *trace, const char *path, const struct cr_host *host,
                          struct cr_error *err);

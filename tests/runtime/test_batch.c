@@ -102,6 +102,69 @@ START_TEST(parts_begin_on_blocks)
 }
 END_TEST
 
+/* The lead stands once, at the head of each part; rows and positions are those of the whole examples. */
+START_TEST(leads_stand_once_a_part)
+{
+    struct cr_dataset dataset = choices(4, 10);
+    struct cr_token_batch batch;
+    uint32_t order[4] = {2, 1, 0, 3};
+    for (size_t i = 0; i < 3; i++) {
+        examples[i].n_lead = 4;
+    }
+    ck_assert_int_eq(cr_batch_init(&batch, 80, NULL), CR_OK);
+    ck_assert_uint_eq(cr_batch_shortest(&dataset), 6);
+    ck_assert_uint_eq(cr_batch_part_tokens(&dataset, order, 2), 16);
+    ck_assert_uint_eq(cr_batch_part_tokens(&dataset, order, 3), 32);
+    ck_assert_uint_eq(cr_batch_take(&dataset, order, 4), 3); /* the last has none: not in one batch */
+    cr_batch_clear(&batch);
+    cr_batch_add_part(&batch, 0, &dataset, order, 2, 1);
+    cr_batch_add_part(&batch, 1, &dataset, order, 3, 1);
+    const uint32_t bounds[] = {0, 4, 10, 16, 20, 26, 32, 38, 48}, rows[] = {9, 15, 25, 31, 37};
+    ck_assert_uint_eq(batch.n_lead, 4);
+    ck_assert_uint_eq(batch.n_seg, 8);
+    ck_assert_mem_eq(batch.seg, bounds, sizeof bounds);
+    ck_assert_uint_eq(batch.n_rows, 5);
+    ck_assert_mem_eq(batch.row_token, rows, sizeof rows);
+    ck_assert_uint_eq(batch.n_tokens, 50);
+    ck_assert_uint_eq(batch.pos[3], 3);
+    ck_assert_uint_eq(batch.pos[4], 4);
+    ck_assert_uint_eq(batch.pos[15], 9);
+    ck_assert_int_eq(batch.ids[10], 7 + 4);
+    ck_assert_uint_eq(batch.example[9], 2);
+    ck_assert_uint_eq(batch.example[10], 1);
+    cr_batch_fill(&batch, &dataset, order + 3, 1, 1);
+    ck_assert_uint_eq(batch.n_lead, 0);
+    ck_assert_uint_eq(batch.n_seg, 2);
+    struct cr_dataset whole = cr_dataset_whole(&dataset);
+    ck_assert_uint_eq(cr_batch_take(&whole, order, 4), 4);
+    cr_batch_fill(&batch, &whole, order, 4, 1);
+    ck_assert_uint_eq(batch.n_lead, 0);
+    ck_assert_uint_eq(batch.row_token[3], 39);
+    cr_batch_deinit(&batch);
+}
+END_TEST
+
+/* A micro-batch by task ends where examples without the lead begin, of the same task or of another. */
+START_TEST(tasks_share_one_lead)
+{
+    struct cr_dataset dataset = choices(4, 10);
+    struct cr_token_batch batch;
+    static const uint32_t set_of[4] = {0, 0, 1, 1};
+    uint32_t sorted[4] = {0, 3, 1, 2};
+    for (size_t i = 0; i < 4; i++) {
+        examples[i].task = i == 1 || i == 2 ? 1 : -1;
+        examples[i].n_lead = i == 2 ? 0 : 4;
+    }
+    ck_assert_int_eq(cr_batch_init(&batch, 512, NULL), CR_OK);
+    ck_assert_uint_eq(cr_batch_fill_sorted(&batch, &dataset, set_of, sorted, 4, 1), 3);
+    ck_assert_uint_eq(batch.n_parts, 2);
+    ck_assert_uint_eq(batch.n_lead, 4);
+    ck_assert_uint_eq(cr_batch_fill_sorted(&batch, &dataset, set_of, sorted + 3, 1, 1), 1);
+    ck_assert_uint_eq(batch.n_lead, 0);
+    cr_batch_deinit(&batch);
+}
+END_TEST
+
 /* By task: parts ascend, each is padded, and what does not fit waits. */
 START_TEST(tasks_are_parts)
 {
@@ -296,6 +359,8 @@ int main(void)
     TCase *tcase = tcase_create("batch");
     suite_add_tcase(suite, tcase);
     tcase_add_test(tcase, parts_begin_on_blocks);
+    tcase_add_test(tcase, leads_stand_once_a_part);
+    tcase_add_test(tcase, tasks_share_one_lead);
     tcase_add_test(tcase, tasks_are_parts);
     tcase_add_test(tcase, choices_are_packed_with_a_pad_segment);
     tcase_add_test(tcase, full_blocks_have_no_pad_segment);

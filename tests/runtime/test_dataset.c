@@ -131,6 +131,26 @@ START_TEST(choices_follow_the_template)
 }
 END_TEST
 
+/* What the template says before the question is the lead of every prompt, bos with it; texts have none. */
+START_TEST(prompts_share_their_lead)
+{
+    uint32_t n_lead = (uint32_t)strlen(LEAD) - 1; /* byte tokens; the blank belongs to the question */
+    ck_assert_int_eq(open_text(CHOICE("q") CHOICE(" ?")), CR_OK);
+    ck_assert_uint_eq(dataset.n_lead, n_lead);
+    ck_assert_uint_eq(dataset.examples[0].n_lead, n_lead);
+    ck_assert_uint_eq(dataset.examples[1].n_lead, n_lead);
+    ck_assert(!dataset.whole);
+    struct cr_dataset whole = cr_dataset_whole(&dataset);
+    ck_assert(whole.whole && whole.n_lead == 0 && whole.examples == dataset.examples);
+    ck_assert_int_eq(open_text("{\"text\":\"" LEAD "\"}"), CR_OK);
+    ck_assert_uint_eq(dataset.n_lead, 0);
+    cr_tiny_vocab_close(&vocab);
+    ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.add_bos = true}));
+    ck_assert_int_eq(open_text(CHOICE("q")), CR_OK);
+    ck_assert_uint_eq(dataset.n_lead, n_lead + 1);
+}
+END_TEST
+
 START_TEST(first_letters_beyond_ascii_are_raised)
 {
     ck_assert_int_eq(open_text("{\"question\":\"q\",\"choices\":[\"\xc3\xa9t\xc3\xa9\",\"\xd0\xbc\xd0\xb8\xd1\x80.\","
@@ -625,6 +645,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_set_timeout(tcase, 20);
     tcase_add_test(tcase, choices_follow_the_template);
+    tcase_add_test(tcase, prompts_share_their_lead);
     tcase_add_test(tcase, first_letters_beyond_ascii_are_raised);
     tcase_add_test(tcase, bos_stands_where_the_file_asks_for_it);
     tcase_add_test(tcase, labels_of_spm_vocabularies);

@@ -113,7 +113,7 @@ START_TEST(keeps_the_best)
     cr_train_run_init(&run, "best");
     run.options.valid = cr_train_path("other.jsonl");
     run.options.lr_schedule = CR_LR_CONSTANT;
-    run.options.lr = 0.3; /* wild enough that the last evaluation is not the best */
+    run.options.lr = 1.0; /* wild enough that the last evaluation is not the best */
     run.options.eval_every = 1;
     run.options.steps = 8;
     cr_train_must(&run);
@@ -125,7 +125,7 @@ START_TEST(keeps_the_best)
     short_run.options.valid = cr_train_path("other.jsonl");
     short_run.options.keep_best_set = true; /* last */
     short_run.options.lr_schedule = CR_LR_CONSTANT;
-    short_run.options.lr = 0.3;
+    short_run.options.lr = 1.0;
     short_run.options.eval_every = 1;
     short_run.options.steps = best;
     cr_train_must(&short_run);
@@ -134,7 +134,7 @@ START_TEST(keeps_the_best)
     short_run.options.valid = cr_train_path("other.jsonl");
     short_run.options.keep_best_set = true;
     short_run.options.lr_schedule = CR_LR_CONSTANT;
-    short_run.options.lr = 0.3;
+    short_run.options.lr = 1.0;
     short_run.options.steps = 8;
     cr_train_must(&short_run);
     ck_assert_int_eq(same_adapter("best", "last"), best == 8);
@@ -143,7 +143,7 @@ START_TEST(keeps_the_best)
     cr_train_run_init(&short_run, "early");
     short_run.options.valid = cr_train_path("other.jsonl");
     short_run.options.lr_schedule = CR_LR_CONSTANT;
-    short_run.options.lr = 0.3;
+    short_run.options.lr = 1.0;
     short_run.options.eval_every = 1;
     short_run.options.steps = 200;
     short_run.options.patience = 2;
