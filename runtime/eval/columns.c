@@ -34,7 +34,7 @@ static const struct column columns[] = {
 
 enum { N_COLUMNS = sizeof columns / sizeof columns[0] };
 
-/* By rounding, sums of probabilities end a little above 1. */
+/* Rounding may take a sum of probabilities this far beyond its bounds; it is read as the bound. */
 #define SLACK 1e-9
 
 static json_t *get(const struct cr_outcome *o, const struct column *column)
@@ -72,7 +72,7 @@ static void set(struct cr_outcome *o, const struct column *column, const json_t 
         *(bool *)at = json_integer_value(value) != 0;
         break;
     case REAL:
-        *(double *)at = json_number_value(value);
+        *(double *)at = fmin(fmax(json_number_value(value), column->min), column->max);
         break;
     }
 }

@@ -138,7 +138,7 @@ static cr_status read_all_running(struct cr_result_file *f, struct cr_error *err
     return CR_OK;
 }
 
-static cr_status read_entropies(const json_t *list, double **out, size_t *n, struct cr_error *err)
+static cr_status read_entropies(const json_t *list, const char *label, double **out, size_t *n, struct cr_error *err)
 {
     *n = json_array_size(list);
     *out = cr_alloc(*n, sizeof **out);
@@ -146,16 +146,20 @@ static cr_status read_entropies(const json_t *list, double **out, size_t *n, str
         return cr_fail(err, CR_E_MEMORY, "no memory for %zu entropies", *n);
     }
     for (size_t i = 0; i < *n; i++) {
-        (*out)[i] = json_number_value(json_array_get(list, i));
+        const json_t *value = json_array_get(list, i);
+        (*out)[i] = json_number_value(value);
+        if (!json_is_number(value) || !((*out)[i] >= 0)) {
+            return cr_fail(err, CR_E_INPUT, "%s: ood: entropy %zu of a list is not a number from 0", label, i + 1);
+        }
     }
     return CR_OK;
 }
 
-static cr_status read_ood(struct cr_result_file *f, struct cr_error *err)
+static cr_status read_ood(struct cr_result_file *f, const char *label, struct cr_error *err)
 {
     const json_t *ood = json_object_get(f->json, "ood");
-    CR_TRY(read_entropies(json_object_get(ood, "entropies_in"), &f->ood.in, &f->ood.n_in, err));
-    CR_TRY(read_entropies(json_object_get(ood, "entropies_out"), &f->ood.out, &f->ood.n_out, err));
+    CR_TRY(read_entropies(json_object_get(ood, "entropies_in"), label, &f->ood.in, &f->ood.n_in, err));
+    CR_TRY(read_entropies(json_object_get(ood, "entropies_out"), label, &f->ood.out, &f->ood.n_out, err));
     f->result.has_ood = f->ood.n_in > 0 && f->ood.n_out > 0;
     f->result.ood.auroc = real(ood, "auroc");
     f->evaluation.ood = f->ood;
@@ -179,7 +183,7 @@ cr_status cr_result_load(const char *path, bool calibrated, struct cr_result_fil
     if (!calibrated) { /* the figures of fewer members are raw */
         CR_TRY(read_all_running(f, err));
     }
-    return read_ood(f, err);
+    return read_ood(f, label, err);
 }
 
 void cr_result_close(struct cr_result_file *f)

@@ -57,7 +57,7 @@ void cr_kept_free(struct cr_kept *kept)
 cr_status cr_review_bins(const struct cr_outcomes *o, struct cr_kept *kept, struct cr_report_group *group,
                          struct cr_error *err)
 {
-    struct cr_report_bin *bins = cr_zalloc(o->n_bins, sizeof *bins);
+    struct cr_report_bin *bins = cr_zalloc(o->n_bins + 1, sizeof *bins); /* the last is for more than 1, by rounding */
     CR_TRY(cr_kept_add(kept, bins, err));
     for (size_t i = 0; i < o->n; i++) {
         struct cr_report_bin *bin = &bins[cr_bin_of(o->items[i].confidence, o->n_bins, CR_BIN_RIGHT_CLOSED)];
