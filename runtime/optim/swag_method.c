@@ -73,8 +73,8 @@ static uint64_t result_bytes(const struct cr_finetune_options *o, uint64_t n_par
 static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
 {
     (void)n_slots;
-    return cr_adamw_bytes((size_t)n_params) + 4 * n_params * sizeof(float) +
-           (uint64_t)o->swag_rank * n_params * sizeof(uint16_t);
+    uint64_t rows = (uint64_t)o->swag_rank * n_params * sizeof(uint16_t);
+    return cr_adamw_bytes((size_t)n_params) + 4 * n_params * sizeof(float) + 2 * rows; /* once more to be written */
 }
 
 static void destroy(void *state)
