@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "runtime/io/hash.h"
@@ -110,8 +111,8 @@ cr_status cr_checkpoint_write(const char *path, uint64_t run_id, uint64_t step,
 }
 
 /* What the first bytes promise, checked against `bytes` present. */
-static cr_status check_head(const char *path, const uint8_t *data, size_t bytes, struct head *head,
-                            struct entry *table, struct cr_error *err)
+static cr_status check_head(const char *path, const uint8_t *data, size_t bytes, struct head *head, struct entry *table,
+                            struct cr_error *err)
 {
     if (bytes < sizeof *head + HASH_BYTES) {
         return cr_fail(err, CR_E_INPUT, "%s: %zu bytes, a checkpoint has at least %zu", path, bytes,
@@ -126,8 +127,8 @@ static cr_status check_head(const char *path, const uint8_t *data, size_t bytes,
                        head->version, VERSION);
     }
     if (head->n_sections == 0 || head->n_sections > CR_CKPT_MAX_SECTIONS) {
-        return cr_fail(err, CR_E_INPUT, "%s: offset 12: %" PRIu32 " sections, expected 1 to %d", path,
-                       head->n_sections, CR_CKPT_MAX_SECTIONS);
+        return cr_fail(err, CR_E_INPUT, "%s: offset 12: %" PRIu32 " sections, expected 1 to %d", path, head->n_sections,
+                       CR_CKPT_MAX_SECTIONS);
     }
     size_t table_bytes = head->n_sections * sizeof *table;
     if (bytes - sizeof *head - HASH_BYTES < table_bytes) {
@@ -138,8 +139,8 @@ static cr_status check_head(const char *path, const uint8_t *data, size_t bytes,
     uint64_t hash = 0;
     CR_TRY(head_hash(head, table, &hash, err));
     if (hash != head->hash || head->zero[0] != 0 || head->zero[1] != 0) {
-        return cr_fail(err, CR_E_INPUT, "%s: header checksum is %016" PRIx64 ", expected %016" PRIx64, path,
-                       head->hash, hash);
+        return cr_fail(err, CR_E_INPUT, "%s: header checksum is %016" PRIx64 ", expected %016" PRIx64, path, head->hash,
+                       hash);
     }
     return CR_OK;
 }
@@ -163,9 +164,10 @@ static cr_status check_sections(const char *path, const struct cr_file_map *map,
         const struct entry *entry = &table[i];
         at = align_up(at);
         if (entry->offset != at || at > end || entry->length > end - at || entry->zero != 0) {
-            return cr_fail(err, CR_E_INPUT, "%s: section %zu at %" PRIu64 " with %" PRIu64
-                           " bytes, expected at %" PRIu64 " inside %" PRIu64, path, i, entry->offset, entry->length,
-                           at, end);
+            return cr_fail(err, CR_E_INPUT,
+                           "%s: section %zu at %" PRIu64 " with %" PRIu64 " bytes, expected at %" PRIu64
+                           " inside %" PRIu64,
+                           path, i, entry->offset, entry->length, at, end);
         }
         for (size_t j = 0; j < i; j++) {
             if (table[j].kind == entry->kind) {
@@ -176,8 +178,8 @@ static cr_status check_sections(const char *path, const struct cr_file_map *map,
             return cr_fail(err, CR_E_INPUT, "%s: checksum of section %zu (kind %" PRIu32 ") differs", path, i,
                            entry->kind);
         }
-        out->sections[i] = (struct cr_checkpoint_section){
-            .kind = entry->kind, .data = map->data + at, .bytes = (size_t)entry->length};
+        out->sections[i] =
+            (struct cr_checkpoint_section){.kind = entry->kind, .data = map->data + at, .bytes = (size_t)entry->length};
         at += entry->length;
     }
     if (at != end) {
@@ -223,6 +225,37 @@ const struct cr_checkpoint_section *cr_checkpoint_find(const struct cr_checkpoin
     return NULL;
 }
 
+cr_status cr_checkpoint_require(const struct cr_checkpoint *checkpoint, uint32_t kind, const char *name, size_t bytes,
+                                const void **out, struct cr_error *err)
+{
+    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, kind);
+    if (section == NULL || section->bytes != bytes) {
+        return cr_fail(err, CR_E_INPUT, "section %u%s%s%s has %zu bytes, expected %zu", kind, name != NULL ? " (" : "",
+                       name != NULL ? name : "", name != NULL ? ")" : "", section != NULL ? section->bytes : 0, bytes);
+    }
+    *out = section->data;
+    return CR_OK;
+}
+
+cr_status cr_checkpoint_get(const struct cr_checkpoint *checkpoint, uint32_t kind, const char *name, void *out,
+                            size_t bytes, struct cr_error *err)
+{
+    const void *data = NULL;
+    CR_TRY(cr_checkpoint_require(checkpoint, kind, name, bytes, &data, err));
+    memcpy(out, data, bytes);
+    return CR_OK;
+}
+
+cr_status cr_checkpoint_finite(const char *what, const float *values, size_t n, struct cr_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(values[i])) {
+            return cr_fail(err, CR_E_INPUT, "%s %zu is %g, expected a finite number", what, i, (double)values[i]);
+        }
+    }
+    return CR_OK;
+}
+
 bool cr_checkpoint_peek(const char *path, uint64_t *run_id, uint64_t *step)
 {
     struct cr_file_map map;
@@ -247,8 +280,8 @@ bool cr_checkpoint_sniff(const char *path)
     if (fd < 0) {
         return false;
     }
-    bool same = cr_sys()->read(fd, start, sizeof start) == (ssize_t)sizeof start &&
-                memcmp(start, magic, sizeof magic) == 0;
+    bool same =
+        cr_sys()->read(fd, start, sizeof start) == (ssize_t)sizeof start && memcmp(start, magic, sizeof magic) == 0;
     cr_sys()->close(fd);
     return same;
 }

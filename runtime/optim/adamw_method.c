@@ -5,13 +5,6 @@
 #include "runtime/core/error.h"
 #include "runtime/optim/adamw_method.h"
 
-static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
-{
-    (void)o;
-    (void)err;
-    return CR_OK;
-}
-
 uint64_t cr_learner_state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
 {
     (void)o;
@@ -59,28 +52,10 @@ cr_status cr_learner_create(const struct cr_method_setup *setup, void **state, s
     return status;
 }
 
-uint32_t cr_learner_n_passes(const void *state)
-{
-    (void)state;
-    return 1;
-}
-
-void cr_learner_pass(void *state, uint64_t step, uint32_t number)
-{
-    (void)state;
-    (void)step;
-    (void)number;
-}
-
 void cr_learner_update(void *state, const struct cr_method_step *step)
 {
     struct cr_learner *l = state;
     cr_adamw_step(&l->adamw, l->adapter->params, l->adapter->grads, step->norm, step->lr);
-}
-
-void cr_learner_show_point(void *state)
-{
-    (void)state;
 }
 
 const float *cr_learner_point(const void *state)
@@ -122,16 +97,11 @@ void cr_learner_put_result(void *state, const void *result)
 
 const struct cr_method cr_method_adamw = {
     .name = "adamw",
-    .check = check,
     .state_bytes = cr_learner_state_bytes,
     .result_bytes = cr_learner_result_bytes,
     .create = cr_learner_create,
     .destroy = cr_learner_destroy,
-    .n_passes = cr_learner_n_passes,
-    .begin_pass = cr_learner_pass,
-    .end_pass = cr_learner_pass,
     .update = cr_learner_update,
-    .show_point = cr_learner_show_point,
     .point = cr_learner_point,
     .sections = cr_learner_sections,
     .restore = cr_learner_restore,

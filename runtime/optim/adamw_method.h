@@ -19,10 +19,7 @@ cr_status cr_learner_create(const struct cr_method_setup *setup, void **state, s
 /* The same in memory of the caller's, a struct that begins with a learner: cr_learner_destroy frees it whole. */
 cr_status cr_learner_init(struct cr_learner *learner, const struct cr_method_setup *setup, struct cr_error *err);
 void cr_learner_destroy(void *state);
-uint32_t cr_learner_n_passes(const void *state);
-void cr_learner_pass(void *state, uint64_t step, uint32_t number);
 void cr_learner_update(void *state, const struct cr_method_step *step);
-void cr_learner_show_point(void *state);
 const float *cr_learner_point(const void *state);
 size_t cr_learner_sections(const void *state, struct cr_checkpoint_section *out);
 cr_status cr_learner_restore(void *state, const float *weights, const struct cr_checkpoint *checkpoint,

@@ -169,12 +169,6 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
     return status;
 }
 
-static uint32_t n_passes(const void *state)
-{
-    (void)state;
-    return 1;
-}
-
 /* E of the step into l->noise. */
 static void draw(struct learner *l, uint64_t step)
 {
@@ -232,11 +226,6 @@ static void update(void *state, const struct cr_method_step *step)
     }
 }
 
-static void show_point(void *state)
-{
-    (void)state; /* noise is never in the parameters */
-}
-
 static const float *point(const void *state)
 {
     return ((const struct learner *)state)->adapter->params;
@@ -252,37 +241,19 @@ static size_t sections(const void *state, struct cr_checkpoint_section *out)
     return 3;
 }
 
-static cr_status find(const struct cr_checkpoint *checkpoint, uint32_t kind, size_t bytes, const void **out,
-                      struct cr_error *err)
-{
-    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, kind);
-    if (section == NULL || section->bytes != bytes) {
-        return cr_fail(err, CR_E_INPUT, "section %u has %zu bytes, expected %zu", kind,
-                       section != NULL ? section->bytes : 0, bytes);
-    }
-    *out = section->data;
-    return CR_OK;
-}
-
 static cr_status restore(void *state, const float *weights, const struct cr_checkpoint *checkpoint,
                          struct cr_error *err)
 {
     struct learner *l = state;
     size_t adam_bytes = cr_adamw_state_bytes(&l->adamw);
-    const void *adamw = NULL, *adamw_rho = NULL, *rho = NULL;
-    CR_TRY(find(checkpoint, CR_CKPT_OPTIMISER, adam_bytes, &adamw, err));
-    CR_TRY(find(checkpoint, CR_CKPT_SPREAD_OPTIMISER, adam_bytes, &adamw_rho, err));
-    CR_TRY(find(checkpoint, CR_CKPT_SPREAD, l->n * sizeof *l->rho, &rho, err));
+    const void *adamw = NULL, *adamw_rho = NULL;
+    CR_TRY(cr_checkpoint_require(checkpoint, CR_CKPT_OPTIMISER, NULL, adam_bytes, &adamw, err));
+    CR_TRY(cr_checkpoint_require(checkpoint, CR_CKPT_SPREAD_OPTIMISER, NULL, adam_bytes, &adamw_rho, err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_SPREAD, NULL, l->rho, l->n * sizeof *l->rho, err));
     CR_TRY(cr_adamw_restore(&l->adamw, adamw, adam_bytes, err));
     CR_TRY(cr_adamw_restore(&l->adamw_rho, adamw_rho, adam_bytes, err));
-    memcpy(l->rho, rho, l->n * sizeof *l->rho);
     memmove(l->adapter->params, weights, l->n * sizeof *weights);
-    for (size_t i = 0; i < l->n; i++) {
-        if (!isfinite(l->rho[i])) {
-            return cr_fail(err, CR_E_INPUT, "rho of weight %zu is %g, expected a finite number", i, (double)l->rho[i]);
-        }
-    }
-    return CR_OK;
+    return cr_checkpoint_finite("rho of weight", l->rho, l->n, err);
 }
 
 static void take_result(const void *state, void *result)
@@ -350,11 +321,9 @@ const struct cr_method cr_method_blob = {
     .result_bytes = result_bytes,
     .create = create,
     .destroy = destroy,
-    .n_passes = n_passes,
     .begin_pass = begin_pass,
     .end_pass = end_pass,
     .update = update,
-    .show_point = show_point,
     .point = point,
     .sections = sections,
     .restore = restore,

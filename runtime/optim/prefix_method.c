@@ -12,18 +12,14 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/model/simplex.h"
-#include "runtime/optim/adamw.h"
+#include "runtime/optim/adamw_method.h"
 #include "runtime/posterior/prefix_file.h"
 
 /* Points between a vertex and the centroid at which the finished result is looked at: half way, and the vertex. */
 enum { PATH_STEPS = 2, DRAWS_MAX = 1000 };
 
 struct learner {
-    struct cr_adamw adamw;
-    struct cr_adapter *adapter; /* borrowed */
-    uint64_t seed;
-    double lr, lr_head;
-    uint32_t valid_draws;
+    struct cr_learner base; /* first: the state of a method that is AdamW alone */
     /* the point that passes see: `fixed` for every text and layer, or one that each draws */
     bool draws;
     double fixed[CR_PREFIX_VERTICES_MAX];
@@ -67,30 +63,17 @@ static void settings(const struct cr_finetune_options *o, json_t *object)
     json_object_set_new(object, "lr-head", json_real(o->lr_head));
 }
 
-static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
-{
-    (void)o;
-    (void)n_slots;
-    return cr_adamw_bytes((size_t)n_params);
-}
-
-static uint64_t result_bytes(const struct cr_finetune_options *o, uint64_t n_params)
-{
-    (void)o;
-    return n_params * sizeof(float);
-}
-
 static void weights(const void *ctx, uint32_t member, uint32_t example, uint32_t layer, double *lambda)
 {
     const struct learner *l = ctx;
-    uint32_t n = l->adapter->prefix->n_vertices;
+    uint32_t n = l->base.adapter->prefix->n_vertices;
     (void)member;
     if (!l->draws) {
         memcpy(lambda, l->fixed, n * sizeof *lambda);
         return;
     }
     struct cr_simplex_point point = {
-        .seed = l->seed, .stream = l->stream, .draw = l->draw, .example = example, .layer = layer};
+        .seed = l->base.options->seed, .stream = l->stream, .draw = l->draw, .example = example, .layer = layer};
     cr_simplex_weights(&point, n, lambda);
 }
 
@@ -105,49 +88,26 @@ static void show_point(void *state)
 {
     struct learner *l = state;
     l->draws = false;
-    cr_simplex_centroid(l->adapter->prefix->n_vertices, l->fixed);
-}
-
-static void destroy(void *state)
-{
-    struct learner *l = state;
-    if (l != NULL) {
-        cr_adamw_deinit(&l->adamw);
-        cr_free(l);
-    }
+    cr_simplex_centroid(l->base.adapter->prefix->n_vertices, l->fixed);
 }
 
 static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
-    const struct cr_finetune_options *o = setup->options;
     struct learner *l = cr_zalloc(1, sizeof *l);
     if (l == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
     }
-    cr_status status = cr_adamw_init(&l->adamw, setup->adapter->n_params, setup->tier, setup->parallel, err);
+    cr_status status = cr_learner_init(&l->base, setup, err);
     if (status != CR_OK) {
         cr_free(l);
         return status;
     }
-    l->adamw.weight_decay = o->weight_decay;
-    l->adamw.max_norm = o->max_grad_norm;
-    l->adapter = setup->adapter;
-    l->adapter->prefix->weights = weights;
-    l->adapter->prefix->ctx = l;
-    l->seed = o->seed;
-    l->lr = o->lr;
-    l->lr_head = o->lr_head;
-    l->valid_draws = o->valid_draws;
+    setup->adapter->prefix->weights = weights;
+    setup->adapter->prefix->ctx = l;
     l->centroid = (double)NAN;
     show_point(l);
     *state = l;
     return CR_OK;
-}
-
-static uint32_t n_passes(const void *state)
-{
-    (void)state;
-    return 1;
 }
 
 static void begin_pass(void *state, uint64_t step, uint32_t pass)
@@ -156,68 +116,26 @@ static void begin_pass(void *state, uint64_t step, uint32_t pass)
     show_draw(state, CR_SIMPLEX_TRAINING, (uint32_t)step);
 }
 
-static void end_pass(void *state, uint64_t step, uint32_t pass)
-{
-    (void)state;
-    (void)step;
-    (void)pass;
-}
-
 /* The label rows follow the course of the rate at a scale of their own. */
 static void update(void *state, const struct cr_method_step *step)
 {
     struct learner *l = state;
-    const struct cr_prefix *prefix = l->adapter->prefix;
+    const struct cr_prefix *prefix = l->base.adapter->prefix;
+    const struct cr_finetune_options *o = l->base.options;
     const struct cr_adamw_group groups[] = {{cr_prefix_rows_floats(prefix), step->lr},
-                                            {cr_prefix_floats(prefix), step->lr * (l->lr_head / l->lr)}};
-    cr_adamw_step_groups(&l->adamw, l->adapter->params, l->adapter->grads, step->norm, groups, 2);
+                                            {cr_prefix_floats(prefix), step->lr * (o->lr_head / o->lr)}};
+    cr_adamw_step_groups(&l->base.adamw, l->base.adapter->params, l->base.adapter->grads, step->norm, groups, 2);
 }
 
 static uint32_t n_looks(const void *state)
 {
     const struct learner *l = state;
-    return l->adapter->prefix->n_vertices > 1 ? l->valid_draws : 0;
+    return l->base.adapter->prefix->n_vertices > 1 ? l->base.options->valid_draws : 0;
 }
 
 static void look(void *state, uint32_t number)
 {
     show_draw(state, CR_SIMPLEX_VALIDATION, number);
-}
-
-static const float *point(const void *state)
-{
-    return ((const struct learner *)state)->adapter->params;
-}
-
-static size_t sections(const void *state, struct cr_checkpoint_section *out)
-{
-    const struct learner *l = state;
-    out[0] = (struct cr_checkpoint_section){CR_CKPT_OPTIMISER, l->adamw.state, cr_adamw_state_bytes(&l->adamw)};
-    return 1;
-}
-
-static cr_status restore(void *state, const float *params, const struct cr_checkpoint *checkpoint, struct cr_error *err)
-{
-    struct learner *l = state;
-    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_OPTIMISER);
-    if (section == NULL) {
-        return cr_fail(err, CR_E_INPUT, "optimiser state missing");
-    }
-    CR_TRY(cr_adamw_restore(&l->adamw, section->data, section->bytes, err));
-    memmove(l->adapter->params, params, l->adapter->n_params * sizeof *params);
-    return CR_OK;
-}
-
-static void take_result(const void *state, void *result)
-{
-    const struct cr_adapter *adapter = ((const struct learner *)state)->adapter;
-    memcpy(result, adapter->params, adapter->n_params * sizeof *adapter->params);
-}
-
-static void put_result(void *state, const void *result)
-{
-    struct cr_adapter *adapter = ((struct learner *)state)->adapter;
-    memcpy(adapter->params, result, adapter->n_params * sizeof *adapter->params);
 }
 
 /* Loss at a fixed point. */
@@ -236,7 +154,7 @@ static cr_status measure(const struct cr_method_trial *trial, double *each, doub
 static cr_status tune(void *state, const struct cr_method_trial *trial, struct cr_error *err)
 {
     struct learner *l = state;
-    uint32_t n = l->adapter->prefix->n_vertices;
+    uint32_t n = l->base.adapter->prefix->n_vertices;
     double *each = cr_alloc(trial->n_targets, sizeof *each);
     if (each == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the losses of %" PRIu64 " targets", trial->n_targets);
@@ -260,7 +178,7 @@ static cr_status tune(void *state, const struct cr_method_trial *trial, struct c
 static void announce(const void *state, const struct cr_host *host)
 {
     const struct learner *l = state;
-    const struct cr_prefix *p = l->adapter->prefix;
+    const struct cr_prefix *p = l->base.adapter->prefix;
     char validation[48] = "the centroid";
     if (n_looks(l) > 0) {
         snprintf(validation, sizeof validation, "%" PRIu32 " draw%s a text", n_looks(l), n_looks(l) == 1 ? "" : "s");
@@ -268,7 +186,7 @@ static void announce(const void *state, const struct cr_host *host)
     cr_host_log(host, CR_LOG_INFO,
                 "prefix: %" PRIu32 " %s of %" PRIu32 " rows a layer%s, %zu weights; validation at %s", p->n_vertices,
                 p->n_vertices == 1 ? "vertex" : "vertices", p->n_rows, p->n_labels > 0 ? " and of label rows" : "",
-                l->adapter->n_trainable, validation);
+                l->base.adapter->n_trainable, validation);
 }
 
 /* Mean of the squared cosine over the pairs of vertices: 0 when they stand at right angles. */
@@ -291,7 +209,7 @@ static double mean_cosine2(const struct cr_prefix *p)
 static void facts(const void *state, json_t *object)
 {
     const struct learner *l = state;
-    const struct cr_prefix *p = l->adapter->prefix;
+    const struct cr_prefix *p = l->base.adapter->prefix;
     json_object_set_new(object, "vertices", json_integer(p->n_vertices));
     json_object_set_new(object, "rows", json_integer(p->n_rows));
     json_object_set_new(object, "label_rows", json_integer(p->n_labels));
@@ -323,22 +241,20 @@ const struct cr_method cr_method_prefix = {
     .prefix = true,
     .check = check,
     .settings = settings,
-    .state_bytes = state_bytes,
-    .result_bytes = result_bytes,
+    .state_bytes = cr_learner_state_bytes,
+    .result_bytes = cr_learner_result_bytes,
     .create = create,
-    .destroy = destroy,
-    .n_passes = n_passes,
+    .destroy = cr_learner_destroy,
     .begin_pass = begin_pass,
-    .end_pass = end_pass,
     .update = update,
     .show_point = show_point,
     .n_looks = n_looks,
     .look = look,
-    .point = point,
-    .sections = sections,
-    .restore = restore,
-    .take_result = take_result,
-    .put_result = put_result,
+    .point = cr_learner_point,
+    .sections = cr_learner_sections,
+    .restore = cr_learner_restore,
+    .take_result = cr_learner_take_result,
+    .put_result = cr_learner_put_result,
     .tune = tune,
     .announce = announce,
     .facts = facts,

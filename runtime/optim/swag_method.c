@@ -142,12 +142,6 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
     return status;
 }
 
-static uint32_t n_passes(const void *state)
-{
-    (void)state;
-    return 1;
-}
-
 static size_t bytes_of(const struct learner *l)
 {
     return l->swag.n_params * sizeof(float);
@@ -166,13 +160,6 @@ static void begin_pass(void *state, uint64_t step, uint32_t pass)
     (void)step;
     (void)pass;
     show_training(state);
-}
-
-static void end_pass(void *state, uint64_t step, uint32_t pass)
-{
-    (void)state;
-    (void)step;
-    (void)pass;
 }
 
 static double lr(const void *state, uint64_t step)
@@ -237,18 +224,6 @@ static size_t sections(const void *state, struct cr_checkpoint_section *out)
     return 5;
 }
 
-static cr_status get(const struct cr_checkpoint *checkpoint, uint32_t kind, void *out, size_t bytes,
-                     struct cr_error *err)
-{
-    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, kind);
-    if (section == NULL || section->bytes != bytes) {
-        return cr_fail(err, CR_E_INPUT, "section %u has %zu bytes, expected %zu", kind,
-                       section != NULL ? section->bytes : 0, bytes);
-    }
-    memcpy(out, section->data, bytes);
-    return CR_OK;
-}
-
 static cr_status restore(void *state, const float *weights, const struct cr_checkpoint *checkpoint,
                          struct cr_error *err)
 {
@@ -256,7 +231,7 @@ static cr_status restore(void *state, const float *weights, const struct cr_chec
     struct cr_swag_head head;
     const struct cr_checkpoint_section *optimiser = cr_checkpoint_find(checkpoint, CR_CKPT_OPTIMISER);
     (void)weights; /* the mean, which stands among the moments too */
-    CR_TRY(get(checkpoint, CR_CKPT_METHOD, &head, sizeof head, err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_METHOD, NULL, &head, sizeof head, err));
     if (optimiser == NULL || head.layout != sizeof head || head.n_rows != l->swag.n_rows ||
         head.n > cr_swag_snapshots(&l->plan)) {
         return cr_fail(err, CR_E_INPUT,
@@ -264,18 +239,13 @@ static cr_status restore(void *state, const float *weights, const struct cr_chec
                        head.n_rows, cr_swag_snapshots(&l->plan), l->swag.n_rows);
     }
     CR_TRY(cr_adamw_restore(&l->adamw, optimiser->data, optimiser->bytes, err));
-    CR_TRY(get(checkpoint, CR_CKPT_TRAINED, l->adapter->params, bytes_of(l), err));
-    CR_TRY(get(checkpoint, CR_CKPT_MOMENTS, l->moments, 3 * bytes_of(l), err));
-    CR_TRY(get(checkpoint, CR_CKPT_DEVIATIONS, l->swag.rows, rows_bytes(l), err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_TRAINED, NULL, l->adapter->params, bytes_of(l), err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_MOMENTS, NULL, l->moments, 3 * bytes_of(l), err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_DEVIATIONS, NULL, l->swag.rows, rows_bytes(l), err));
     l->shown = false;
     l->head = head;
     l->swag.n = head.n;
-    for (size_t i = 0; i < l->swag.n_params; i++) {
-        if (!isfinite(l->adapter->params[i])) {
-            return cr_fail(err, CR_E_INPUT, "trained weight %zu is %g, expected a finite number", i,
-                           (double)l->adapter->params[i]);
-        }
-    }
+    CR_TRY(cr_checkpoint_finite("trained weight", l->adapter->params, l->swag.n_params, err));
     return cr_swag_check(&l->swag, err);
 }
 
@@ -356,9 +326,7 @@ const struct cr_method cr_method_swag = {
     .result_bytes = result_bytes,
     .create = create,
     .destroy = destroy,
-    .n_passes = n_passes,
     .begin_pass = begin_pass,
-    .end_pass = end_pass,
     .lr = lr,
     .update = update,
     .show_point = show_point,

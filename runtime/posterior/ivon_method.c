@@ -251,18 +251,6 @@ static size_t sections(const void *state, struct cr_checkpoint_section *out)
     return 3;
 }
 
-static cr_status get(const struct cr_checkpoint *checkpoint, uint32_t kind, const char *name, void *out, size_t bytes,
-                     struct cr_error *err)
-{
-    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, kind);
-    if (section == NULL || section->bytes != bytes) {
-        return cr_fail(err, CR_E_INPUT, "section %u (%s) has %zu bytes, expected %zu", kind, name,
-                       section != NULL ? section->bytes : 0, bytes);
-    }
-    memcpy(out, section->data, bytes);
-    return CR_OK;
-}
-
 static cr_status restore(void *state, const float *weights, const struct cr_checkpoint *checkpoint,
                          struct cr_error *err)
 {
@@ -270,13 +258,13 @@ static cr_status restore(void *state, const float *weights, const struct cr_chec
     struct cr_ivon *ivon = &l->ivon;
     size_t bytes = ivon->n * sizeof(float);
     struct head head;
-    CR_TRY(get(checkpoint, CR_CKPT_METHOD, "counts", &head, sizeof head, err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_METHOD, "counts", &head, sizeof head, err));
     if (head.layout != sizeof head || head.n_clipped > head.n_updates) {
         return cr_fail(err, CR_E_INPUT, "section %u: layout %" PRIu64 ", expected %zu", CR_CKPT_METHOD, head.layout,
                        sizeof head);
     }
-    CR_TRY(get(checkpoint, CR_CKPT_OPTIMISER, "momentum", ivon->momentum, bytes, err));
-    CR_TRY(get(checkpoint, CR_CKPT_HESSIAN, "curvature", ivon->hess, bytes, err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_OPTIMISER, "momentum", ivon->momentum, bytes, err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_HESSIAN, "curvature", ivon->hess, bytes, err));
     for (size_t p = 0; p < ivon->n_parts; p++) {
         const struct cr_ivon_part *part = &ivon->parts[p];
         float decay = (float)ivon->settings.groups[part->group].weight_decay;

@@ -5,8 +5,7 @@
  *   for pass = 0 ... n_passes - 1   begin_pass sets params (a perturbed copy, a member, a task's set); the loop zeroes
  *                                   grads and adds the mean gradient of all micro-batches; end_pass takes it
  *   regularise                      adds what is no mean over examples to the gradient, before end_pass sees it
- *   update                          only when loss and gradient of every pass were finite; else the step leaves no
- * trace
+ *   update                          only when loss and gradient of every pass were finite; else nothing of it is left
  *
  * Between steps show_point puts the parameters that stand for the result into params: for validation and files.
  *
@@ -79,7 +78,7 @@ struct cr_method {
     bool prefix;  /* trains learned keys and values (options.vertices, .prefix_length), not low-rank pairs */
 
     /* Options of a run: refusals that need no file (CR_E_USAGE); then what depends on the data, once it is known. */
-    cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err);
+    cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err); /* may be NULL */
     double scale; /* alpha over rank where nothing is said; 0: 2 */
     enum cr_method_sharing sharing;
     bool (*own_rows)(const struct cr_finetune_options *options); /* label rows in every set; NULL: no */
@@ -101,14 +100,14 @@ struct cr_method {
     struct cr_adapter *(*acting)(const void *state); /* NULL: the adapter, too */
     uint32_t (*rank_factor)(const struct cr_finetune_options *options);
 
-    uint32_t (*n_passes)(const void *state);
-    void (*begin_pass)(void *state, uint64_t step, uint32_t pass);
-    void (*regularise)(void *state); /* may be NULL */
-    void (*end_pass)(void *state, uint64_t step, uint32_t pass);
-    double (*lr)(const void *state, uint64_t step); /* a schedule of its own; NULL: the run's */
+    uint32_t (*n_passes)(const void *state);                       /* NULL: 1 */
+    void (*begin_pass)(void *state, uint64_t step, uint32_t pass); /* NULL: params stand as the passes want them */
+    void (*regularise)(void *state);                               /* may be NULL */
+    void (*end_pass)(void *state, uint64_t step, uint32_t pass);   /* NULL: update takes the one gradient itself */
+    double (*lr)(const void *state, uint64_t step);                /* a schedule of its own; NULL: the run's */
     void (*update)(void *state, const struct cr_method_step *step);
 
-    void (*show_point)(void *state);
+    void (*show_point)(void *state); /* NULL: it always stands there */
 
     /* Validation that looks at each text several times, at what look shows; 0 or both NULL: once, at the point. */
     uint32_t (*n_looks)(const void *state);

@@ -52,8 +52,8 @@ static cr_status skip_step(struct cr_train *train, const char *what, double valu
 
 double cr_train_lr(const struct cr_train *train, uint64_t step)
 {
-    double lr = train->method->lr != NULL ? train->method->lr(train->state, step)
-                                          : cr_schedule_lr(&train->schedule, step);
+    double lr =
+        train->method->lr != NULL ? train->method->lr(train->state, step) : cr_schedule_lr(&train->schedule, step);
     return ldexp(lr, -(int)train->history->n_halvings);
 }
 
@@ -64,13 +64,15 @@ static cr_status run_passes(struct cr_train *train, struct cr_step_result *resul
     const struct cr_method *method = train->method;
     size_t n;
     const uint32_t *examples = examples_of_step(train, &n);
-    uint32_t n_passes = method->n_passes(train->state);
+    uint32_t n_passes = method->n_passes != NULL ? method->n_passes(train->state) : 1;
     double loss_sum = 0, norm2_sum = 0;
     result->finite = true;
     for (uint32_t pass = 0; pass < n_passes && result->finite; pass++) {
         double loss = 0;
         uint64_t tokens = 0;
-        method->begin_pass(train->state, train->step, pass);
+        if (method->begin_pass != NULL) {
+            method->begin_pass(train->state, train->step, pass);
+        }
         memset(train->adapter->grads, 0, train->adapter->n_params * sizeof *train->adapter->grads);
         CR_TRY(cr_train_accumulate(train, examples, n, train->step * n_passes + pass, &loss, &tokens, err));
         if (method->regularise != NULL) {
@@ -81,7 +83,7 @@ static cr_status run_passes(struct cr_train *train, struct cr_step_result *resul
         norm2_sum += norm2;
         result->tokens = tokens; /* passes over the same tokens do not multiply them */
         result->finite = isfinite(loss) && isfinite(norm2);
-        if (result->finite) {
+        if (result->finite && method->end_pass != NULL) {
             method->end_pass(train->state, train->step, pass);
         }
     }
@@ -100,8 +102,7 @@ cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, s
         return isfinite(result->loss) ? skip_step(train, "the gradient's norm", result->norm, err)
                                       : skip_step(train, "the loss", result->loss, err);
     }
-    struct cr_method_step step = {
-        .step = train->step, .lr = cr_train_lr(train, train->step), .norm = result->norm};
+    struct cr_method_step step = {.step = train->step, .lr = cr_train_lr(train, train->step), .norm = result->norm};
     train->method->update(train->state, &step);
     double weights2 = cr_norm2_of(&train->norm2, train->method->point(train->state));
     if (!isfinite(weights2)) {

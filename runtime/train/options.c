@@ -68,7 +68,9 @@ static cr_status check_paths(const struct cr_finetune_options *o, struct cr_erro
 {
     if (o->model == NULL || o->data == NULL || (o->output == NULL && !o->dry_run)) {
         return cr_fail(err, CR_E_USAGE, "%s is required",
-                       o->model == NULL ? "--model" : o->data == NULL ? "--data" : "--output");
+                       o->model == NULL  ? "--model"
+                       : o->data == NULL ? "--data"
+                                         : "--output");
     }
     const char *inputs[] = {o->model, o->data, o->valid, o->adapter};
     const char *names[] = {"--model", "--data", "--valid", "--adapter"};
@@ -143,7 +145,9 @@ static cr_status check_conflicts(const struct cr_finetune_options *o, struct cr_
         return cr_fail(err, CR_E_USAGE, "--method \"%s\" unknown, expected %s",
                        cr_escape(shown, sizeof shown, name, strlen(name)), cr_method_names());
     }
-    CR_TRY(method->check(o, err));
+    if (method->check != NULL) {
+        CR_TRY(method->check(o, err));
+    }
     if (!method->prefix && (o->vertices > 0 || o->prefix_length > 0)) {
         return cr_fail(err, CR_E_USAGE, "--%s belongs to --method prefix, not to %s",
                        o->vertices > 0 ? "vertices" : "prefix-length", method->name);

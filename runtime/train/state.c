@@ -2,8 +2,7 @@
 #include "runtime/train/train.h"
 
 #include <inttypes.h>
-#include <math.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
@@ -63,8 +62,7 @@ cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr
         train->failed_saves = 0;
         cr_free(train->last_checkpoint);
         train->last_checkpoint = path;
-        cr_checkpoint_retain(train->checkpoint_dir, train->run_id, train->step, train->options.keep_checkpoints,
-                             fresh);
+        cr_checkpoint_retain(train->checkpoint_dir, train->run_id, train->step, train->options.keep_checkpoints, fresh);
         return CR_OK;
     }
     cr_free(path);
@@ -79,44 +77,28 @@ cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr
     return CR_OK;
 }
 
-static cr_status get(const struct cr_checkpoint *checkpoint, uint32_t kind, size_t bytes, void *out, const char *path,
-                     struct cr_error *err)
-{
-    const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, kind);
-    if (section == NULL || section->bytes != bytes) {
-        return cr_fail(err, CR_E_INPUT, "%s: section %u has %zu bytes, expected %zu", path, kind,
-                       section != NULL ? section->bytes : 0, bytes);
-    }
-    memcpy(out, section->data, bytes);
-    return CR_OK;
-}
-
 static cr_status get_numbers(const struct cr_checkpoint *checkpoint, uint32_t kind, size_t n, float *out,
-                             const char *path, struct cr_error *err)
+                             struct cr_error *err)
 {
-    CR_TRY(get(checkpoint, kind, n * sizeof *out, out, path, err));
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(out[i])) {
-            return cr_fail(err, CR_E_INPUT, "%s: section %u: parameter %zu is %g, expected a finite number", path,
-                           kind, i, (double)out[i]);
-        }
-    }
-    return CR_OK;
+    char what[32];
+    snprintf(what, sizeof what, "section %u: parameter", kind);
+    CR_TRY(cr_checkpoint_get(checkpoint, kind, NULL, out, n * sizeof *out, err));
+    return cr_checkpoint_finite(what, out, n, err);
 }
 
-static cr_status get_history(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
-                             struct cr_error *err)
+static cr_status get_history(struct cr_train *train, const struct cr_checkpoint *checkpoint, struct cr_error *err)
 {
     const struct cr_checkpoint_section *section = cr_checkpoint_find(checkpoint, CR_CKPT_HISTORY);
     struct cr_train_history head;
     if (section == NULL || section->bytes < sizeof head) {
-        return cr_fail(err, CR_E_INPUT, "%s: history missing or cut", path);
+        return cr_fail(err, CR_E_INPUT, "history missing or cut");
     }
     memcpy(&head, section->data, sizeof head);
     size_t room = (section->bytes - sizeof head) / sizeof head.evals[0];
     if (head.layout != sizeof head || head.n_evals != room || section->bytes != history_bytes(&head)) {
-        return cr_fail(err, CR_E_INPUT, "%s: history of %zu bytes with %" PRIu64 " evaluations, layout %" PRIu64
-                       ", expected layout %zu", path, section->bytes, head.n_evals, head.layout, sizeof head);
+        return cr_fail(err, CR_E_INPUT,
+                       "history of %zu bytes with %" PRIu64 " evaluations, layout %" PRIu64 ", expected layout %zu",
+                       section->bytes, head.n_evals, head.layout, sizeof head);
     }
     if (room > train->max_evals) { /* other settings were allowed */
         struct cr_train_history *larger = cr_alloc(1, section->bytes + train->max_evals * sizeof head.evals[0]);
@@ -131,40 +113,43 @@ static cr_status get_history(struct cr_train *train, const struct cr_checkpoint 
     return CR_OK;
 }
 
-cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
-                           struct cr_error *err)
+static cr_status restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, struct cr_error *err)
 {
     uint64_t rng[2];
     uint64_t position[2];
-    size_t n = train->adapter->n_params;
     float *params = train->adapter->params;
-    CR_TRY(get_numbers(checkpoint, CR_CKPT_WEIGHTS, n, params, path, err));
-    struct cr_error why = {0};
-    cr_status status = train->method->restore(train->state, params, checkpoint, &why);
-    if (status != CR_OK) {
-        return cr_fail(err, status, "%s: %.500s", path, why.message);
-    }
-    CR_TRY(get_history(train, checkpoint, path, err));
-    CR_TRY(get(checkpoint, CR_CKPT_RNG, sizeof rng, rng, path, err));
-    CR_TRY(get(checkpoint, CR_CKPT_POSITION, sizeof position, position, path, err));
-    CR_TRY(get(checkpoint, CR_CKPT_JOURNAL, sizeof train->journal_lines, &train->journal_lines, path, err));
+    CR_TRY(get_numbers(checkpoint, CR_CKPT_WEIGHTS, train->adapter->n_params, params, err));
+    CR_TRY(train->method->restore(train->state, params, checkpoint, err));
+    CR_TRY(get_history(train, checkpoint, err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_RNG, NULL, rng, sizeof rng, err));
+    CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_POSITION, NULL, position, sizeof position, err));
+    CR_TRY(
+        cr_checkpoint_get(checkpoint, CR_CKPT_JOURNAL, NULL, &train->journal_lines, sizeof train->journal_lines, err));
     train->step = checkpoint->step;
     if (rng[1] != train->step) {
-        return cr_fail(err, CR_E_INPUT, "%s: random numbers stand at step %" PRIu64 ", the file at step %" PRIu64,
-                       path, rng[1], train->step);
+        return cr_fail(err, CR_E_INPUT, "random numbers stand at step %" PRIu64 ", the file at step %" PRIu64, rng[1],
+                       train->step);
     }
     /* The place in the data is a function of the step; another one means other settings, which were allowed. */
     if (position[0] != train->step / train->steps_per_epoch ||
         position[1] != train->step % train->steps_per_epoch * examples_a_step(train)) {
         if (!train->options.allow_inexact) {
-            return cr_fail(err, CR_E_INPUT, "%s: data position epoch %" PRIu64 " example %" PRIu64
-                           " does not belong to step %" PRIu64, path, position[0], position[1], train->step);
+            return cr_fail(err, CR_E_INPUT,
+                           "data position epoch %" PRIu64 " example %" PRIu64 " does not belong to step %" PRIu64,
+                           position[0], position[1], train->step);
         }
     }
     train->has_best = false;
     if (train->best != NULL && cr_checkpoint_find(checkpoint, CR_CKPT_BEST) != NULL) {
-        CR_TRY(get_numbers(checkpoint, CR_CKPT_BEST, train->best_bytes / sizeof(float), train->best, path, err));
+        CR_TRY(get_numbers(checkpoint, CR_CKPT_BEST, train->best_bytes / sizeof(float), train->best, err));
         train->has_best = true;
     }
     return CR_OK;
+}
+
+cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
+                           struct cr_error *err)
+{
+    cr_status status = restore(train, checkpoint, err);
+    return status == CR_E_INPUT ? cr_fail_prefix(err, status, "%s", path) : status; /* what the file is to blame for */
 }

@@ -110,9 +110,9 @@ enum { N_OF_ADAPTER = 3, N_OUTPUTS = sizeof output_names / sizeof output_names[0
 /* What this run writes: some methods leave more than an adapter, some have no form for another program. */
 static bool writes(const struct cr_train *train, const char *name)
 {
-    return strcmp(name, CR_POSTERIOR_FILE) == 0  ? train->method->write != NULL
-           : strcmp(name, "adapter.gguf") == 0   ? !train->method->prefix
-                                                 : true;
+    return strcmp(name, CR_POSTERIOR_FILE) == 0 ? train->method->write != NULL
+           : strcmp(name, "adapter.gguf") == 0  ? !train->method->prefix
+                                                : true;
 }
 
 bool cr_train_outputs_present(const struct cr_train *train)
@@ -138,13 +138,13 @@ static const char *template_name(const struct cr_train *train)
 static cr_status write_posterior(const struct cr_train *train, struct cr_error *err)
 {
     const struct cr_gguf *gguf = train->model->gguf;
-    struct cr_posterior_about about = {
-        .adapter = cr_train_acting(train),
-        .model = train->model,
-        .template_name = template_name(train),
-        .tokenizer_hash = cr_xxh3_64(cr_gguf_bytes(gguf), (size_t)cr_gguf_data_offset(gguf)),
-        .label_ids = train->data.label_ids,
-        .n_labels = train->data.classification ? train->n_labels : 0};
+    struct cr_posterior_about about = {.adapter = cr_train_acting(train),
+                                       .model = train->model,
+                                       .template_name = template_name(train),
+                                       .tokenizer_hash =
+                                           cr_xxh3_64(cr_gguf_bytes(gguf), (size_t)cr_gguf_data_offset(gguf)),
+                                       .label_ids = train->data.label_ids,
+                                       .n_labels = train->data.classification ? train->n_labels : 0};
     return train->method->write != NULL ? train->method->write(train->state, &about, train->options.output, err)
                                         : CR_OK;
 }
@@ -152,7 +152,7 @@ static cr_status write_posterior(const struct cr_train *train, struct cr_error *
 static cr_status write_adapter(struct cr_train *train, const char *gguf_path, struct cr_error *err)
 {
     struct cr_adapter adapter = cr_adapter_set(cr_train_acting(train), 0);
-    train->method->show_point(train->state);
+    cr_train_show_point(train);
     CR_TRY(write_posterior(train, err));
     if (train->method->no_adapter) {
         return CR_OK;

@@ -176,6 +176,7 @@ cr_status cr_train_loop(struct cr_train *train, struct cr_error *err);
 /* validate.c: one evaluation at the present step; keeps the best parameters, decides on early stopping. */
 bool cr_train_eval_due(const struct cr_train *train);
 double cr_train_looks(const struct cr_train *train); /* of an evaluation, as passes over all held-out examples */
+void cr_train_show_point(struct cr_train *train);    /* of the method, into params */
 cr_status cr_train_validate(struct cr_train *train, struct cr_error *err);
 /* What the method decides by held-out examples once it has its result; its loss terms that are looked at. */
 cr_status cr_train_tune(struct cr_train *train, struct cr_error *err);

@@ -41,8 +41,9 @@ static void remember(struct cr_train *train, double nll)
     h->n_without_better++;
     if (train->options.patience > 0 && h->n_without_better >= train->options.patience) {
         h->finished = 1;
-        cr_host_log(train->host, CR_LOG_INFO, "early stop at step %" PRIu64 ": %" PRIu64
-                    " evaluations without a better validation loss", train->step, h->n_without_better);
+        cr_host_log(train->host, CR_LOG_INFO,
+                    "early stop at step %" PRIu64 ": %" PRIu64 " evaluations without a better validation loss",
+                    train->step, h->n_without_better);
     }
 }
 
@@ -86,6 +87,13 @@ double cr_train_looks(const struct cr_train *train)
     return n_looks == 0 || train->n_valid == 0 ? 1 : n_looks * (double)n_spread(train) / (double)train->n_valid;
 }
 
+void cr_train_show_point(struct cr_train *train)
+{
+    if (train->method->show_point != NULL) {
+        train->method->show_point(train->state);
+    }
+}
+
 /* Every look counts like an example of its own. */
 static cr_status look(struct cr_train *train, struct cr_nll *nll, struct cr_error *err)
 {
@@ -94,7 +102,7 @@ static cr_status look(struct cr_train *train, struct cr_nll *nll, struct cr_erro
     uint32_t some[TRIAL_EXAMPLES], n_looks = method->n_looks != NULL ? method->n_looks(train->state) : 0;
     double sum = 0;
     if (n_looks == 0) {
-        method->show_point(train->state);
+        cr_train_show_point(train);
         return cr_nll_mean(&job, nll, err);
     }
     spread(train, some);
@@ -118,8 +126,7 @@ cr_status cr_train_validate(struct cr_train *train, struct cr_error *err)
     double seconds = cr_clock_since(start);
     remember(train, nll.mean);
     cr_host_log(train->host, CR_LOG_INFO, "step %" PRIu64 ": validation loss %.4f over %" PRIu64 " %s (%.1f s)%s",
-                train->step, nll.mean,
-                train->set_of != NULL ? (uint64_t)train->n_valid : nll.n_targets,
+                train->step, nll.mean, train->set_of != NULL ? (uint64_t)train->n_valid : nll.n_targets,
                 train->set_of != NULL || train->data.classification ? "examples" : "tokens", seconds,
                 train->history->best_step == train->step ? ", best so far" : "");
     return CR_OK;
@@ -155,6 +162,6 @@ cr_status cr_train_tune(struct cr_train *train, struct cr_error *err)
     if (given.n_targets == 0) {
         return CR_OK;
     }
-    train->method->show_point(train->state);
+    cr_train_show_point(train);
     return train->method->tune(train->state, &given, err);
 }
