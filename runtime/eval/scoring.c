@@ -1,17 +1,13 @@
-#include "runtime/eval/scoring.h"
+/* Opening and closing: model, adapter and data, then the engine and room for what it says. */
+#include "runtime/eval/scoring_parts.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
-#include "credence/kernels/math.h"
 #include "runtime/core/alloc.h"
-#include "runtime/core/clock.h"
 #include "runtime/core/host.h"
-#include "runtime/eval/metrics.h"
 #include "runtime/eval/curvature.h"
 #include "runtime/eval/nll.h"
-#include "runtime/eval/temperature.h"
 #include "runtime/thread/machine.h"
 
 enum { DEFAULT_LENGTH = 2048 };
@@ -25,7 +21,7 @@ enum { DEFAULT_LENGTH = 2048 };
 #define OVERHEAD_BYTES ((uint64_t)6 << 20)
 #define OVERHEAD_PER_WORKER ((uint64_t)128 << 10)
 
-static struct cr_progress progress_of(const char *phase)
+struct cr_progress cr_scoring_progress(const char *phase)
 {
     return (struct cr_progress){.phase = phase,
                                 .loss = (double)NAN,
@@ -37,7 +33,7 @@ static struct cr_progress progress_of(const char *phase)
 
 static cr_status enter_phase(const struct cr_scoring *s, const char *phase, struct cr_error *err)
 {
-    struct cr_progress progress = progress_of(phase);
+    struct cr_progress progress = cr_scoring_progress(phase);
     cr_host_progress(s->host, &progress);
     return cr_host_stopped(s->host) ? cr_fail(err, CR_E_STOPPED, "stopped before the first example") : CR_OK;
 }
@@ -57,79 +53,6 @@ static cr_status load_model(struct cr_scoring *s, struct cr_error *err)
     return CR_OK;
 }
 
-static cr_status load_data(struct cr_scoring *s, const char *path, struct cr_scoring_set *set, struct cr_error *err)
-{
-    const struct cr_eval_options *o = &s->options;
-    struct cr_dataset_options options = {.max_seq_length = o->max_seq_length,
-                                         .on_long_skip = o->on_long_skip,
-                                         .train_on_prompt = o->train_on_prompt,
-                                         .chat_template = o->chat_template,
-                                         .system = o->system,
-                                         .normalize = o->normalize};
-    set->path = path;
-    return cr_dataset_open(path, s->tokenizer, &options, s->host, &set->data, err);
-}
-
-/* The first `limit` examples of each task (those without a task count as one). */
-static cr_status choose_examples(const struct cr_scoring *s, struct cr_scoring_set *set, struct cr_error *err)
-{
-    set->order = cr_alloc(set->data.n, sizeof *set->order);
-    uint64_t *taken = cr_zalloc(set->data.n_tasks + 1, sizeof *taken);
-    if (set->order == NULL || taken == NULL) {
-        cr_free(taken);
-        return cr_fail(err, CR_E_MEMORY, "no memory for the order of %zu examples", set->data.n);
-    }
-    for (size_t i = 0; i < set->data.n; i++) {
-        uint64_t *of_task = &taken[set->data.examples[i].task + 1];
-        if (s->options.limit == 0 || *of_task < s->options.limit) {
-            ++*of_task;
-            set->order[set->n++] = (uint32_t)i;
-        }
-    }
-    cr_free(taken);
-    return CR_OK;
-}
-
-/* Which set answers for which task of this file. Call after choose_examples. */
-static cr_status assign_tasks(const struct cr_scoring *s, struct cr_scoring_set *set, struct cr_error *err)
-{
-    char path[CR_ESCAPE_BYTES], shown[CR_ESCAPE_BYTES];
-    if (!s->sets.by_task) {
-        return CR_OK;
-    }
-    set->set_of = cr_zalloc(set->data.n_tasks + 1, sizeof *set->set_of);
-    if (set->set_of == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for %zu tasks", set->data.n_tasks);
-    }
-    for (size_t t = 0; t < set->data.n_tasks; t++) {
-        set->set_of[t + 1] = cr_sets_of_task(&s->sets, set->data.task_names[t]);
-    }
-    cr_escape(path, sizeof path, set->path, strlen(set->path));
-    for (size_t i = 0; i < set->n; i++) {
-        const struct cr_example *example = &set->data.examples[set->order[i]];
-        bool unknown = set->set_of[example->task + 1] == 0;
-        const char *task = example->task >= 0 ? set->data.task_names[example->task] : "";
-        set->n_global += unknown;
-        if (unknown && s->options.strict_task) {
-            return cr_fail(err, CR_E_INPUT, "%s:%" PRIu64 ": task \"%s\" is unknown to the adapter (--strict-task)",
-                           path, example->line, cr_escape(shown, sizeof shown, task, strlen(task)));
-        }
-    }
-    if (set->n_global > 0) {
-        cr_host_log(s->host, CR_LOG_WARNING,
-                    "%s: %" PRIu64 " of %zu examples name no task that the adapter knows: the "
-                    "tasks' common one answers",
-                    path, set->n_global, set->n);
-    }
-    return CR_OK;
-}
-
-/* Whether a Laplace posterior is being made: its validation file stands where a calibration's does. */
-static bool gathers(const struct cr_scoring *s)
-{
-    return s->differentiates && s->sets.logit_draws == 0;
-}
-
 /* Laplace begins at one set of low-rank weights. Called before a posterior's own wish for gradients is known. */
 static cr_status check_start(const struct cr_scoring *s, struct cr_error *err)
 {
@@ -140,51 +63,14 @@ static cr_status check_start(const struct cr_scoring *s, struct cr_error *err)
                          p->label, p->adapter->method);
 }
 
-/* A file beside that of the data. */
-static cr_status load_beside(struct cr_scoring *s, const char *flag, const char *path, struct cr_scoring_set *set,
-                             struct cr_error *err)
-{
-    if (path == NULL) {
-        return CR_OK;
-    }
-    if (!s->main.data.classification) {
-        return cr_fail(err, CR_E_USAGE, "--%s needs questions with choices, the data file holds texts", flag);
-    }
-    CR_TRY(load_data(s, path, set, err));
-    if (!set->data.classification) {
-        return cr_fail(err, CR_E_INPUT, "the --%s file holds texts, the data file choices", flag);
-    }
-    if (set->data.n_labels > s->n_labels) {
-        s->n_labels = set->data.n_labels;
-        s->label_ids = set->data.label_ids;
-    }
-    CR_TRY(choose_examples(s, set, err));
-    return assign_tasks(s, set, err);
-}
-
-static cr_status load_sets(struct cr_scoring *s, struct cr_error *err)
-{
-    CR_TRY(load_data(s, s->options.data, &s->main, err));
-    CR_TRY(choose_examples(s, &s->main, err));
-    if (s->differentiates && !s->main.data.classification) {
-        return cr_fail(err, CR_E_USAGE,
-                       "the linearised model answers questions with choices, the data file holds texts%s",
-                       s->sets.logit_draws > 0 ? ": --weights or --mean answers them" : "");
-    }
-    CR_TRY(assign_tasks(s, &s->main, err));
-    s->n_labels = s->main.data.n_labels;
-    s->label_ids = s->main.data.classification ? s->main.data.label_ids : NULL;
-    CR_TRY(load_beside(s, "ood", s->options.ood, &s->ood, err));
-    return load_beside(s, gathers(s) ? "valid" : "calibrate", s->options.calibrate, &s->calibration, err);
-}
-
 static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes, uint64_t scratch_bytes,
                               struct cr_error *err)
 {
     uint64_t draws = cr_sets_bytes(&s->sets) + scratch_bytes;
     const struct cr_adapter *adapter = s->differentiates ? s->sets.posteriors[0]->adapter : NULL;
     draws += adapter != NULL ? cr_jacobian_bytes(adapter, s->n_labels) : 0;
-    draws += gathers(s) ? cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) : 0;
+    draws +=
+        cr_scoring_gathers(s) ? cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) : 0;
     uint64_t budget = s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
     uint64_t model = cr_gguf_file_bytes(s->model->gguf);
     uint64_t file = cr_machine_rss_file();
@@ -312,19 +198,12 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
     CR_TRY(check_start(scoring, err));
     scoring->differentiates |= scoring->sets.logit_draws > 0;
     CR_TRY(enter_phase(scoring, "data", err));
-    CR_TRY(load_sets(scoring, err));
+    CR_TRY(cr_scoring_load_sets(scoring, err));
     CR_TRY(make_engine(scoring, err));
     cr_host_log(scoring->host, CR_LOG_INFO, "%zu examples, %s, method %s, %zu set%s of weights", scoring->main.n,
                 scoring->main.data.classification ? "choices" : "texts", scoring->sets.method, scoring->sets.n,
                 scoring->sets.n == 1 ? "" : "s");
     return enter_phase(scoring, "eval", err);
-}
-
-static void close_set(struct cr_scoring_set *set)
-{
-    cr_free(set->order);
-    cr_free(set->set_of);
-    cr_dataset_close(&set->data);
 }
 
 void cr_scoring_close(struct cr_scoring *s)
@@ -339,286 +218,10 @@ void cr_scoring_close(struct cr_scoring *s)
     cr_free(s->work);
     cr_free(s->linear);
     cr_jacobian_deinit(&s->jacobian);
-    close_set(&s->main);
-    close_set(&s->ood);
-    close_set(&s->calibration);
+    cr_scoring_close_set(&s->main);
+    cr_scoring_close_set(&s->ood);
+    cr_scoring_close_set(&s->calibration);
     cr_tokenizer_close(s->tokenizer);
     cr_model_close(s->model);
     memset(s, 0, sizeof *s);
-}
-
-static cr_status not_finite(const struct cr_scoring_set *set, const struct cr_example *example, struct cr_error *err)
-{
-    char shown[CR_ESCAPE_BYTES];
-    return cr_fail(err, CR_E_DIVERGED, "%s:%" PRIu64 ": the model's output is not a finite number",
-                   cr_escape(shown, sizeof shown, set->path, strlen(set->path)), example->line);
-}
-
-/* Share of the members whose answer is not that of the mean of their logits. */
-static double disagreement(const struct cr_scoring *s, const float *logits, uint32_t n_choices)
-{
-    double mean[CR_LABELS_MAX];
-    size_t differ = 0;
-    for (uint32_t c = 0; c < n_choices; c++) {
-        mean[c] = 0;
-        for (size_t m = 0; m < s->sets.n; m++) {
-            mean[c] += (double)logits[m * s->scratch_floats + c];
-        }
-    }
-    size_t answer = cr_argmax(mean, n_choices);
-    for (size_t m = 0; m < s->sets.n; m++) {
-        const float *own = logits + m * s->scratch_floats;
-        size_t best = 0;
-        for (uint32_t c = 1; c < n_choices; c++) {
-            best = own[c] > own[best] ? c : best;
-        }
-        differ += best != answer;
-    }
-    return (double)differ / (double)s->sets.n;
-}
-
-/* By task, of an unknown one. */
-static bool is_global(const struct cr_scoring_set *set, uint32_t index)
-{
-    return set->set_of != NULL && set->set_of[set->data.examples[index].task + 1] == 0;
-}
-
-/* One row an example. logits: of the first member; the others follow at scratch_floats. */
-static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring_set *set, uint32_t index,
-                             const float *logits, const struct cr_linear_answer *linear, cr_score_fn *fn, void *ctx,
-                             struct cr_error *err)
-{
-    const struct cr_example *example = &set->data.examples[index];
-    uint32_t n = example->n_choices;
-    size_t n_members = s->sets.n;
-    double wide[CR_LABELS_MAX], mean[CR_LABELS_MAX], calibrated[CR_LABELS_MAX];
-    double *probs = s->work, *nll = probs + n_members * CR_LABELS_MAX, *running = nll + n_members;
-    for (size_t m = 0; m < n_members; m++) {
-        for (uint32_t c = 0; c < n; c++) {
-            wide[c] = (double)logits[m * s->scratch_floats + c];
-            if (!isfinite(wide[c])) {
-                return not_finite(set, example, err);
-            }
-        }
-        cr_softmax(wide, n, probs + m * n);
-        nll[m] = cr_softmax_nll(wide, n, example->answer);
-        running[m] = cr_mixture_nll(nll, m + 1);
-    }
-    if (linear != NULL) { /* one member: the mean over the logit draws */
-        memcpy(probs, linear->probs, n * sizeof *probs);
-        running[0] = -cr_ln(fmax(probs[example->answer], 0x1p-1022));
-    }
-    cr_mean_probs(probs, n_members, n, mean);
-    double entropy = cr_entropy(mean, n);
-    double expected = linear != NULL ? linear->expected_entropy : cr_expected_entropy(probs, n_members, n);
-    double information = linear != NULL ? entropy - expected : cr_mutual_information(probs, n_members, n, mean);
-    struct cr_score score = {.index = index,
-                             .example = example,
-                             .probs = mean,
-                             .logits = n_members == 1 && linear == NULL ? logits : NULL,
-                             .nll = running[n_members - 1],
-                             .n_targets = 1,
-                             .global = is_global(set, index),
-                             .n_members = n_members,
-                             .member_probs = probs,
-                             .running_nll = running,
-                             .entropy = entropy,
-                             .expected_entropy = expected,
-                             .mutual_information = information,
-                             .disagreement = disagreement(s, logits, n)};
-    if (isfinite(s->temperature)) {
-        cr_temperature_apply(s->temperature, &score, calibrated, &score.calibrated_nll);
-        score.calibrated = calibrated;
-    }
-    return fn(ctx, &score, err);
-}
-
-static cr_status give_choices(const struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
-                              struct cr_error *err)
-{
-    for (size_t row = 0; row < s->batch.n_rows; row++) {
-        uint32_t index = s->batch.example[s->batch.row_token[row]];
-        const struct cr_linear_answer *linear = s->linear != NULL ? &s->linear[row] : NULL;
-        CR_TRY(give_choice(s, set, index, s->scratch + row * s->n_labels, linear, fn, ctx, err));
-    }
-    return CR_OK;
-}
-
-/* The rows of an example follow each other; its sum is taken in the order of its tokens. A token's probability is the
- * mean over the members. */
-static cr_status give_texts(const struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
-                            struct cr_error *err)
-{
-    size_t n_members = s->sets.n;
-    double *nll = s->work, *running = nll + n_members;
-    for (size_t row = 0; row < s->batch.n_rows;) {
-        uint32_t index = s->batch.example[s->batch.row_token[row]];
-        struct cr_score score = {.index = index,
-                                 .example = &set->data.examples[index],
-                                 .global = is_global(set, index),
-                                 .n_members = n_members,
-                                 .running_nll = running,
-                                 .entropy = (double)NAN,
-                                 .expected_entropy = (double)NAN,
-                                 .mutual_information = (double)NAN,
-                                 .disagreement = (double)NAN};
-        memset(running, 0, n_members * sizeof *running);
-        while (row < s->batch.n_rows && s->batch.example[s->batch.row_token[row]] == index) {
-            for (size_t m = 0; m < n_members; m++) {
-                nll[m] = (double)s->scratch[m * s->scratch_floats + row];
-                running[m] += cr_mixture_nll(nll, m + 1);
-            }
-            row++;
-            score.n_targets++;
-        }
-        for (size_t m = 0; m < n_members; m++) {
-            if (!isfinite(running[m])) {
-                return not_finite(set, score.example, err);
-            }
-        }
-        score.nll = running[n_members - 1];
-        CR_TRY(fn(ctx, &score, err));
-    }
-    return CR_OK;
-}
-
-/* How many of the examples from `done` on go into one pass. */
-static size_t take(const struct cr_scoring *s, const struct cr_scoring_set *set, size_t done)
-{
-    size_t n = cr_batch_take(&set->data, set->order + done, set->n - done);
-    return s->options.batch_size > 0 && n > s->options.batch_size ? s->options.batch_size : n;
-}
-
-static void report(const struct cr_scoring *s, size_t total, size_t done, size_t before)
-{
-    struct cr_progress progress = progress_of("eval");
-    progress.step = done;
-    progress.n_steps = total;
-    progress.tokens = s->tokens;
-    progress.tok_s = s->seconds > 0 ? (double)s->tokens / s->seconds : (double)NAN;
-    progress.eta_s = s->seconds / (double)done * (double)(total - done);
-    progress.report = done * 10 / total != before * 10 / total; /* ten lines, whatever the length */
-    if (progress.report) {
-        progress.rss_mb = (double)cr_machine_rss() / MIB;
-    }
-    cr_host_progress(s->host, &progress);
-}
-
-static cr_status run_engine(struct cr_scoring *s, bool classification, const struct cr_token_batch *batch, float *out,
-                            struct cr_error *err)
-{
-    return classification ? cr_engine_label_logits(s->engine, batch, out, err)
-                          : cr_engine_token_nll(s->engine, batch, out, err);
-}
-
-/* The results of s->shared, example by example, to where s->batch has them. */
-static void scatter(struct cr_scoring *s, const float *results, size_t n_floats)
-{
-    for (size_t row = 0; row < s->shared.n_rows; row++) {
-        uint32_t *to = &s->row_of[s->shared.example[s->shared.row_token[row]]];
-        memcpy(s->scratch + (*to)++ * n_floats, results + row * n_floats, n_floats * sizeof *results);
-    }
-}
-
-/* The same, each example through the set of its task. */
-static cr_status pass_by_task(struct cr_scoring *s, const struct cr_scoring_set *set, const uint32_t *order, size_t n,
-                              struct cr_error *err)
-{
-    bool classification = set->data.classification;
-    float *results = s->scratch + s->scratch_floats;
-    for (size_t row = s->batch.n_rows; row-- > 0;) {
-        s->row_of[s->batch.example[s->batch.row_token[row]]] = (uint32_t)row; /* in the end its first */
-    }
-    cr_batch_sort(&set->data, set->set_of, (uint32_t)s->sets.n_shown, order, n, s->sorted);
-    cr_sets_show(&s->sets, 0, s->sets.n_shown, s->engine);
-    for (size_t done = 0; done < n;) {
-        done += cr_batch_fill_sorted(&s->shared, &set->data, set->set_of, s->sorted + done, n - done, 1.0f);
-        CR_TRY(run_engine(s, classification, &s->shared, results, err));
-        scatter(s, results, classification ? s->n_labels : 1);
-    }
-    return CR_OK;
-}
-
-/* The examples order[0 ... n-1], which are in s->batch, through every set of weights: so many sets at once as fit. */
-static cr_status pass(struct cr_scoring *s, const struct cr_scoring_set *set, const uint32_t *order, size_t n,
-                      struct cr_error *err)
-{
-    bool classification = set->data.classification;
-    size_t fit = s->shared.max_tokens / cr_batch_part_tokens(&set->data, order, n);
-    size_t n_floats = s->batch.n_rows * (classification ? s->n_labels : 1);
-    float *together = s->scratch + s->sets.n * s->scratch_floats;
-    for (size_t m = 0, n_members; m < s->sets.n; m += n_members) {
-        size_t left = s->sets.n - m;
-        n_members = fit < s->sets.n_shown ? fit : s->sets.n_shown;
-        n_members = left < n_members ? left : n_members;
-        if (!s->differentiates) { /* else the engine has the one set there is */
-            cr_sets_show(&s->sets, m, n_members, s->engine);
-        }
-        if (n_members == 1) {
-            CR_TRY(run_engine(s, classification, &s->batch, s->scratch + m * s->scratch_floats, err));
-            continue;
-        }
-        cr_batch_clear(&s->shared);
-        for (uint32_t i = 0; i < n_members; i++) {
-            cr_batch_add_part(&s->shared, i, &set->data, order, n, 1.0f);
-        }
-        CR_TRY(run_engine(s, classification, &s->shared, together, err));
-        for (size_t i = 0; i < n_members; i++) {
-            memcpy(s->scratch + (m + i) * s->scratch_floats, together + i * n_floats, n_floats * sizeof *together);
-        }
-    }
-    return CR_OK;
-}
-
-/* What the linearised model says of the examples in s->batch, whose logits are in s->scratch. */
-static cr_status linearise(struct cr_scoring *s, const struct cr_scoring_set *set, const uint32_t *order, size_t n,
-                           struct cr_error *err)
-{
-    const struct cr_posterior *p = s->linear != NULL ? s->sets.posteriors[0] : NULL;
-    for (size_t done = 0, taken; p != NULL && done < n; done += taken) {
-        taken = cr_jacobian_take(&s->jacobian, &set->data, order + done, n - done);
-        CR_TRY(cr_jacobian_run(&s->jacobian, s->engine, &s->shared, &set->data, order + done, taken, err));
-        const float *rows = s->jacobian.grads;
-        struct cr_linear_question q = {.set = &p->laplace,
-                                       .rng = &p->rng,
-                                       .s2 = 1 / p->laplace.precision,
-                                       .temperature = s->sets.temperature,
-                                       .seed = s->options.seed,
-                                       .n_draws = s->sets.logit_draws};
-        for (size_t i = done; i < done + taken; i++) {
-            const struct cr_example *example = &set->data.examples[order[i]];
-            if (!cr_linear_answer(&q, order[i], s->scratch + i * s->n_labels, rows, s->jacobian.n_params,
-                                  example->n_choices, &s->linear[i])) {
-                return not_finite(set, example, err);
-            }
-            rows += example->n_choices * s->jacobian.n_params;
-        }
-    }
-    return CR_OK;
-}
-
-cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
-                         struct cr_error *err)
-{
-    bool classification = set->data.classification;
-    for (size_t done = 0; done < set->n;) {
-        if (cr_host_stopped(s->host)) {
-            return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples", done, set->n);
-        }
-        uint64_t start = cr_clock_ns();
-        size_t n = take(s, set, done);
-        cr_batch_fill(&s->batch, &set->data, set->order + done, n, 1.0f);
-        CR_TRY(s->sets.by_task ? pass_by_task(s, set, set->order + done, n, err)
-                               : pass(s, set, set->order + done, n, err));
-        CR_TRY(linearise(s, set, set->order + done, n, err));
-        s->seconds += cr_clock_since(start);
-        s->tokens += s->batch.n_tokens;
-        if (cr_gguf_changed(s->model->gguf)) {
-            return cr_fail(err, CR_E_IO, "%s: the model file changed while in use", s->model->path);
-        }
-        CR_TRY(classification ? give_choices(s, set, fn, ctx, err) : give_texts(s, set, fn, ctx, err));
-        done += n;
-        report(s, set->n, done, done - n);
-    }
-    return CR_OK;
 }
