@@ -16,14 +16,11 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/optim/adamw_method.h"
+#include "runtime/optim/bora_options.h"
 #include "runtime/posterior/bora.h"
 #include "runtime/posterior/joined.h"
 #include "runtime/posterior/members.h"
 #include "runtime/posterior/sets_file.h"
-
-/* Precisions where none is said, for one term and for a text of some thirty terms an example. */
-#define TAU_CHOICES 10.0
-#define TAU_TEXTS 300.0
 
 /* Purpose of the normals in the key. */
 enum { START_STREAM = 0x626f7261 };
@@ -41,69 +38,9 @@ struct learner {
     struct cr_adapter *joined; /* owned: what acts in mode "joined", else NULL */
 };
 
-static bool mode_is(const struct cr_finetune_options *o, const char *mode)
-{
-    return strcmp(o->bora_mode != NULL ? o->bora_mode : "tasks", mode) == 0;
-}
-
-static bool is_norm(const struct cr_finetune_options *o)
-{
-    return o->bora_prior != NULL && strcmp(o->bora_prior, "norm") == 0;
-}
-
-static cr_status unknown(const char *what, const char *word, const char *expected, struct cr_error *err)
-{
-    char shown[CR_ESCAPE_BYTES];
-    return cr_fail(err, CR_E_USAGE, "%s of bora \"%s\" unknown, expected %s", what,
-                   cr_escape(shown, sizeof shown, word, strlen(word)), expected);
-}
-
-static cr_status check_words(const struct cr_finetune_options *o, struct cr_error *err)
-{
-    if (o->bora_prior != NULL && strcmp(o->bora_prior, "sq") != 0 && !is_norm(o)) {
-        return unknown("prior", o->bora_prior, "sq or norm", err);
-    }
-    if (!mode_is(o, "tasks") && !mode_is(o, "global") && !mode_is(o, "joined")) {
-        return unknown("mode", o->bora_mode, "tasks, joined or global", err);
-    }
-    if (mode_is(o, "joined") && !isnan(o->tau) && !(o->tau > 0)) {
-        return cr_fail(
-            err, CR_E_USAGE,
-            "--tau %g: joined adapters need a number above 0, which tells the tasks' part from the common one", o->tau);
-    }
-    return CR_OK;
-}
-
-static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
-{
-    if (!isnan(o->tau) && !(o->tau >= 0 && isfinite(o->tau))) {
-        return cr_fail(err, CR_E_USAGE, "--tau %g, expected a number of at least 0 (0: no prior, tasks apart)", o->tau);
-    }
-    if (!(o->bora_spread >= 0) || !isfinite(o->bora_spread)) {
-        return cr_fail(err, CR_E_USAGE, "spread of the tasks' starts %g, expected a number of at least 0",
-                       o->bora_spread);
-    }
-    return check_words(o, err);
-}
-
-static void resolve(struct cr_finetune_options *o, uint64_t n_examples, uint64_t n_targets)
-{
-    if (isnan(o->tau)) {
-        o->tau = n_targets > n_examples ? TAU_TEXTS : TAU_CHOICES;
-    }
-}
-
-static void settings(const struct cr_finetune_options *o, json_t *object)
-{
-    json_object_set_new(object, "tau", json_real(o->tau));
-    json_object_set_new(object, "bora-prior", json_string(is_norm(o) ? "norm" : "sq"));
-    json_object_set_new(object, "bora-mode", json_string(o->bora_mode != NULL ? o->bora_mode : "tasks"));
-    json_object_set_new(object, "bora-spread", json_real(o->bora_spread));
-}
-
 static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
 {
-    return mode_is(o, "global") ? 1 : n_tasks > 0 ? 1 + (uint32_t)n_tasks : 0;
+    return cr_bora_mode_is(o, "global") ? 1 : n_tasks > 0 ? 1 + (uint32_t)n_tasks : 0;
 }
 
 /* Matrix A or B of slot item / 2 in every set. A worker has whole slots: their numbers are no one else's. */
@@ -229,12 +166,12 @@ static cr_status make(struct learner *l, const struct cr_method_setup *setup, st
     l->base.adapter = adapter;
     l->base.options = setup->options;
     l->parallel = setup->parallel;
-    l->prior = is_norm(setup->options) ? CR_BORA_NORM : CR_BORA_SQ;
+    l->prior = cr_bora_is_norm(setup->options) ? CR_BORA_NORM : CR_BORA_SQ;
     l->weight = setup->options->tau / (double)setup->n_examples;
     l->n_set = adapter->n_params / adapter->n_sets;
     l->n_tasks = adapter->n_sets - 1;
     l->names = setup->task_names;
-    bool joined = mode_is(setup->options, "joined");
+    bool joined = cr_bora_mode_is(setup->options, "joined");
     l->first = l->n_tasks > 0 && l->prior == CR_BORA_SQ && !joined ? l->n_set : 0;
     start(l, &rng);
     if (joined && adapter->rank > CR_RANK_MAX / 2) {
@@ -273,12 +210,13 @@ static struct cr_adapter *acting(const void *state)
 
 static uint32_t rank_factor(const struct cr_finetune_options *o)
 {
-    return mode_is(o, "joined") ? 2 : 1;
+    return cr_bora_mode_is(o, "joined") ? 2 : 1;
 }
 
 static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
 {
-    uint64_t joined = mode_is(o, "joined") ? 4 * n_params * sizeof(float) : 0; /* twice the numbers, and gradients */
+    uint64_t joined =
+        cr_bora_mode_is(o, "joined") ? 4 * n_params * sizeof(float) : 0; /* twice the numbers, and gradients */
     return cr_learner_state_bytes(o, n_params, n_slots) + joined;
 }
 
@@ -370,16 +308,17 @@ static void facts(const void *state, json_t *object)
 static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
 {
     const struct learner *l = state;
-    return cr_tasks_write(about, l->names, l->base.options->tau, is_norm(l->base.options) ? "norm" : "sq", dir, err);
+    return cr_tasks_write(about, l->names, l->base.options->tau, cr_bora_is_norm(l->base.options) ? "norm" : "sq", dir,
+                          err);
 }
 
 const struct cr_method cr_method_bora = {
     .name = "bora",
-    .check = check,
+    .check = cr_bora_check,
     .sharing = CR_BY_TASK,
     .n_sets = n_sets,
-    .resolve = resolve,
-    .settings = settings,
+    .resolve = cr_bora_resolve,
+    .settings = cr_bora_record,
     .state_bytes = state_bytes,
     .result_bytes = cr_learner_result_bytes,
     .create = create,

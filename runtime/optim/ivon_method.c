@@ -6,12 +6,9 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
-#include "runtime/posterior/ivon.h"
+#include "runtime/optim/ivon_options.h"
 #include "runtime/posterior/ivon_file.h"
 #include "runtime/posterior/method.h"
-
-/* Times the number of targets: ess where nothing is said (measured with the reference optimiser, presets.c). */
-#define ESS_PER_TARGET 1000.0
 
 /* Share of the updates at the clip radius from which only the sign of the momentum counts, and the mean spread, against
  * that of the start, from which the posterior says nothing: when a warning is due. Over at least so many steps. */
@@ -40,93 +37,9 @@ struct learner {
     uint64_t watched_t, watched_updates, watched_clipped;
 };
 
-static cr_status check_positive(const char *name, double value, bool zero_too, struct cr_error *err)
-{
-    bool good = isfinite(value) && (value > 0 || (zero_too && value == 0));
-    return good ? CR_OK : cr_fail(err, CR_E_USAGE, "--%s %g, expected a number above 0", name, value);
-}
-
-static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
-{
-    CR_TRY(check_positive("ess", o->ess, true, err)); /* 0: by the data */
-    CR_TRY(check_positive("hess-init", o->hess_init, false, err));
-    if (!(o->clip_radius > 0)) {
-        return cr_fail(err, CR_E_USAGE, "--clip-radius %g, expected a number above 0", o->clip_radius);
-    }
-    if (!(o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 <= 1)) {
-        return cr_fail(err, CR_E_USAGE, "beta1 %g and beta2 %g, expected 0 to below 1 and 0 to 1", o->beta1, o->beta2);
-    }
-    if (o->mc_samples < 1 || o->mc_samples > 65535) {
-        return cr_fail(err, CR_E_USAGE, "--mc-samples %u, expected 1 to 65535", o->mc_samples);
-    }
-    CR_TRY(check_positive("ess of B", o->ess_b, true, err)); /* 0: as A */
-    CR_TRY(check_positive("hess-init of B", o->hess_init_b, true, err));
-    CR_TRY(check_positive("lr of B", o->lr_b, true, err));
-    return o->clip_radius_b >= 0
-               ? CR_OK
-               : cr_fail(err, CR_E_USAGE, "clip radius of B %g, expected a number above 0", o->clip_radius_b);
-}
-
-static void resolve(struct cr_finetune_options *o, uint64_t n_examples, uint64_t n_targets)
-{
-    (void)n_examples;
-    if (!(o->ess > 0)) {
-        o->ess = ESS_PER_TARGET * (double)n_targets;
-    }
-}
-
-static void set_number(json_t *object, const char *key, double value)
-{
-    json_object_set_new(object, key, isfinite(value) ? json_real(value) : json_string("none"));
-}
-
-static void settings(const struct cr_finetune_options *o, json_t *object)
-{
-    set_number(object, "ess", o->ess);
-    set_number(object, "hess-init", o->hess_init);
-    set_number(object, "clip-radius", o->clip_radius);
-    set_number(object, "beta1", o->beta1);
-    set_number(object, "beta2", o->beta2);
-    json_object_set_new(object, "mc-samples", json_integer(o->mc_samples));
-    json_object_set_new(object, "hess-approx", json_string(o->gradsq ? "gradsq" : "price"));
-    json_object_set_new(object, "debias", json_boolean(!o->no_debias));
-    json_object_set_new(object, "rescale-lr", json_boolean(o->rescale_lr));
-    const char *const keys[] = {"lr-b", "ess-b", "hess-init-b", "clip-radius-b"};
-    const double values[] = {o->lr_b, o->ess_b, o->hess_init_b, o->clip_radius_b};
-    for (int i = 0; i < 4; i++) {
-        if (values[i] > 0) {
-            set_number(object, keys[i], values[i]);
-        }
-    }
-}
-
-static struct cr_ivon_settings settings_of(const struct cr_finetune_options *o)
-{
-    struct cr_ivon_settings s = {.gradsq = o->gradsq,
-                                 .debias = !o->no_debias,
-                                 .rescale_lr = o->rescale_lr,
-                                 .n_samples = o->mc_samples,
-                                 .seed = o->seed};
-    struct cr_ivon_group *a = &s.groups[CR_IVON_GROUP_A];
-    struct cr_ivon_group *b = &s.groups[CR_IVON_GROUP_B];
-    *a = (struct cr_ivon_group){.lr_factor = 1,
-                                .ess = o->ess,
-                                .hess_init = o->hess_init,
-                                .beta1 = o->beta1,
-                                .beta2 = o->beta2,
-                                .weight_decay = o->weight_decay,
-                                .clip_radius = o->clip_radius};
-    *b = *a;
-    b->lr_factor = o->lr_b > 0 ? o->lr_b / o->lr : 1;
-    b->ess = o->ess_b > 0 ? o->ess_b : a->ess;
-    b->hess_init = o->hess_init_b > 0 ? o->hess_init_b : a->hess_init;
-    b->clip_radius = o->clip_radius_b > 0 ? o->clip_radius_b : a->clip_radius;
-    return s;
-}
-
 static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
 {
-    struct cr_ivon_settings s = settings_of(o);
+    struct cr_ivon_settings s = cr_ivon_settings_of(o);
     return sizeof(struct learner) + cr_ivon_bytes(n_params, 2 * n_slots, &s, false);
 }
 
@@ -169,7 +82,7 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
         cr_free(l);
         return cr_fail(err, CR_E_MEMORY, "no memory for the parts of an adapter");
     }
-    struct cr_ivon_settings s = settings_of(setup->options);
+    struct cr_ivon_settings s = cr_ivon_settings_of(setup->options);
     cr_status status = cr_ivon_init(&l->ivon, setup->adapter->params, setup->adapter->n_params, parts, n_parts, &s,
                                     false, setup->tier, setup->parallel, err);
     cr_free(parts);
@@ -415,9 +328,9 @@ static cr_status write(const void *state, const struct cr_posterior_about *about
 
 const struct cr_method cr_method_ivon = {
     .name = "ivon",
-    .check = check,
-    .resolve = resolve,
-    .settings = settings,
+    .check = cr_ivon_check,
+    .resolve = cr_ivon_resolve,
+    .settings = cr_ivon_record,
     .state_bytes = state_bytes,
     .result_bytes = result_bytes,
     .create = create,
