@@ -14,6 +14,7 @@
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
 
 static void full_init(struct cr_train_run *run, const char *output)
@@ -25,28 +26,6 @@ static void full_init(struct cr_train_run *run, const char *output)
     run->options.save_every = 1;
     run->options.keep_checkpoints = 20;
     run->options.report_every = 1;
-}
-
-static void open_checkpoint(const char *output, int step, struct cr_checkpoint *out)
-{
-    char name[300];
-    snprintf(name, sizeof name, "%s/checkpoints/step-%08d.cck", output, step);
-    ck_assert_int_eq(cr_checkpoint_open(cr_train_path(name), out, NULL), CR_OK);
-}
-
-static const float *section(const struct cr_checkpoint *checkpoint, uint32_t kind)
-{
-    const struct cr_checkpoint_section *found = cr_checkpoint_find(checkpoint, kind);
-    ck_assert_ptr_nonnull(found);
-    return found->data;
-}
-
-static void open_posterior(const char *name, struct cr_posterior **out)
-{
-    struct cr_error err = {0};
-    char path[1024];
-    snprintf(path, sizeof path, "%s", cr_train_path(name));
-    ck_assert_msg(cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, out, &err) == CR_OK, "%s", err.message);
 }
 
 /* Rates so small that the NLL moves nothing: what is left of a step is the descent on pi KL, in a cycle of one step
@@ -66,11 +45,13 @@ START_TEST(descent_on_the_kl)
     run.options.prior_std = 0.3;
     run.options.keep_best = false;
     cr_train_must(&run);
-    open_posterior("out", &p);
-    open_checkpoint("out", 0, &at[0]);
-    open_checkpoint("out", 1, &at[1]);
-    const float *mu0 = section(&at[0], CR_CKPT_WEIGHTS), *mu1 = section(&at[1], CR_CKPT_WEIGHTS);
-    const float *rho0 = section(&at[0], CR_CKPT_SPREAD), *rho1 = section(&at[1], CR_CKPT_SPREAD);
+    p = cr_method_open("out");
+    cr_method_step("out", 0, &at[0]);
+    cr_method_step("out", 1, &at[1]);
+    const float *mu0 = cr_method_section(&at[0], CR_CKPT_WEIGHTS, NULL),
+                *mu1 = cr_method_section(&at[1], CR_CKPT_WEIGHTS, NULL);
+    const float *rho0 = cr_method_section(&at[0], CR_CKPT_SPREAD, NULL),
+                *rho1 = cr_method_section(&at[1], CR_CKPT_SPREAD, NULL);
     double rate = 0.02 * 2 / 3, spread = 2 * 0.09 + 1e-6;
     size_t n_a = 0;
     for (size_t i = 0; i < p->n_parts; i++) {
@@ -161,27 +142,15 @@ START_TEST(from_noise_to_rho)
 }
 END_TEST
 
-static void same_posteriors(const char *a, const char *b)
-{
-    char x[300], y[300];
-    snprintf(x, sizeof x, "%s/%s", a, CR_POSTERIOR_FILE);
-    snprintf(y, sizeof y, "%s/%s", b, CR_POSTERIOR_FILE);
-    ck_assert(cr_train_same(x, y));
-    cr_train_same_outputs(a, b);
-}
-
 START_TEST(stop_and_resume)
 {
     struct cr_train_run run;
     full_init(&run, "whole");
     cr_train_must(&run);
     full_init(&run, "cut");
-    run.stop_at = 1 + 2 * _i;
-    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
-    run.stop_at = -1;
-    run.options.resume = true;
+    cr_train_stop(&run, 1 + 2 * _i);
     cr_train_must(&run);
-    same_posteriors("whole", "cut");
+    cr_method_same("whole", "cut");
 }
 END_TEST
 
@@ -213,9 +182,10 @@ START_TEST(draws)
     full_init(&run, "out");
     run.options.keep_best = false;
     cr_train_must(&run);
-    open_posterior("out", &p);
-    open_checkpoint("out", 9, &last);
-    const float *mu = section(&last, CR_CKPT_WEIGHTS), *rho = section(&last, CR_CKPT_SPREAD);
+    p = cr_method_open("out");
+    cr_method_step("out", 9, &last);
+    const float *mu = cr_method_section(&last, CR_CKPT_WEIGHTS, NULL),
+                *rho = cr_method_section(&last, CR_CKPT_SPREAD, NULL);
     size_t n = p->adapter->n_params, n_a = 0;
     float *draw = calloc(n, sizeof *draw), *again = calloc(n, sizeof *again);
     double sum = 0, sum2 = 0;
@@ -248,30 +218,6 @@ START_TEST(draws)
 }
 END_TEST
 
-static double nll_of(const char *adapter, uint32_t samples, double temperature, size_t *n_members)
-{
-    char model[1024], data[1024], path[1024];
-    struct cr_eval_options o;
-    struct cr_eval_result result = {0};
-    struct cr_error err = {0};
-    cr_eval_options_init(&o);
-    snprintf(model, sizeof model, "%s", cr_train_path("model.gguf"));
-    snprintf(data, sizeof data, "%s", cr_train_path("other.jsonl"));
-    snprintf(path, sizeof path, "%s", cr_train_path(adapter));
-    o.model = model;
-    o.data = data;
-    o.adapter = path;
-    o.samples = samples;
-    o.mean = temperature < 0;
-    o.posterior_temperature = temperature < 0 ? 0 : temperature;
-    struct cr_host host = {.n_threads = 1};
-    ck_assert_msg(cr_eval(&o, &host, &result, &err) == CR_OK, "%s", err.message);
-    *n_members = result.n_members;
-    double nll = result.all.nll;
-    cr_eval_result_deinit(&result);
-    return nll;
-}
-
 START_TEST(prediction)
 {
     struct cr_train_run run;
@@ -286,37 +232,30 @@ START_TEST(prediction)
     ck_assert_double_lt(run.result.final_loss, json_number_value(json_object_get(first, "loss")) - 0.1);
     json_decref(first);
     cr_free(journal);
-    double mean = nll_of("out", 0, -1, &n);
+    double mean = cr_method_nll("out", 0, -1, &n);
     ck_assert_uint_eq(n, 1);
-    double drawn = nll_of("out", 0, 0, &n);
+    double drawn = cr_method_nll("out", 0, 0, &n);
     ck_assert_uint_eq(n, 10);
     ck_assert(drawn != mean);
-    ck_assert_double_eq_tol(nll_of("out", 4, 1e-14, &n), mean, 1e-4);
+    ck_assert_double_eq_tol(cr_method_nll("out", 4, 1e-14, &n), mean, 1e-4);
     snprintf(from, sizeof from, "%s", cr_train_path("out"));
     snprintf(to, sizeof to, "%s", cr_train_path("draw"));
     struct cr_export_options o = {
         .size = sizeof o, .adapter = from, .output = to, .format = "peft", .sample_set = true};
     ck_assert_int_eq(cr_export(&o, NULL, NULL), CR_OK);
-    ck_assert(nll_of("draw", 0, 0, &n) == nll_of("out", 1, 0, &n));
+    ck_assert(cr_method_nll("draw", 0, 0, &n) == cr_method_nll("out", 1, 0, &n));
 }
 END_TEST
 
 START_TEST(refusals)
 {
     struct cr_train_run run;
-#define REFUSE(field, value, part)                                                                                     \
-    do {                                                                                                               \
-        full_init(&run, "out");                                                                                        \
-        run.options.field = (value);                                                                                   \
-        cr_train_must_fail(&run, CR_E_USAGE, part);                                                                    \
-    } while (0)
-    REFUSE(dropout, 0.1, "--dropout 0.1");
-    REFUSE(prior_std, 0, "--prior-std");
-    REFUSE(prior_std, (double)NAN, "--prior-std");
-    REFUSE(kl_lr, -1, "--kl-lr");
-    REFUSE(rho_init, 0, "rho_init");
-    REFUSE(rho_init, 2, "rho_init");
-#undef REFUSE
+    CR_TRAIN_REFUSE(run, full_init, dropout, 0.1, "--dropout 0.1");
+    CR_TRAIN_REFUSE(run, full_init, prior_std, 0, "--prior-std");
+    CR_TRAIN_REFUSE(run, full_init, prior_std, (double)NAN, "--prior-std");
+    CR_TRAIN_REFUSE(run, full_init, kl_lr, -1, "--kl-lr");
+    CR_TRAIN_REFUSE(run, full_init, rho_init, 0, "rho_init");
+    CR_TRAIN_REFUSE(run, full_init, rho_init, 2, "rho_init");
     ck_assert(!cr_train_exists("out"));
     struct cr_finetune_options o;
     struct cr_error err;

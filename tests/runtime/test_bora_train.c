@@ -14,19 +14,10 @@
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
 
 enum { STEPS = 9, N_LINES = 24 };
-
-/* A copy of a path, which the ring of four would lose. */
-static const char *kept(const char *name)
-{
-    static char paths[8][1024];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s", cr_train_path(name));
-    return path;
-}
 
 /* Questions whose tasks go around; `only` leaves out the other tasks, `flipped` answers one otherwise. */
 static void put_choices(const char *name, int n_tasks, int only, int flipped)
@@ -58,22 +49,22 @@ static void full_init(struct cr_train_run *run, const char *output, const char *
 {
     cr_train_full_init(run, output);
     run->options.method = "bora";
-    run->options.data = kept(data);
+    run->options.data = cr_train_kept(data);
     run->options.tau = 3;
     run->options.save_every = 1;
     run->options.keep_checkpoints = 20;
     run->options.report_every = 1;
 }
 
+static void init_data(struct cr_train_run *run, const char *output)
+{
+    full_init(run, output, "data");
+}
+
 static const float *section(const char *output, int step, uint32_t kind, struct cr_checkpoint *at, size_t *n)
 {
-    char name[300];
-    snprintf(name, sizeof name, "%s/checkpoints/step-%08d.cck", output, step);
-    ck_assert_int_eq(cr_checkpoint_open(cr_train_path(name), at, NULL), CR_OK);
-    const struct cr_checkpoint_section *found = cr_checkpoint_find(at, kind);
-    ck_assert_ptr_nonnull(found);
-    *n = found->bytes / sizeof(float);
-    return (const float *)found->data;
+    cr_method_step(output, step, at);
+    return cr_method_section(at, kind, n);
 }
 
 /* One task that starts at the mean is a run of AdamW, whatever tau; so is one adapter for all. */
@@ -160,7 +151,7 @@ START_TEST(joined_gradients)
     size_t n_start, n;
     put_choices("data", 3, -1, -1);
     one_step(&run, "out", 0, NULL); /* for its settings */
-    run.options.output = kept("joined");
+    run.options.output = cr_train_kept("joined");
     run.options.bora_mode = "joined";
     run.options.tau = 5;
     run.options.bora_spread = 0;
@@ -275,17 +266,9 @@ static void same_runs(const char *a, const char *b)
 {
     static const char *const names[] = {CR_POSTERIOR_FILE, "tasks/t1/adapter_model.safetensors",
                                         "checkpoints/step-00000009.cck"};
-    char x[300], y[300];
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        snprintf(x, sizeof x, "%s/%s", a, names[i]);
-        snprintf(y, sizeof y, "%s/%s", b, names[i]);
-        ck_assert_msg(cr_train_same(x, y), "%s differs from %s", x, y);
-    }
+    cr_train_same_files(a, b, names, sizeof names / sizeof names[0]);
     cr_train_same_outputs(a, b);
-    char *journals[2] = {cr_train_journal(a), cr_train_journal(b)};
-    ck_assert_str_eq(journals[0], journals[1]);
-    cr_free(journals[0]);
-    cr_free(journals[1]);
+    cr_train_same_journals(a, b);
 }
 
 START_TEST(stop_and_resume)
@@ -300,10 +283,7 @@ START_TEST(stop_and_resume)
     cr_train_must(&run);
     full_init(&run, "cut", "data");
     run.options.bora_mode = mode;
-    run.stop_at = 1 + 2 * _i;
-    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
-    run.stop_at = -1;
-    run.options.resume = true;
+    cr_train_stop(&run, 1 + 2 * _i);
     cr_parallel_openmp(&pool, 3);
     run.host.parallel = &pool;
     cr_train_must(&run);
@@ -324,9 +304,9 @@ static cr_status shoot(const struct shot *shot, struct cr_eval_result *result, s
     struct cr_eval_options o;
     struct cr_host host = {.n_threads = 1};
     cr_eval_options_init(&o);
-    o.model = kept("model.gguf");
-    o.data = kept(shot->data);
-    o.adapter = kept(shot->adapter);
+    o.model = cr_train_kept("model.gguf");
+    o.data = cr_train_kept(shot->data);
+    o.adapter = cr_train_kept(shot->adapter);
     o.mean = shot->mean;
     o.strict_task = shot->strict;
     o.samples = shot->samples;
@@ -351,7 +331,7 @@ static void export_task(const char *task, const char *to)
 {
     struct cr_error err = {0};
     struct cr_export_options o = {
-        .size = sizeof o, .adapter = kept("out"), .output = kept(to), .format = "peft", .task = task};
+        .size = sizeof o, .adapter = cr_train_kept("out"), .output = cr_train_kept(to), .format = "peft", .task = task};
     ck_assert_msg(cr_export(&o, NULL, &err) == CR_OK, "%s", err.message);
 }
 
@@ -363,7 +343,7 @@ START_TEST(predictions)
     put_choices("only1", 3, 1, -1);
     put_choices("five", 5, -1, -1);
     full_init(&run, "out", "data");
-    run.options.valid = kept("data");
+    run.options.valid = cr_train_kept("data");
     run.options.tau = _i;
     run.options.bora_mode = _i == 0 ? NULL : "joined";
     cr_train_must(&run);
@@ -408,7 +388,7 @@ START_TEST(texts)
     struct cr_error err = {0};
     put_texts("data");
     full_init(&run, "out", "data");
-    run.options.valid = kept("data");
+    run.options.valid = cr_train_kept("data");
     run.options.tau = (double)NAN;
     cr_train_must(&run);
     ck_assert_msg(shoot(&(struct shot){.adapter = "out", .data = "data"}, &result, &err) == CR_OK, "%s", err.message);
@@ -445,7 +425,7 @@ START_TEST(files_that_do_not_fit)
     cr_train_must(&run);
     ck_assert(cr_train_exists("out/tasks/%2E.%2Fa%20b/adapter_model.safetensors"));
     ck_assert(cr_train_exists("out/tasks/t/adapter_model.safetensors"));
-    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_OK);
+    ck_assert_int_eq(cr_posterior_open(cr_train_kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_OK);
     ck_assert_uint_eq(cr_weight_sets_find(&p->sets, "../a b"), 1);
     ck_assert_uint_eq(cr_weight_sets_find(&p->sets, "other"), 0);
     cr_posterior_close(p);
@@ -453,7 +433,7 @@ START_TEST(files_that_do_not_fit)
     uint8_t *own = cr_train_bytes("out/adapter_model.safetensors", &n);
     own[n - 1] ^= 1; /* the exponent of the last weight */
     cr_train_write("out/adapter_model.safetensors", own, n);
-    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
+    ck_assert_int_eq(cr_posterior_open(cr_train_kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
     ck_assert_ptr_nonnull(strstr(err.message, "mean is not the adapter beside it"));
     cr_free(own);
 }
@@ -466,18 +446,11 @@ START_TEST(refusals)
                                "{\"question\":\"r\",\"choices\":[\"a\",\"b\"],\"answer\":1}\n";
     put_choices("data", 2, -1, -1);
     cr_train_write("half", half, strlen(half));
-#define REFUSE(field, value, part)                                                                                     \
-    do {                                                                                                               \
-        full_init(&run, "out", "data");                                                                                \
-        run.options.field = (value);                                                                                   \
-        cr_train_must_fail(&run, CR_E_USAGE, part);                                                                    \
-    } while (0)
-    REFUSE(tau, -1, "--tau -1");
-    REFUSE(tau, (double)INFINITY, "--tau inf");
-    REFUSE(bora_spread, -1, "spread");
-    REFUSE(bora_prior, "l1", "\"l1\" unknown");
-    REFUSE(bora_mode, "both", "\"both\" unknown");
-#undef REFUSE
+    CR_TRAIN_REFUSE(run, init_data, tau, -1, "--tau -1");
+    CR_TRAIN_REFUSE(run, init_data, tau, (double)INFINITY, "--tau inf");
+    CR_TRAIN_REFUSE(run, init_data, bora_spread, -1, "spread");
+    CR_TRAIN_REFUSE(run, init_data, bora_prior, "l1", "\"l1\" unknown");
+    CR_TRAIN_REFUSE(run, init_data, bora_mode, "both", "\"both\" unknown");
     full_init(&run, "out", "data");
     run.options.bora_mode = "joined";
     run.options.tau = 0;
@@ -495,8 +468,11 @@ START_TEST(refusals)
     struct cr_error err;
     ck_assert_int_eq(cr_finetune_options_for(&o, "bora", "paper", &err), CR_OK);
     ck_assert(o.tau == 100 && o.rank == 16 && o.alpha == 16 && o.lr_schedule == CR_LR_CONSTANT && o.batch_size == 64);
-    struct cr_export_options e = {
-        .size = sizeof e, .adapter = kept("out"), .output = kept("none"), .format = "peft", .task = "x"};
+    struct cr_export_options e = {.size = sizeof e,
+                                  .adapter = cr_train_kept("out"),
+                                  .output = cr_train_kept("none"),
+                                  .format = "peft",
+                                  .task = "x"};
     ck_assert_int_eq(cr_export(&e, NULL, &err), CR_E_USAGE);
     ck_assert_ptr_nonnull(strstr(err.message, "has no task"));
     ck_assert(!cr_train_exists("none"));

@@ -14,6 +14,7 @@
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
 
 enum { N_MEMBERS = 3 };
@@ -37,37 +38,12 @@ static void with_heads(struct cr_train_run *run, bool heads)
     run->options.head_noise = 0.05;
 }
 
-/* A copy of a path, which the ring of four would lose. */
-static const char *kept(const char *name)
-{
-    static char paths[8][1024];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s", cr_train_path(name));
-    return path;
-}
-
-static void open_checkpoint(const char *output, int step, struct cr_checkpoint *out)
-{
-    char name[300];
-    snprintf(name, sizeof name, "%s/checkpoints/step-%08d.cck", output, step);
-    ck_assert_int_eq(cr_checkpoint_open(cr_train_path(name), out, NULL), CR_OK);
-}
-
-static const float *section(const struct cr_checkpoint *checkpoint, uint32_t kind, size_t *n)
-{
-    const struct cr_checkpoint_section *found = cr_checkpoint_find(checkpoint, kind);
-    ck_assert_ptr_nonnull(found);
-    *n = found->bytes / sizeof(float);
-    return (const float *)found->data;
-}
-
 static void export_member(const char *from, uint32_t member, const char *to)
 {
     struct cr_error err = {0};
     struct cr_export_options o = {.size = sizeof o,
-                                  .adapter = kept(from),
-                                  .output = kept(to),
+                                  .adapter = cr_train_kept(from),
+                                  .output = cr_train_kept(to),
                                   .format = "peft",
                                   .member_set = true,
                                   .member = member};
@@ -88,15 +64,15 @@ START_TEST(one_member_is_adamw)
     export_member("one/checkpoints/step-00000000.cck", 0, "start");
     full_init(&run, "adamw");
     run.options.method = "adamw";
-    run.options.adapter = kept("start");
+    run.options.adapter = cr_train_kept("start");
     run.options.keep_best = false;
     cr_train_must(&run);
     ck_assert(run.result.best_nll == nll);
-    open_checkpoint("one", 9, &at[0]);
-    open_checkpoint("adamw", 9, &at[1]);
+    cr_method_step("one", 9, &at[0]);
+    cr_method_step("adamw", 9, &at[1]);
     for (uint32_t kind = 0; kind < 2; kind++) {
         uint32_t which = kind == 0 ? CR_CKPT_WEIGHTS : CR_CKPT_OPTIMISER;
-        const float *a = section(&at[0], which, &n[0]), *b = section(&at[1], which, &n[1]);
+        const float *a = cr_method_section(&at[0], which, &n[0]), *b = cr_method_section(&at[1], which, &n[1]);
         ck_assert_uint_eq(n[0], n[1]);
         ck_assert_mem_eq(a, b, n[0] * sizeof *a);
     }
@@ -114,16 +90,8 @@ static void same_ensembles(const char *a, const char *b)
     static const char *const names[] = {CR_POSTERIOR_FILE, "members/00/adapter_model.safetensors",
                                         "members/02/adapter_model.safetensors", "members/01/adapter_config.json",
                                         "checkpoints/step-00000009.cck"};
-    char x[300], y[300];
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        snprintf(x, sizeof x, "%s/%s", a, names[i]);
-        snprintf(y, sizeof y, "%s/%s", b, names[i]);
-        ck_assert_msg(cr_train_same(x, y), "%s differs from %s", x, y);
-    }
-    char *journals[2] = {cr_train_journal(a), cr_train_journal(b)};
-    ck_assert_str_eq(journals[0], journals[1]);
-    cr_free(journals[0]);
-    cr_free(journals[1]);
+    cr_train_same_files(a, b, names, sizeof names / sizeof names[0]);
+    cr_train_same_journals(a, b);
 }
 
 /* Which members share a pass changes no bit of any of them, nor of the validation. */
@@ -133,7 +101,7 @@ START_TEST(any_group)
     full_init(&run, "together");
     with_heads(&run, _i == 2);
     if (_i == 0) {
-        run.options.data = kept("texts.jsonl");
+        run.options.data = cr_train_kept("texts.jsonl");
     }
     cr_train_must(&run);
     for (uint32_t at_once = 1; at_once < N_MEMBERS; at_once++) {
@@ -161,10 +129,7 @@ START_TEST(stop_and_resume)
     cr_train_must(&run);
     full_init(&run, "cut");
     with_heads(&run, _i > 0);
-    run.stop_at = 1 + 3 * _i;
-    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
-    run.stop_at = -1;
-    run.options.resume = true;
+    cr_train_stop(&run, 1 + 3 * _i);
     run.options.members_at_once = 2;
     cr_train_must(&run);
     same_ensembles("whole", "cut");
@@ -233,9 +198,9 @@ START_TEST(joint_loss_and_clip)
     ck_assert_double_eq_tol(first_step("clipped", N_MEMBERS, 5, clip, &loss), joint, 1e-9 * joint);
     struct cr_checkpoint at;
     size_t n, n_weights;
-    open_checkpoint("clipped", 1, &at);
-    section(&at, CR_CKPT_WEIGHTS, &n_weights);
-    const float *state = section(&at, CR_CKPT_OPTIMISER, &n);
+    cr_method_step("clipped", 1, &at);
+    cr_method_section(&at, CR_CKPT_WEIGHTS, &n_weights);
+    const float *state = cr_method_section(&at, CR_CKPT_OPTIMISER, &n);
     ck_assert_uint_eq(n, 16 + 2 * n_weights);
     double m2 = 0;
     for (size_t i = 0; i < n_weights; i++) {
@@ -265,9 +230,10 @@ START_TEST(heads_start_and_move)
     run.options.no_valid = true;
     run.options.keep_best = false;
     cr_train_must(&run);
-    open_checkpoint("out", 0, &at[0]);
-    open_checkpoint("out", 1, &at[1]);
-    const float *w[2] = {section(&at[0], CR_CKPT_WEIGHTS, &n), section(&at[1], CR_CKPT_WEIGHTS, &n)};
+    cr_method_step("out", 0, &at[0]);
+    cr_method_step("out", 1, &at[1]);
+    const float *w[2] = {cr_method_section(&at[0], CR_CKPT_WEIGHTS, &n),
+                         cr_method_section(&at[1], CR_CKPT_WEIGHTS, &n)};
     ck_assert_int_eq(
         cr_adapter_read(cr_train_path("out/checkpoints/step-00000000.cck"), NULL, false, &adapter, &base, NULL), CR_OK);
     size_t n_set = adapter->n_params, begin = cr_adapter_rows_begin(adapter), n_rows = n_set - begin;
@@ -297,11 +263,11 @@ static cr_status score(const char *adapter, const char *second, uint32_t samples
                        struct cr_eval_result *result, struct cr_error *err)
 {
     struct cr_eval_options o;
-    const char *adapters[] = {kept(adapter), second != NULL ? kept(second) : NULL};
+    const char *adapters[] = {cr_train_kept(adapter), second != NULL ? cr_train_kept(second) : NULL};
     struct cr_host host = {.n_threads = 1};
     cr_eval_options_init(&o);
-    o.model = kept("model.gguf");
-    o.data = kept(data);
+    o.model = cr_train_kept("model.gguf");
+    o.data = cr_train_kept(data);
     o.adapters = adapters;
     o.n_adapters = second != NULL ? 2 : 1;
     o.samples = samples;
@@ -329,8 +295,8 @@ START_TEST(predictions)
     struct cr_train_run run;
     const char *data = _i == 0 ? "choices.jsonl" : "texts.jsonl", *valid = _i == 0 ? "other.jsonl" : "texts.jsonl";
     full_init(&run, "out");
-    run.options.data = kept(data);
-    run.options.valid = kept(valid);
+    run.options.data = cr_train_kept(data);
+    run.options.valid = cr_train_kept(valid);
     cr_train_must(&run);
     double all = nll_of("out", NULL, 0, valid, N_MEMBERS);
     ck_assert_double_eq_tol(all, run.result.best_nll, 1e-12 * all); /* two orders of a sum in double */
@@ -343,7 +309,7 @@ START_TEST(predictions)
     ck_assert(third == nll_of("out/members/02", NULL, 0, valid, 1) && third != first);
     /* The last checkpoint is the ensemble too. */
     full_init(&run, "last");
-    run.options.data = kept(data);
+    run.options.data = cr_train_kept(data);
     run.options.keep_best = false;
     cr_train_must(&run);
     ck_assert(nll_of("last", NULL, 0, valid, N_MEMBERS) ==
@@ -363,7 +329,7 @@ START_TEST(predictions_with_heads)
     struct cr_eval_result result = {0};
     full_init(&run, "out");
     with_heads(&run, true);
-    run.options.valid = kept("other.jsonl");
+    run.options.valid = cr_train_kept("other.jsonl");
     cr_train_must(&run);
     double all = nll_of("out", NULL, 0, "other.jsonl", N_MEMBERS);
     ck_assert_double_eq_tol(all, run.result.best_nll, 1e-12 * all); /* two orders of a sum in double */
@@ -379,17 +345,20 @@ START_TEST(predictions_with_heads)
     static const char three[] = "{\"question\":\"q\",\"choices\":[\"a\",\"b\",\"c\"],\"answer\":0}\n";
     cr_train_write("three", three, strlen(three));
     ck_assert_int_eq(score("out", NULL, 0, "three", &result, &err), CR_E_INPUT);
-    struct cr_export_options e = {
-        .size = sizeof e, .adapter = kept("out"), .output = kept("none"), .format = "gguf", .member_set = true};
+    struct cr_export_options e = {.size = sizeof e,
+                                  .adapter = cr_train_kept("out"),
+                                  .output = cr_train_kept("none"),
+                                  .format = "gguf",
+                                  .member_set = true};
     ck_assert_int_eq(cr_export(&e, NULL, &err), CR_E_USAGE);
     ck_assert_ptr_nonnull(strstr(err.message, "members/00 is this one without them"));
     full_init(&run, "on");
     run.options.method = "adamw";
-    run.options.adapter = kept("last/checkpoints/step-00000009.cck");
+    run.options.adapter = cr_train_kept("last/checkpoints/step-00000009.cck");
     cr_train_must_fail(&run, CR_E_USAGE, "cannot be continued from");
     full_init(&run, "texts");
     with_heads(&run, true);
-    run.options.data = kept("texts.jsonl");
+    run.options.data = cr_train_kept("texts.jsonl");
     cr_train_must_fail(&run, CR_E_USAGE, "need questions with choices");
 }
 END_TEST
@@ -402,7 +371,7 @@ START_TEST(files_that_do_not_fit)
     full_init(&run, "out");
     run.options.steps = 2;
     cr_train_must(&run);
-    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_OK);
+    ck_assert_int_eq(cr_posterior_open(cr_train_kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_OK);
     ck_assert_uint_eq(p->sets.n, N_MEMBERS);
     ck_assert_str_eq(p->adapter->method, "ensemble");
     cr_posterior_close(p);
@@ -411,11 +380,11 @@ START_TEST(files_that_do_not_fit)
     uint8_t *bytes = cr_train_bytes("out/members/01/adapter_model.safetensors", &n);
     cr_train_write("out/members/00/adapter_model.safetensors", bytes, n);
     cr_free(bytes);
-    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
+    ck_assert_int_eq(cr_posterior_open(cr_train_kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
     ck_assert_ptr_nonnull(strstr(err.message, "not the one in members/00"));
     /* Members alone are no ensemble. */
     ck_assert_int_eq(remove(cr_train_path("out/" CR_POSTERIOR_FILE)), 0);
-    ck_assert_int_eq(cr_posterior_open(kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_IO);
+    ck_assert_int_eq(cr_posterior_open(cr_train_kept("out"), NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_IO);
     ck_assert_ptr_nonnull(strstr(err.message, CR_POSTERIOR_FILE));
 }
 END_TEST
@@ -423,21 +392,14 @@ END_TEST
 START_TEST(refusals)
 {
     struct cr_train_run run;
-#define REFUSE(field, value, part)                                                                                     \
-    do {                                                                                                               \
-        full_init(&run, "out");                                                                                        \
-        run.options.field = (value);                                                                                   \
-        cr_train_must_fail(&run, CR_E_USAGE, part);                                                                    \
-    } while (0)
-    REFUSE(members, 0, "--members 0");
-    REFUSE(members, CR_WEIGHT_SETS_MAX + 1, "--members 1025");
-    REFUSE(init_gain, -1, "--init-gain");
-    REFUSE(init_gain, (double)NAN, "--init-gain");
-    REFUSE(member_init, "zero", "\"zero\" unknown");
-    REFUSE(head_lr, -1, "label rows");
-    REFUSE(head_noise, (double)NAN, "label rows");
-    REFUSE(adapter, kept("model.gguf"), "start apart");
-#undef REFUSE
+    CR_TRAIN_REFUSE(run, full_init, members, 0, "--members 0");
+    CR_TRAIN_REFUSE(run, full_init, members, CR_WEIGHT_SETS_MAX + 1, "--members 1025");
+    CR_TRAIN_REFUSE(run, full_init, init_gain, -1, "--init-gain");
+    CR_TRAIN_REFUSE(run, full_init, init_gain, (double)NAN, "--init-gain");
+    CR_TRAIN_REFUSE(run, full_init, member_init, "zero", "\"zero\" unknown");
+    CR_TRAIN_REFUSE(run, full_init, head_lr, -1, "label rows");
+    CR_TRAIN_REFUSE(run, full_init, head_noise, (double)NAN, "label rows");
+    CR_TRAIN_REFUSE(run, full_init, adapter, cr_train_kept("model.gguf"), "start apart");
     ck_assert(!cr_train_exists("out"));
     struct cr_finetune_options o;
     struct cr_error err;
@@ -455,7 +417,8 @@ START_TEST(refusals)
     run.options.resume = true;
     run.options.init_gain = 3;
     cr_train_must_fail(&run, CR_E_BUSY, "init-gain");
-    struct cr_export_options e = {.size = sizeof e, .adapter = kept("out"), .output = kept("none"), .format = "peft"};
+    struct cr_export_options e = {
+        .size = sizeof e, .adapter = cr_train_kept("out"), .output = cr_train_kept("none"), .format = "peft"};
     ck_assert_int_eq(cr_export(&e, NULL, &err), CR_E_USAGE);
     ck_assert_ptr_nonnull(strstr(err.message, "--member K, 0 to 2"));
     e.member_set = true;

@@ -3,7 +3,6 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
@@ -12,6 +11,7 @@
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
 
 static struct cr_parallel serial;
@@ -30,6 +30,12 @@ static void use_ivon(struct cr_train_run *run)
     run->options.max_grad_norm = 0;
 }
 
+static void init(struct cr_train_run *run, const char *output)
+{
+    cr_train_run_init(run, output);
+    use_ivon(run);
+}
+
 /* Ten steps with everything that a resume has to bring back. */
 static void full_init(struct cr_train_run *run, const char *output, uint32_t mc_samples)
 {
@@ -41,15 +47,6 @@ static void full_init(struct cr_train_run *run, const char *output, uint32_t mc_
     run->options.lr_b = 0.25;
     run->options.hess_init_b = 2e-3;
     run->options.beta2 = 0.99;
-}
-
-static void same_posteriors(const char *a, const char *b)
-{
-    char x[300], y[300];
-    snprintf(x, sizeof x, "%s/%s", a, CR_POSTERIOR_FILE);
-    snprintf(y, sizeof y, "%s/%s", b, CR_POSTERIOR_FILE);
-    ck_assert_msg(cr_train_same(x, y), "%s differs from %s", x, y);
-    cr_train_same_outputs(a, b);
 }
 
 static json_t *summary_of(const char *output)
@@ -71,8 +68,7 @@ static double fact(const json_t *summary, const char *key)
 START_TEST(learns_the_rule)
 {
     struct cr_train_run run;
-    cr_train_run_init(&run, "out");
-    use_ivon(&run);
+    init(&run, "out");
     run.options.targets = "all";
     run.options.steps = 80;
     run.options.report_every = 20;
@@ -89,8 +85,7 @@ END_TEST
 START_TEST(facts)
 {
     struct cr_train_run run;
-    cr_train_run_init(&run, "out");
-    use_ivon(&run);
+    init(&run, "out");
     run.options.steps = 3;
     run.options.targets = "all";
     cr_train_must(&run);
@@ -115,18 +110,12 @@ START_TEST(stop_and_resume)
     full_init(&run, "whole", mc_samples);
     cr_train_must(&run);
     full_init(&run, "cut", mc_samples);
-    run.stop_at = 5 + _i / 2;
-    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
+    cr_train_stop(&run, 5 + _i / 2);
     ck_assert(!cr_train_exists("cut/" CR_POSTERIOR_FILE));
-    run.stop_at = -1;
-    run.options.resume = true;
     cr_train_must(&run);
     ck_assert_int_eq(run.n_steps_seen, 5 - _i / 2);
-    same_posteriors("whole", "cut");
-    char *journals[2] = {cr_train_journal("whole"), cr_train_journal("cut")};
-    ck_assert_str_eq(journals[0], journals[1]);
-    cr_free(journals[0]);
-    cr_free(journals[1]);
+    cr_method_same("whole", "cut");
+    cr_train_same_journals("whole", "cut");
     ck_assert(cr_train_same("whole/checkpoints/step-00000010.cck", "cut/checkpoints/step-00000010.cck"));
     json_t *summaries[2] = {summary_of("whole"), summary_of("cut")};
     ck_assert(json_equal(json_object_get(summaries[0], "posterior"), json_object_get(summaries[1], "posterior")));
@@ -150,7 +139,7 @@ START_TEST(stop_within_a_step)
     run.options.resume = cr_train_exists("cut");
     run.stop_at_poll = 0;
     cr_train_must(&run);
-    same_posteriors("whole", "cut");
+    cr_method_same("whole", "cut");
 }
 END_TEST
 
@@ -164,7 +153,7 @@ START_TEST(any_thread_count)
     full_init(&run, "many", 1);
     run.host.parallel = &pool;
     cr_train_must(&run);
-    same_posteriors("one", "many");
+    cr_method_same("one", "many");
     ck_assert(cr_train_same("one/checkpoints/step-00000010.cck", "many/checkpoints/step-00000010.cck"));
 }
 END_TEST
@@ -173,16 +162,14 @@ END_TEST
 START_TEST(accumulation_is_a_larger_batch)
 {
     struct cr_train_run run;
-    cr_train_run_init(&run, "a");
-    use_ivon(&run);
+    init(&run, "a");
     run.options.batch_size = 6;
     cr_train_must(&run);
-    cr_train_run_init(&run, "b");
-    use_ivon(&run);
+    init(&run, "b");
     run.options.batch_size = 2;
     run.options.grad_accumulation_steps = 3;
     cr_train_must(&run);
-    same_posteriors("a", "b");
+    cr_method_same("a", "b");
 }
 END_TEST
 
@@ -226,8 +213,7 @@ START_TEST(keeps_the_best)
     struct cr_train_run run;
     for (int i = 0; i < 2; i++) {
         uint64_t best = run.result.best_step;
-        cr_train_run_init(&run, i == 0 ? "best" : "short");
-        use_ivon(&run);
+        init(&run, i == 0 ? "best" : "short");
         run.options.valid = cr_train_path("other.jsonl");
         run.options.lr_schedule = CR_LR_CONSTANT;
         run.options.ess = 26000;
@@ -257,15 +243,13 @@ END_TEST
 START_TEST(warnings)
 {
     struct cr_train_run run;
-    cr_train_run_init(&run, "cut");
-    use_ivon(&run);
+    init(&run, "cut");
     run.options.steps = 40;
     run.options.clip_radius = 1e-9;
     cr_train_must(&run);
     ck_assert_int_eq(run.n_warnings, 2); /* once, and one of the data */
     ck_assert_ptr_nonnull(strstr(run.last_warning, "clip radius"));
-    cr_train_run_init(&run, "narrow");
-    use_ivon(&run);
+    init(&run, "narrow");
     run.options.steps = 40;
     run.options.gradsq = true; /* on a scale of its own, for which this hess_init is far too small */
     run.options.ess = 1e9;
@@ -273,8 +257,7 @@ START_TEST(warnings)
     run.options.clip_radius = 1;
     cr_train_must(&run);
     ck_assert_ptr_nonnull(strstr(run.last_warning, "variance collapses"));
-    cr_train_run_init(&run, "fine");
-    use_ivon(&run);
+    init(&run, "fine");
     run.options.ess = 1e7;
     run.options.clip_radius = 0.5;
     run.options.lr = 1e-3;
@@ -306,24 +289,16 @@ END_TEST
 START_TEST(refused_options)
 {
     struct cr_train_run run;
-#define REFUSE(field, value, part)                                                                                     \
-    do {                                                                                                               \
-        cr_train_run_init(&run, "out");                                                                                \
-        use_ivon(&run);                                                                                                \
-        run.options.field = (value);                                                                                   \
-        cr_train_must_fail(&run, CR_E_USAGE, part);                                                                    \
-    } while (0)
-    REFUSE(ess, -1, "--ess");
-    REFUSE(ess, (double)NAN, "--ess");
-    REFUSE(hess_init, 0, "--hess-init");
-    REFUSE(hess_init, (double)INFINITY, "--hess-init");
-    REFUSE(clip_radius, 0, "--clip-radius");
-    REFUSE(mc_samples, 0, "--mc-samples");
-    REFUSE(beta1, 1, "beta1");
-    REFUSE(beta2, 1.5, "beta2");
-    REFUSE(ess_b, -1, "ess of B");
-    REFUSE(clip_radius_b, -1, "clip radius of B");
-#undef REFUSE
+    CR_TRAIN_REFUSE(run, init, ess, -1, "--ess");
+    CR_TRAIN_REFUSE(run, init, ess, (double)NAN, "--ess");
+    CR_TRAIN_REFUSE(run, init, hess_init, 0, "--hess-init");
+    CR_TRAIN_REFUSE(run, init, hess_init, (double)INFINITY, "--hess-init");
+    CR_TRAIN_REFUSE(run, init, clip_radius, 0, "--clip-radius");
+    CR_TRAIN_REFUSE(run, init, mc_samples, 0, "--mc-samples");
+    CR_TRAIN_REFUSE(run, init, beta1, 1, "beta1");
+    CR_TRAIN_REFUSE(run, init, beta2, 1.5, "beta2");
+    CR_TRAIN_REFUSE(run, init, ess_b, -1, "ess of B");
+    CR_TRAIN_REFUSE(run, init, clip_radius_b, -1, "clip radius of B");
     ck_assert(!cr_train_exists("out"));
 }
 END_TEST
@@ -378,8 +353,7 @@ START_TEST(memory_is_predicted)
     struct cr_train_run run;
     double mb[2];
     for (int i = 0; i < 2; i++) {
-        cr_train_run_init(&run, "out");
-        use_ivon(&run);
+        init(&run, "out");
         run.options.targets = "all";
         run.options.rank = 32;
         run.options.dry_run = true;

@@ -16,6 +16,7 @@
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
 
 static char model[1024], data[1024], other[1024], texts[1024];
@@ -80,14 +81,6 @@ static void refuse(struct call *call, cr_status want, const char *part)
     ck_assert_msg(status == want && strstr(call->err.message, part) != NULL, "%d %s (expected %d %s)", status,
                   call->err.message, want, part);
     ck_assert_ptr_null(strchr(call->err.message, '\n'));
-}
-
-static void open_posterior(const char *name, struct cr_posterior **out)
-{
-    struct cr_error err = {0};
-    char path[1024];
-    snprintf(path, sizeof path, "%s", cr_train_path(name));
-    ck_assert_msg(cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, out, &err) == CR_OK, "%s", err.message);
 }
 
 /* product [n][n] = L L^T */
@@ -234,7 +227,7 @@ START_TEST(expectation_over_classes)
     struct cr_error err = {0};
     call_init(&call, "point", "laplace");
     fit(&call);
-    open_posterior("laplace", &p);
+    p = cr_method_open("laplace");
     open_scoring(&s, "point");
     size_t n_slots = (size_t)p->adapter->n_layers * CR_N_PROJ;
     struct expectation x = {.set = &p->laplace, .adapter = p->adapter, .small = calloc(n_slots, sizeof *x.small)};
@@ -350,7 +343,7 @@ START_TEST(precision_by_the_evidence)
     struct cr_posterior *p = NULL;
     call_init(&call, "point", "laplace");
     fit(&call);
-    open_posterior("laplace", &p);
+    p = cr_method_open("laplace");
     size_t n = cr_laplace_set_n_values(&p->laplace);
     double *values = calloc(n, sizeof *values), norm2 = 0, at = call.result.prior_precision;
     cr_laplace_set_values(&p->laplace, values);
@@ -378,7 +371,7 @@ START_TEST(draws_and_the_linear_model)
     double var[CR_LABELS_MAX * CR_LABELS_MAX], sum = 0, sum2 = 0;
     call_init(&call, "point", "laplace");
     fit(&call);
-    open_posterior("laplace", &p);
+    p = cr_method_open("laplace");
     open_scoring(&s, "point");
     size_t n = p->adapter->n_params;
     uint32_t n_classes = s.main.data.examples[s.main.order[0]].n_choices;

@@ -10,11 +10,11 @@
 #include "runtime/adapter/files.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
-#include "runtime/io/checkpoint.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/method_test.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
 
@@ -50,11 +50,7 @@ static void full_init(struct cr_train_run *run, const char *output)
 /* The adapter of a checkpoint or a directory, all vertices. Returns owned. */
 static struct cr_posterior *open_prefix(const char *name)
 {
-    struct cr_posterior *p = NULL;
-    struct cr_error err = {0};
-    char path[1024];
-    snprintf(path, sizeof path, "%s", cr_train_path(name));
-    ck_assert_msg(cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, &p, &err) == CR_OK, "%s", err.message);
+    struct cr_posterior *p = cr_method_open(name);
     ck_assert_ptr_nonnull(p->adapter->prefix);
     return p;
 }
@@ -157,16 +153,8 @@ END_TEST
 static void same_runs(const char *a, const char *b)
 {
     static const char *const names[] = {CR_POSTERIOR_FILE, "adapter_model.safetensors", "adapter_config.json"};
-    for (size_t i = 0; i < 3; i++) {
-        char x[300], y[300];
-        snprintf(x, sizeof x, "%s/%s", a, names[i]);
-        snprintf(y, sizeof y, "%s/%s", b, names[i]);
-        ck_assert(cr_train_same(x, y));
-    }
-    char *journals[2] = {cr_train_journal(a), cr_train_journal(b)};
-    ck_assert_str_eq(journals[0], journals[1]);
-    cr_free(journals[0]);
-    cr_free(journals[1]);
+    cr_train_same_files(a, b, names, sizeof names / sizeof names[0]);
+    cr_train_same_journals(a, b);
 }
 
 START_TEST(stop_and_resume)
@@ -175,10 +163,7 @@ START_TEST(stop_and_resume)
     full_init(&run, "whole");
     cr_train_must(&run);
     full_init(&run, "cut");
-    run.stop_at = 1 + 2 * _i;
-    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
-    run.stop_at = -1;
-    run.options.resume = true;
+    cr_train_stop(&run, 1 + 2 * _i);
     cr_train_must(&run);
     same_runs("whole", "cut");
     cr_train_must(&run);
@@ -330,25 +315,18 @@ START_TEST(refusals)
 {
     struct cr_train_run run;
     char path[1024];
-#define REFUSE(field, value, part)                                                                                     \
-    do {                                                                                                               \
-        init(&run, "out");                                                                                             \
-        run.options.field = (value);                                                                                   \
-        cr_train_must_fail(&run, CR_E_USAGE, part);                                                                    \
-    } while (0)
-    REFUSE(vertices, 0, "--vertices 0");
-    REFUSE(vertices, 9, "--vertices 9");
-    REFUSE(prefix_length, 0, "--prefix-length 0");
-    REFUSE(prefix_length, 257, "--prefix-length 257");
-    REFUSE(valid_draws, 1001, "--valid-draws");
-    REFUSE(lr_head, 0, "rate of the label rows");
-    REFUSE(rank, 4, "of low-rank adapters");
-    REFUSE(alpha, 4, "of low-rank adapters");
-    REFUSE(dropout, 0.1, "of low-rank adapters");
-    REFUSE(targets, "all", "of low-rank adapters");
-    REFUSE(adapter, "here", "starts from training texts");
-    REFUSE(method, "adamw", "--vertices belongs to --method prefix");
-#undef REFUSE
+    CR_TRAIN_REFUSE(run, init, vertices, 0, "--vertices 0");
+    CR_TRAIN_REFUSE(run, init, vertices, 9, "--vertices 9");
+    CR_TRAIN_REFUSE(run, init, prefix_length, 0, "--prefix-length 0");
+    CR_TRAIN_REFUSE(run, init, prefix_length, 257, "--prefix-length 257");
+    CR_TRAIN_REFUSE(run, init, valid_draws, 1001, "--valid-draws");
+    CR_TRAIN_REFUSE(run, init, lr_head, 0, "rate of the label rows");
+    CR_TRAIN_REFUSE(run, init, rank, 4, "of low-rank adapters");
+    CR_TRAIN_REFUSE(run, init, alpha, 4, "of low-rank adapters");
+    CR_TRAIN_REFUSE(run, init, dropout, 0.1, "of low-rank adapters");
+    CR_TRAIN_REFUSE(run, init, targets, "all", "of low-rank adapters");
+    CR_TRAIN_REFUSE(run, init, adapter, "here", "starts from training texts");
+    CR_TRAIN_REFUSE(run, init, method, "adamw", "--vertices belongs to --method prefix");
     struct cr_buf same = {0};
     for (int i = 0; i < 12; i++) {
         cr_buf_puts(&same, "{\"prompt\":\"one and two is \",\"completion\":\"three\"}\n");

@@ -12,6 +12,7 @@
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
 
 /* Ten steps: from step 4 on a snapshot after each second one, so after steps 6, 8 and 10. */
@@ -31,28 +32,6 @@ static void full_init(struct cr_train_run *run, const char *output)
     run->options.report_every = 1;
 }
 
-static void open_posterior(const char *name, struct cr_posterior **out)
-{
-    struct cr_error err = {0};
-    char path[1024];
-    snprintf(path, sizeof path, "%s", cr_train_path(name));
-    ck_assert_msg(cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, out, &err) == CR_OK, "%s", err.message);
-}
-
-static void open_checkpoint(const char *output, int step, struct cr_checkpoint *out)
-{
-    char name[300];
-    snprintf(name, sizeof name, "%s/checkpoints/step-%08d.cck", output, step);
-    ck_assert_int_eq(cr_checkpoint_open(cr_train_path(name), out, NULL), CR_OK);
-}
-
-static const void *section(const struct cr_checkpoint *checkpoint, uint32_t kind)
-{
-    const struct cr_checkpoint_section *found = cr_checkpoint_find(checkpoint, kind);
-    ck_assert_ptr_nonnull(found);
-    return found->data;
-}
-
 /* The posterior's moments are those of the training weights that the checkpoints hold; files bring them back exactly.
  */
 START_TEST(moments_of_the_snapshots)
@@ -63,17 +42,17 @@ START_TEST(moments_of_the_snapshots)
     full_init(&run, "out");
     run.options.keep_best = false;
     cr_train_must(&run);
-    open_posterior("out", &p);
+    p = cr_method_open("out");
     ck_assert_uint_eq(p->swag.n, 3);
     ck_assert_uint_eq(p->swag.n_rows, 2);
     ck_assert(p->swag_scale == 0.5 || p->swag_scale == 1);
     size_t n = p->adapter->n_params;
     for (int i = 0; i < 3; i++) {
-        open_checkpoint("out", 6 + 2 * i, &at[i]);
+        cr_method_step("out", 6 + 2 * i, &at[i]);
     }
     const float *w[3];
     for (int i = 0; i < 3; i++) {
-        w[i] = section(&at[i], CR_CKPT_TRAINED);
+        w[i] = cr_method_section(&at[i], CR_CKPT_TRAINED, NULL);
     }
     double moved = 0;
     for (size_t i = 0; i < n; i++) {
@@ -93,11 +72,11 @@ START_TEST(moments_of_the_snapshots)
         ck_assert_double_eq_tol((double)row, dev, 0x1p-8 * fabs(dev) + ulp);
     }
     ck_assert_double_gt(moved, 0);
-    const float *moments = section(&at[2], CR_CKPT_MOMENTS);
+    const float *moments = cr_method_section(&at[2], CR_CKPT_MOMENTS, NULL);
     ck_assert_mem_eq(p->swag.mean, moments, n * sizeof(float));
     ck_assert_mem_eq(p->swag.m2, moments + 2 * n, n * sizeof(float));
-    ck_assert_mem_eq(p->swag.rows, section(&at[2], CR_CKPT_DEVIATIONS), 2 * n * sizeof(uint16_t));
-    ck_assert_mem_eq(p->adapter->params, section(&at[2], CR_CKPT_WEIGHTS), n * sizeof(float));
+    ck_assert_mem_eq(p->swag.rows, cr_method_section(&at[2], CR_CKPT_DEVIATIONS, NULL), 2 * n * sizeof(uint16_t));
+    ck_assert_mem_eq(p->adapter->params, cr_method_section(&at[2], CR_CKPT_WEIGHTS, NULL), n * sizeof(float));
     for (int i = 0; i < 3; i++) {
         cr_checkpoint_close(&at[i]);
     }
@@ -126,15 +105,6 @@ START_TEST(rates)
 }
 END_TEST
 
-static void same_posteriors(const char *a, const char *b)
-{
-    char x[300], y[300];
-    snprintf(x, sizeof x, "%s/%s", a, CR_POSTERIOR_FILE);
-    snprintf(y, sizeof y, "%s/%s", b, CR_POSTERIOR_FILE);
-    ck_assert(cr_train_same(x, y));
-    cr_train_same_outputs(a, b);
-}
-
 START_TEST(stop_and_resume)
 {
     struct cr_train_run run;
@@ -142,17 +112,11 @@ START_TEST(stop_and_resume)
     cr_train_must(&run);
     ck_assert_uint_ge(run.result.best_step, 8); /* two snapshots before there is a result */
     full_init(&run, "cut");
-    run.stop_at = 1 + _i;
-    cr_train_must_fail(&run, CR_E_STOPPED, "--resume");
-    run.stop_at = -1;
-    run.options.resume = true;
+    cr_train_stop(&run, 1 + _i);
     cr_train_must(&run);
-    same_posteriors("whole", "cut");
+    cr_method_same("whole", "cut");
     ck_assert(cr_train_same("whole/checkpoints/step-00000010.cck", "cut/checkpoints/step-00000010.cck"));
-    char *journals[2] = {cr_train_journal("whole"), cr_train_journal("cut")};
-    ck_assert_str_eq(journals[0], journals[1]);
-    cr_free(journals[0]);
-    cr_free(journals[1]);
+    cr_train_same_journals("whole", "cut");
 }
 END_TEST
 
@@ -166,7 +130,7 @@ START_TEST(any_thread_count)
     full_init(&run, "many");
     run.host.parallel = &pool;
     cr_train_must(&run);
-    same_posteriors("one", "many");
+    cr_method_same("one", "many");
 }
 END_TEST
 
@@ -183,39 +147,17 @@ START_TEST(trains_as_adamw)
         run.options.swag_lr = run.options.lr;
         run.options.eval_every = 1;
         cr_train_must(&run);
-        open_checkpoint(i == 0 ? "swag" : "adamw", 10, &at[i]);
+        cr_method_step(i == 0 ? "swag" : "adamw", 10, &at[i]);
     }
     size_t bytes = cr_checkpoint_find(&at[1], CR_CKPT_WEIGHTS)->bytes;
-    ck_assert_mem_eq(section(&at[0], CR_CKPT_TRAINED), section(&at[1], CR_CKPT_WEIGHTS), bytes);
-    ck_assert(memcmp(section(&at[0], CR_CKPT_WEIGHTS), section(&at[1], CR_CKPT_WEIGHTS), bytes) != 0);
+    ck_assert_mem_eq(cr_method_section(&at[0], CR_CKPT_TRAINED, NULL), cr_method_section(&at[1], CR_CKPT_WEIGHTS, NULL),
+                     bytes);
+    ck_assert(memcmp(cr_method_section(&at[0], CR_CKPT_WEIGHTS, NULL), cr_method_section(&at[1], CR_CKPT_WEIGHTS, NULL),
+                     bytes) != 0);
     cr_checkpoint_close(&at[0]);
     cr_checkpoint_close(&at[1]);
 }
 END_TEST
-
-static double nll_of(const char *adapter, uint32_t samples, double temperature, size_t *n_members)
-{
-    char model[1024], data[1024], path[1024];
-    struct cr_eval_options o;
-    struct cr_eval_result result = {0};
-    struct cr_error err = {0};
-    cr_eval_options_init(&o);
-    snprintf(model, sizeof model, "%s", cr_train_path("model.gguf"));
-    snprintf(data, sizeof data, "%s", cr_train_path("other.jsonl"));
-    snprintf(path, sizeof path, "%s", cr_train_path(adapter));
-    o.model = model;
-    o.data = data;
-    o.adapter = path;
-    o.samples = samples;
-    o.mean = samples == 0;
-    o.posterior_temperature = temperature;
-    struct cr_host host = {.n_threads = 1};
-    ck_assert_msg(cr_eval(&o, &host, &result, &err) == CR_OK, "%s", err.message);
-    *n_members = result.n_members;
-    double nll = result.all.nll;
-    cr_eval_result_deinit(&result);
-    return nll;
-}
 
 START_TEST(draws)
 {
@@ -223,14 +165,14 @@ START_TEST(draws)
     size_t n;
     full_init(&run, "out");
     cr_train_must(&run);
-    double mean = nll_of("out", 0, 0, &n);
+    double mean = cr_method_nll("out", 0, -1, &n);
     ck_assert_uint_eq(n, 1);
-    double drawn = nll_of("out", 4, 0, &n);
+    double drawn = cr_method_nll("out", 4, 0, &n);
     ck_assert_uint_eq(n, 4);
     ck_assert(drawn != mean);
-    ck_assert(nll_of("out", 4, 0, &n) == drawn);
-    ck_assert(nll_of("out", 4, 1, &n) == drawn);
-    ck_assert_double_eq_tol(nll_of("out", 4, 1e-14, &n), mean, 2e-2);
+    ck_assert(cr_method_nll("out", 4, 0, &n) == drawn);
+    ck_assert(cr_method_nll("out", 4, 1, &n) == drawn);
+    ck_assert_double_eq_tol(cr_method_nll("out", 4, 1e-14, &n), mean, 2e-2);
     /* One draw exported is the first of an evaluation. */
     char from[1024], to[1024];
     snprintf(from, sizeof from, "%s", cr_train_path("out"));
@@ -238,9 +180,9 @@ START_TEST(draws)
     struct cr_export_options o = {
         .size = sizeof o, .adapter = from, .output = to, .format = "peft", .sample_set = true};
     ck_assert_int_eq(cr_export(&o, NULL, NULL), CR_OK);
-    ck_assert(nll_of("draw", 0, 0, &n) == nll_of("out", 1, 0, &n));
+    ck_assert(cr_method_nll("draw", 0, -1, &n) == cr_method_nll("out", 1, 0, &n));
     /* A checkpoint gives the mean. */
-    ck_assert(isfinite(nll_of("out/checkpoints/step-00000010.cck", 0, 0, &n)));
+    ck_assert(isfinite(cr_method_nll("out/checkpoints/step-00000010.cck", 0, -1, &n)));
     ck_assert_uint_eq(n, 1);
 }
 END_TEST
@@ -255,7 +197,7 @@ START_TEST(scale_by_validation)
     size_t n;
     snprintf(valid, sizeof valid, "%s", cr_train_path("other.jsonl"));
     full_init(&run, "out");
-    run.options.seed = 0; /* that of nll_of */
+    run.options.seed = 0; /* that of cr_method_nll */
     run.options.valid = valid;
     cr_train_must(&run);
     json_t *summary = json_load_file(cr_train_path("out/summary.json"), 0, NULL);
@@ -267,18 +209,18 @@ START_TEST(scale_by_validation)
         ck_assert(own == (i == 0 ? 0.5 : 1.0));
         nll[i] = json_real_value(json_object_get(one, "nll"));
         /* the same draws of f32 weights: sums of 30 terms in double */
-        ck_assert_double_eq_tol(nll[i], nll_of("out", 5, own / scale, &n), 1e-12);
+        ck_assert_double_eq_tol(nll[i], cr_method_nll("out", 5, own / scale, &n), 1e-12);
     }
     ck_assert(nll[0] != nll[1]);
     ck_assert(scale == (nll[1] < nll[0] ? 1.0 : 0.5));
     json_decref(summary);
-    open_posterior("out", &p);
+    p = cr_method_open("out");
     ck_assert(p->swag_scale == scale);
     cr_posterior_close(p);
     full_init(&run, "given");
     run.options.swag_scale = 0.25;
     cr_train_must(&run);
-    open_posterior("given", &p);
+    p = cr_method_open("given");
     ck_assert(p->swag_scale == 0.25);
     cr_posterior_close(p);
     full_init(&run, "none");
@@ -286,7 +228,7 @@ START_TEST(scale_by_validation)
     run.options.keep_best = false;
     run.options.patience = 0;
     cr_train_must(&run);
-    open_posterior("none", &p);
+    p = cr_method_open("none");
     ck_assert(p->swag_scale == 0.5);
     cr_posterior_close(p);
 }
@@ -295,23 +237,16 @@ END_TEST
 START_TEST(refusals_and_warnings)
 {
     struct cr_train_run run;
-#define REFUSE(field, value, part)                                                                                     \
-    do {                                                                                                               \
-        full_init(&run, "out");                                                                                        \
-        run.options.field = (value);                                                                                   \
-        cr_train_must_fail(&run, CR_E_USAGE, part);                                                                    \
-    } while (0)
-    REFUSE(swag_start, 1, "--swag-start");
-    REFUSE(swag_start, -0.1, "--swag-start");
-    REFUSE(swag_rank, 1, "--swag-rank");
-    REFUSE(swag_rank, 257, "--swag-rank");
-    REFUSE(swag_lr, 0, "--swag-lr");
-    REFUSE(swag_lr, (double)NAN, "--swag-lr");
-    REFUSE(swag_scale, -1, "scale");
-    REFUSE(swag_scale, (double)NAN, "scale");
-    REFUSE(swag_every, 7, "no snapshot");
-    REFUSE(swag_every, 4, "no spread");
-#undef REFUSE
+    CR_TRAIN_REFUSE(run, full_init, swag_start, 1, "--swag-start");
+    CR_TRAIN_REFUSE(run, full_init, swag_start, -0.1, "--swag-start");
+    CR_TRAIN_REFUSE(run, full_init, swag_rank, 1, "--swag-rank");
+    CR_TRAIN_REFUSE(run, full_init, swag_rank, 257, "--swag-rank");
+    CR_TRAIN_REFUSE(run, full_init, swag_lr, 0, "--swag-lr");
+    CR_TRAIN_REFUSE(run, full_init, swag_lr, (double)NAN, "--swag-lr");
+    CR_TRAIN_REFUSE(run, full_init, swag_scale, -1, "scale");
+    CR_TRAIN_REFUSE(run, full_init, swag_scale, (double)NAN, "scale");
+    CR_TRAIN_REFUSE(run, full_init, swag_every, 7, "no snapshot");
+    CR_TRAIN_REFUSE(run, full_init, swag_every, 4, "no spread");
     ck_assert(!cr_train_exists("out"));
     full_init(&run, "few");
     run.options.swag_rank = 3;

@@ -13,10 +13,7 @@
 static void check_resumed(struct cr_train_run *run)
 {
     cr_train_same_outputs("whole", "cut");
-    char *journals[2] = {cr_train_journal("whole"), cr_train_journal("cut")};
-    ck_assert_str_eq(journals[0], journals[1]);
-    cr_free(journals[0]);
-    cr_free(journals[1]);
+    cr_train_same_journals("whole", "cut");
     ck_assert(cr_train_same("whole/checkpoints/step-00000009.cck", "cut/checkpoints/step-00000009.cck"));
     ck_assert_uint_eq(run->result.steps, 9);
     ck_assert_double_gt(run->result.seconds, 0);

@@ -32,6 +32,15 @@ const char *cr_train_path(const char *name)
     return path;
 }
 
+const char *cr_train_kept(const char *name)
+{
+    static char paths[8][1024];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s", cr_train_path(name));
+    return path;
+}
+
 bool cr_train_exists(const char *name)
 {
     return access(cr_train_path(name), F_OK) == 0;
@@ -103,7 +112,8 @@ static void put_choices(const char *name, unsigned seed)
     for (int i = 0; i < CR_TRAIN_CHOICES; i++) {
         seed = seed * 1664525u + 1013904223u;
         int answer = (int)(seed >> 20) & 1;
-        cr_buf_printf(&buf, "{\"question\":\"%.*s %s\",\"choices\":[\"left\",\"right\"],\"answer\":%d,\"task\":\"t%d\"}\n",
+        cr_buf_printf(&buf,
+                      "{\"question\":\"%.*s %s\",\"choices\":[\"left\",\"right\"],\"answer\":%d,\"task\":\"t%d\"}\n",
                       (int)(3 + seed % 23), "a word or two and a few more", answer ? "yes" : "no", answer, i % 2);
     }
     ck_assert(!buf.failed);
@@ -177,7 +187,8 @@ static bool on_stop(void *ctx)
 {
     struct cr_train_run *run = ctx;
     run->n_polls++;
-    return (run->stop_at_poll > 0 && run->n_polls >= run->stop_at_poll) || (run->stop_at >= 0 && run->n_steps_seen >= run->stop_at) || (run->stop_in_validate && run->in_validate);
+    return (run->stop_at_poll > 0 && run->n_polls >= run->stop_at_poll) ||
+           (run->stop_at >= 0 && run->n_steps_seen >= run->stop_at) || (run->stop_in_validate && run->in_validate);
 }
 
 void cr_train_run_init(struct cr_train_run *run, const char *output)
@@ -231,6 +242,14 @@ void cr_train_must_fail(struct cr_train_run *run, cr_status want, const char *pa
     ck_assert_ptr_null(strchr(run->err.message, '\n'));
 }
 
+void cr_train_stop(struct cr_train_run *run, long n_steps)
+{
+    run->stop_at = n_steps;
+    cr_train_must_fail(run, CR_E_STOPPED, "--resume");
+    run->stop_at = -1;
+    run->options.resume = true;
+}
+
 void cr_train_full_init(struct cr_train_run *run, const char *output)
 {
     cr_train_run_init(run, output);
@@ -246,16 +265,21 @@ void cr_train_full_init(struct cr_train_run *run, const char *output)
     run->options.keep_best = true;
 }
 
-void cr_train_same_outputs(const char *a, const char *b)
+void cr_train_same_files(const char *a, const char *b, const char *const *names, size_t n)
 {
-    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf"};
     char x[300];
     char y[300];
-    for (int i = 0; i < 3; i++) {
+    for (size_t i = 0; i < n; i++) {
         snprintf(x, sizeof x, "%s/%s", a, names[i]);
         snprintf(y, sizeof y, "%s/%s", b, names[i]);
         ck_assert_msg(cr_train_same(x, y), "%s differs from %s", x, y);
     }
+}
+
+void cr_train_same_outputs(const char *a, const char *b)
+{
+    static const char *const names[] = {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf"};
+    cr_train_same_files(a, b, names, sizeof names / sizeof names[0]);
 }
 
 char *cr_train_journal(const char *output)
@@ -285,4 +309,12 @@ char *cr_train_journal(const char *output)
     cr_free(text);
     ck_assert(!out.failed);
     return cr_buf_take(&out, NULL);
+}
+
+void cr_train_same_journals(const char *a, const char *b)
+{
+    char *journals[2] = {cr_train_journal(a), cr_train_journal(b)};
+    ck_assert_str_eq(journals[0], journals[1]);
+    cr_free(journals[0]);
+    cr_free(journals[1]);
 }
