@@ -27,8 +27,9 @@ void cr_learner_destroy(void *state)
     }
 }
 
-cr_status cr_learner_init(struct cr_learner *l, const struct cr_method_setup *setup, struct cr_error *err)
+cr_status cr_learner_init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
+    struct cr_learner *l = learner;
     CR_TRY(cr_adamw_init(&l->adamw, setup->adapter->n_params, setup->tier, setup->parallel, err));
     l->adapter = setup->adapter;
     l->options = setup->options;
@@ -37,19 +38,25 @@ cr_status cr_learner_init(struct cr_learner *l, const struct cr_method_setup *se
     return CR_OK;
 }
 
-cr_status cr_learner_create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+cr_status cr_learner_make(size_t bytes, cr_learner_init_fn *init, void (*destroy)(void *learner),
+                          const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
-    struct cr_learner *l = cr_zalloc(1, sizeof *l);
-    if (l == NULL) {
+    void *learner = cr_zalloc(1, bytes);
+    if (learner == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
     }
-    cr_status status = cr_learner_init(l, setup, err);
+    cr_status status = init(learner, setup, err);
     if (status == CR_OK) {
-        *state = l;
+        *state = learner;
     } else {
-        cr_learner_destroy(l);
+        destroy(learner);
     }
     return status;
+}
+
+static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+{
+    return cr_learner_make(sizeof(struct cr_learner), cr_learner_init, cr_learner_destroy, setup, state, err);
 }
 
 void cr_learner_update(void *state, const struct cr_method_step *step)
@@ -99,7 +106,7 @@ const struct cr_method cr_method_adamw = {
     .name = "adamw",
     .state_bytes = cr_learner_state_bytes,
     .result_bytes = cr_learner_result_bytes,
-    .create = cr_learner_create,
+    .create = create,
     .destroy = cr_learner_destroy,
     .update = cr_learner_update,
     .point = cr_learner_point,

@@ -15,9 +15,15 @@ struct cr_learner {
 
 uint64_t cr_learner_state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots);
 uint64_t cr_learner_result_bytes(const struct cr_finetune_options *o, uint64_t n_params);
-cr_status cr_learner_create(const struct cr_method_setup *setup, void **state, struct cr_error *err);
-/* The same in memory of the caller's, a struct that begins with a learner: cr_learner_destroy frees it whole. */
-cr_status cr_learner_init(struct cr_learner *learner, const struct cr_method_setup *setup, struct cr_error *err);
+
+/* `create` of any method: a struct of so many bytes, zeroed, which init fills; when that fails destroy gets what there
+ * is. */
+typedef cr_status cr_learner_init_fn(void *learner, const struct cr_method_setup *setup, struct cr_error *err);
+cr_status cr_learner_make(size_t bytes, cr_learner_init_fn *init, void (*destroy)(void *learner),
+                          const struct cr_method_setup *setup, void **state, struct cr_error *err);
+
+/* In a struct that begins with a learner: cr_learner_destroy frees it whole. */
+cr_status cr_learner_init(void *learner, const struct cr_method_setup *setup, struct cr_error *err);
 void cr_learner_destroy(void *state);
 void cr_learner_update(void *state, const struct cr_method_step *step);
 const float *cr_learner_point(const void *state);

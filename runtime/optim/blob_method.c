@@ -11,10 +11,9 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
-#include "runtime/optim/adamw.h"
+#include "runtime/optim/adamw_method.h"
 #include "runtime/posterior/blob.h"
 #include "runtime/posterior/blob_file.h"
-#include "runtime/posterior/method.h"
 
 /* Second words of keys: noise of training, start of rho. */
 enum { NOISE = 0x626c6f62, RHO = 0x72686f30 };
@@ -127,8 +126,9 @@ static void show_noise(const struct learner *l)
     }
 }
 
-static cr_status make(struct learner *l, const struct cr_method_setup *setup, struct cr_error *err)
+static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
+    struct learner *l = learner;
     const struct cr_finetune_options *o = setup->options;
     uint64_t batch = (uint64_t)o->batch_size * o->grad_accumulation_steps;
     l->adapter = setup->adapter;
@@ -156,17 +156,7 @@ static cr_status make(struct learner *l, const struct cr_method_setup *setup, st
 
 static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
-    struct learner *l = cr_zalloc(1, sizeof *l);
-    if (l == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
-    }
-    cr_status status = make(l, setup, err);
-    if (status == CR_OK) {
-        *state = l;
-    } else {
-        destroy(l);
-    }
-    return status;
+    return cr_learner_make(sizeof(struct learner), init, destroy, setup, state, err);
 }
 
 /* E of the step into l->noise. */

@@ -158,8 +158,9 @@ static cr_status record_names(struct learner *l, struct cr_error *err)
     return l->recorded != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the names of %u tasks", l->n_tasks);
 }
 
-static cr_status make(struct learner *l, const struct cr_method_setup *setup, struct cr_error *err)
+static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
+    struct learner *l = learner;
     struct cr_adapter *adapter = setup->adapter;
     struct cr_rng_ops rng;
     cr_rng_ops_init(&rng, setup->tier);
@@ -190,17 +191,7 @@ static cr_status make(struct learner *l, const struct cr_method_setup *setup, st
 
 static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
-    struct learner *l = cr_zalloc(1, sizeof *l);
-    if (l == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
-    }
-    cr_status status = make(l, setup, err);
-    if (status == CR_OK) {
-        *state = l;
-    } else {
-        destroy(l);
-    }
-    return status;
+    return cr_learner_make(sizeof(struct learner), init, destroy, setup, state, err);
 }
 
 static struct cr_adapter *acting(const void *state)

@@ -140,30 +140,30 @@ static void destroy(void *state)
     }
 }
 
+static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
+{
+    struct learner *l = learner;
+    uint32_t n = setup->adapter->n_sets;
+    size_t n_set = setup->adapter->n_params / n;
+    start(setup);
+    CR_TRY(cr_learner_init(&l->base, setup, err));
+    if (setup->adapter->n_labels == 0) {
+        return CR_OK;
+    }
+    l->groups = cr_alloc(2 * n, sizeof *l->groups);
+    if (l->groups == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the rates of %u members", n);
+    }
+    for (uint32_t m = 0; m < n; m++) {
+        l->groups[2 * m].end = m * n_set + cr_adapter_rows_begin(setup->adapter);
+        l->groups[2 * m + 1].end = (m + 1) * n_set;
+    }
+    return CR_OK;
+}
+
 static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
-    struct learner *l = cr_zalloc(1, sizeof *l);
-    uint32_t n = setup->adapter->n_sets;
-    if (l == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
-    }
-    start(setup);
-    cr_status status = cr_learner_init(&l->base, setup, err);
-    if (status == CR_OK && setup->adapter->n_labels > 0) {
-        size_t n_set = setup->adapter->n_params / n;
-        l->groups = cr_alloc(2 * n, sizeof *l->groups);
-        status = l->groups != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the rates of %u members", n);
-        for (uint32_t m = 0; m < n && status == CR_OK; m++) {
-            l->groups[2 * m].end = m * n_set + cr_adapter_rows_begin(setup->adapter);
-            l->groups[2 * m + 1].end = (m + 1) * n_set;
-        }
-    }
-    if (status == CR_OK) {
-        *state = l;
-    } else {
-        destroy(l);
-    }
-    return status;
+    return cr_learner_make(sizeof(struct learner), init, destroy, setup, state, err);
 }
 
 static void update(void *state, const struct cr_method_step *step)

@@ -91,23 +91,20 @@ static void show_point(void *state)
     cr_simplex_centroid(l->base.adapter->prefix->n_vertices, l->fixed);
 }
 
-static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
-    struct learner *l = cr_zalloc(1, sizeof *l);
-    if (l == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
-    }
-    cr_status status = cr_learner_init(&l->base, setup, err);
-    if (status != CR_OK) {
-        cr_free(l);
-        return status;
-    }
+    struct learner *l = learner;
+    CR_TRY(cr_learner_init(&l->base, setup, err));
     setup->adapter->prefix->weights = weights;
     setup->adapter->prefix->ctx = l;
     l->centroid = (double)NAN;
     show_point(l);
-    *state = l;
     return CR_OK;
+}
+
+static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+{
+    return cr_learner_make(sizeof(struct learner), init, cr_learner_destroy, setup, state, err);
 }
 
 static void begin_pass(void *state, uint64_t step, uint32_t pass)

@@ -10,8 +10,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
-#include "runtime/optim/adamw.h"
-#include "runtime/posterior/method.h"
+#include "runtime/optim/adamw_method.h"
 #include "runtime/posterior/swag_file.h"
 #include "runtime/posterior/swag_scale.h"
 
@@ -89,8 +88,9 @@ static void destroy(void *state)
     }
 }
 
-static cr_status make(struct learner *l, const struct cr_method_setup *setup, struct cr_error *err)
+static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
+    struct learner *l = learner;
     const struct cr_finetune_options *o = setup->options;
     size_t n = setup->adapter->n_params;
     uint64_t every = o->swag_every > 0 ? o->swag_every : setup->steps_per_epoch;
@@ -129,17 +129,7 @@ static cr_status make(struct learner *l, const struct cr_method_setup *setup, st
 
 static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
 {
-    struct learner *l = cr_zalloc(1, sizeof *l);
-    if (l == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for an optimiser");
-    }
-    cr_status status = make(l, setup, err);
-    if (status == CR_OK) {
-        *state = l;
-    } else {
-        destroy(l);
-    }
-    return status;
+    return cr_learner_make(sizeof(struct learner), init, destroy, setup, state, err);
 }
 
 static size_t bytes_of(const struct learner *l)
