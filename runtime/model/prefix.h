@@ -8,8 +8,9 @@
  * position n_rows. One vertex is plain prefix tuning. Sources of the mixtures: simplex.h.
  *
  * One vector of parameters, and one alike of gradients:
- *   rows   [n_layers][n_vertices][keys, values] TL16 f32 of n_rows rows, n_features features; lanes past n_rows are
- * zero and stay zero head   [n_vertices][n_labels][n_embd], then zeros up to a multiple of 16
+ *   rows   [n_layers][n_vertices][keys, values] TL16 f32 of n_rows rows, n_features features
+ *   head   [n_vertices][n_labels][n_embd], then zeros up to a multiple of 16
+ * Lanes past n_rows are zero and stay zero.
  */
 #ifndef CR_MODEL_PREFIX_H
 #define CR_MODEL_PREFIX_H
