@@ -6,10 +6,10 @@
 # TRAIN.jsonl: questions with choices; for bora they get eight tasks in turn. Environment: BUILD [build/release beside
 # this folder]; ROUNDS [3]; BATCH [8] texts a step; STEPS timed [16].
 #
-# One thread and its processor time, which neighbours stretch least: that of a run of 4 + STEPS steps less that of 4,
+# One thread and its processor time, which neighbours stretch least: that of a run of 8 + STEPS steps less that of 8,
 # over STEPS, the median of the rounds, each of which goes through all methods. ensemble: eight members, the time of
-# one. swag: with a snapshot in each of the last two fifths of the steps. eval: ten draws of a short IVON run against one,
-# over 64 texts beyond the first 16, as many in a pass as fit and one by one.
+# one. swag: a snapshot in every other of the last half of the steps, far more than in use. eval: ten draws of a short
+# IVON run against one, over 64 texts beyond the first 16, as many in a pass as fit and one by one.
 set -eu
 
 if [ $# -lt 2 ]; then
@@ -45,7 +45,7 @@ finetune() {
     bora) data=$scratch/tasks.jsonl ;;
     ensemble) set -- "$@" --members 8 ;;
     prefix) set -- ;;
-    swag) set -- "$@" --swag-every 1 --swag-start 0.6 ;;
+    swag) set -- "$@" --swag-every 2 --swag-start 0.5 ;;
     esac
     seconds "$program" finetune -m "$model" -d "$data" -o "$scratch/$method" --force --no-valid --keep last --quiet \
         -t 1 --method "$method" --batch-size "$batch" --steps "$n_steps" "$@"
@@ -53,8 +53,8 @@ finetune() {
 
 # step METHOD: one line for each round's file.
 step() {
-    before=$(finetune "$1" 4)
-    after=$(finetune "$1" $((4 + steps)))
+    before=$(finetune "$1" 8)
+    after=$(finetune "$1" $((8 + steps)))
     awk -v a="$before" -v b="$after" -v n="$steps" -v of="$1" 'BEGIN { print (b - a) / n / (of == "ensemble" ? 8 : 1) }'
 }
 
@@ -76,7 +76,7 @@ round=0
 while [ $round -lt "$rounds" ]; do
     for what in "$@"; do
         if [ "$what" = eval ]; then
-            [ -d "$scratch/ivon" ] || finetune ivon 4 >/dev/null
+            [ -d "$scratch/ivon" ] || finetune ivon 8 >/dev/null
             for draws in 1 10; do
                 look $draws >>"$scratch/packed-$draws.times"
                 look $draws --batch-size 1 >>"$scratch/single-$draws.times"
