@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/thread/float_env.h"
@@ -25,6 +26,7 @@ struct helper {
 struct cr_pool {
     int n_workers, n_helpers;
     struct helper *helpers; /* owned */
+    pid_t owner;            /* the process that has the helpers */
 
     _Atomic uint64_t ticket;
     _Atomic(cr_task_fn *) fn; /* of the region; atomic because a late thread may look while it is rewritten */
@@ -39,6 +41,13 @@ struct cr_pool {
     pthread_mutex_t mutex;
     pthread_cond_t work, finished;
 };
+
+/* A child of fork has a copy of the pool without its helpers, of which one may have held the mutex for ever: there the
+ * caller does the work alone and neither the mutex nor the conditions may be touched. */
+static bool is_orphan(const struct cr_pool *pool)
+{
+    return getpid() != pool->owner;
+}
 
 static void relax(void)
 {
@@ -156,7 +165,7 @@ static void run_pool(void *ctx, cr_task_fn *fn, void *arg, size_t n_items, size_
     atomic_store_explicit(&pool->n_calls, n_calls, memory_order_relaxed);
     atomic_store(&pool->n_done, 0);
     atomic_store(&pool->ticket, region << 32);
-    if (atomic_load(&pool->n_asleep) > 0) {
+    if (atomic_load(&pool->n_asleep) > 0 && !is_orphan(pool)) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_broadcast(&pool->work);
         pthread_mutex_unlock(&pool->mutex);
@@ -178,6 +187,7 @@ cr_status cr_pool_create(int n_workers, struct cr_pool **out, struct cr_error *e
         return cr_fail(err, CR_E_MEMORY, "no memory for %d threads", n_workers);
     }
     pool->n_workers = n_workers;
+    pool->owner = getpid();
     pthread_mutex_init(&pool->mutex, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->finished, NULL);
@@ -195,11 +205,8 @@ cr_status cr_pool_create(int n_workers, struct cr_pool **out, struct cr_error *e
     return CR_OK;
 }
 
-void cr_pool_destroy(struct cr_pool *pool)
+static void end_helpers(struct cr_pool *pool)
 {
-    if (pool == NULL) {
-        return;
-    }
     pthread_mutex_lock(&pool->mutex);
     pool->quit = true;
     pthread_cond_broadcast(&pool->work);
@@ -210,6 +217,16 @@ void cr_pool_destroy(struct cr_pool *pool)
     pthread_cond_destroy(&pool->work);
     pthread_cond_destroy(&pool->finished);
     pthread_mutex_destroy(&pool->mutex);
+}
+
+void cr_pool_destroy(struct cr_pool *pool)
+{
+    if (pool == NULL) {
+        return;
+    }
+    if (!is_orphan(pool)) {
+        end_helpers(pool);
+    }
     cr_free(pool->helpers);
     cr_free(pool);
 }

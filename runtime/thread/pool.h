@@ -17,7 +17,8 @@ struct cr_pool;
 
 /* A pool of n_workers including the caller of run(). Returns owned. Errors: CR_E_MEMORY. */
 cr_status cr_pool_create(int n_workers, struct cr_pool **out, struct cr_error *err);
-void cr_pool_destroy(struct cr_pool *pool); /* NULL is fine */
+/* NULL is fine, and so is a copy of the pool in a child of fork. */
+void cr_pool_destroy(struct cr_pool *pool);
 
 /* Fills *parallel, which is valid while the pool lives. */
 void cr_pool_parallel(struct cr_pool *pool, struct cr_parallel *parallel);

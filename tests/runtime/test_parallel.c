@@ -116,16 +116,41 @@ START_TEST(pool_survives_many_regions)
             usleep(2000);
         }
     }
-    /* A child of fork has no helpers; the caller does the work. */
+    cr_pool_destroy(pool);
+}
+END_TEST
+
+/* Runs a region and ends the pool in a child of fork, which has no helpers. A child that waits for one is killed. */
+static void check_child(struct cr_pool *pool, const struct cr_parallel *parallel)
+{
     pid_t child = fork();
+    ck_assert_int_ge(child, 0);
     if (child == 0) {
+        alarm(20);
         atomic_llong sum = 0;
-        parallel.run(parallel.ctx, add_index, &sum, 100, 1);
+        parallel->run(parallel->ctx, add_index, &sum, 100, 1);
+        cr_pool_destroy(pool);
         _exit(sum == 4950 ? 0 : 1);
     }
     int status = -1;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
-    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
+}
+
+/* The forks fall into every moment of the helpers' way to sleep, in which they hold the mutex of the pool. */
+START_TEST(pool_is_whole_in_a_child)
+{
+    struct cr_pool *pool;
+    struct cr_parallel parallel;
+    ck_assert_int_eq(cr_pool_create(8, &pool, NULL), CR_OK);
+    cr_pool_parallel(pool, &parallel);
+    for (int round = 0; round < 300; round++) {
+        atomic_llong sum = 0;
+        parallel.run(parallel.ctx, add_index, &sum, 9, 1);
+        ck_assert_int_eq(sum, 36);
+        usleep((useconds_t)(round % 60));
+        check_child(pool, &parallel);
+    }
     cr_pool_destroy(pool);
 }
 END_TEST
@@ -293,6 +318,7 @@ int main(void)
     tcase_add_loop_test(run, every_item_once, 0, sizeof workers / sizeof workers[0]);
     tcase_add_loop_test(run, pool_takes_every_item_once, 0, sizeof workers / sizeof workers[0]);
     tcase_add_test(run, pool_survives_many_regions);
+    tcase_add_test(run, pool_is_whole_in_a_child);
 #if defined(__x86_64__)
     tcase_add_test(run, denormals_survive_a_caller_that_flushes);
 #endif
