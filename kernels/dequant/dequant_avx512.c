@@ -185,18 +185,7 @@ INLINE void iq4_xs(const struct cr_block_iq4_xs *b, size_t sub, float out[32])
     look_up(_mm512_mul_ps(d, iq4_levels()), b->qs + 16 * sub, out);
 }
 
-CR_DEQUANT_ROW(q4_0, cr_block_q4_0, 32)
-CR_DEQUANT_ROW(q4_1, cr_block_q4_1, 32)
-CR_DEQUANT_ROW(q5_0, cr_block_q5_0, 32)
-CR_DEQUANT_ROW(q5_1, cr_block_q5_1, 32)
-CR_DEQUANT_ROW(q8_0, cr_block_q8_0, 32)
-CR_DEQUANT_ROW(iq4_nl, cr_block_q4_0, 32)
-CR_DEQUANT_ROW(q2_k, cr_block_q2_k, 256)
-CR_DEQUANT_ROW(q3_k, cr_block_q3_k, 256)
-CR_DEQUANT_ROW(q4_k, cr_block_q4_k, 256)
-CR_DEQUANT_ROW(q5_k, cr_block_q5_k, 256)
-CR_DEQUANT_ROW(q6_k, cr_block_q6_k, 256)
-CR_DEQUANT_ROW(iq4_xs, cr_block_iq4_xs, 256)
+CR_DEQUANT_BLOCKS(CR_DEQUANT_ROW)
 
 static void f16_row(const void *row, size_t first, size_t n, float *out)
 {
@@ -216,18 +205,4 @@ static void bf16_row(const void *row, size_t first, size_t n, float *out)
 }
 
 cr_dequant_fn *const cr_dequant_avx512[CR_DEQUANT_TYPES] = {
-    [CR_Q_F16] = f16_row,
-    [CR_Q_BF16] = bf16_row,
-    [CR_Q_Q4_0] = q4_0_row,
-    [CR_Q_Q4_1] = q4_1_row,
-    [CR_Q_Q5_0] = q5_0_row,
-    [CR_Q_Q5_1] = q5_1_row,
-    [CR_Q_Q8_0] = q8_0_row,
-    [CR_Q_Q2_K] = q2_k_row,
-    [CR_Q_Q3_K] = q3_k_row,
-    [CR_Q_Q4_K] = q4_k_row,
-    [CR_Q_Q5_K] = q5_k_row,
-    [CR_Q_Q6_K] = q6_k_row,
-    [CR_Q_IQ4_NL] = iq4_nl_row,
-    [CR_Q_IQ4_XS] = iq4_xs_row,
-};
+    [CR_Q_F16] = f16_row, [CR_Q_BF16] = bf16_row, CR_DEQUANT_BLOCKS(CR_DEQUANT_ENTRY)};

@@ -121,18 +121,18 @@ static cr_status measure_tasks(const struct cr_scoring *s, const struct keeper *
                                struct cr_error *err)
 {
     const struct cr_dataset *data = &s->main.data;
-    size_t n_members = keeper->n_members, n;
+    size_t n_members = keeper->n_members, n = 0;
     r->groups = cr_zalloc(data->n_tasks, sizeof *r->groups);
     if (r->groups == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for %zu tasks", data->n_tasks);
     }
     for (size_t t = 0; t < data->n_tasks; t++) {
         struct cr_group_metrics *group = &r->groups[r->n_groups];
-        CR_TRY(measure_task(&keeper->running[n_members - 1], (int32_t)t, data->task_names[t], group, &n, err));
-        for (size_t m = 0; m < n_members && r->running != NULL && n > 0; m++) {
-            CR_TRY(measure_task(&keeper->running[m], (int32_t)t, data->task_names[t],
-                                &r->running[(1 + r->n_groups) * n_members + m], &n, err));
+        struct cr_group_metrics *running = r->running != NULL ? &r->running[(1 + r->n_groups) * n_members] : group;
+        for (size_t m = 0; m < n_members; m++) {
+            CR_TRY(measure_task(&keeper->running[m], (int32_t)t, data->task_names[t], &running[m], &n, err));
         }
+        *group = running[n_members - 1];
         if (r->calibrated != NULL && n > 0) {
             CR_TRY(measure_task(&keeper->calibrated, (int32_t)t, data->task_names[t], &r->calibrated[1 + r->n_groups],
                                 &n, err));
@@ -151,11 +151,12 @@ static cr_status measure(const struct cr_scoring *s, const struct keeper *keeper
         if (r->running == NULL) {
             return cr_fail(err, CR_E_MEMORY, "no memory for the figures of %zu members", n_members);
         }
-        for (size_t m = 0; m < n_members; m++) {
-            CR_TRY(cr_outcomes_measure(&keeper->running[m], &r->running[m], err));
-        }
     }
-    CR_TRY(cr_outcomes_measure(&keeper->running[n_members - 1], &r->all, err));
+    struct cr_group_metrics *running = r->running != NULL ? r->running : &r->all;
+    for (size_t m = 0; m < n_members; m++) {
+        CR_TRY(cr_outcomes_measure(&keeper->running[m], &running[m], err));
+    }
+    r->all = running[n_members - 1];
     if (keeper->calibrated.items != NULL) {
         r->calibrated = cr_zalloc(1 + s->main.data.n_tasks, sizeof *r->calibrated);
         if (r->calibrated == NULL) {

@@ -281,8 +281,7 @@ static void backward_qkv(struct cr_engine *e, uint32_t layer, const struct layer
     args.dv_sum = e->dqkv + (e->q + e->kv) * CR_LANES;
     cr_phase_add(e, cr_job_attention_bwd, &args, args.n_seg * args.n_heads, 1);
     cr_phase_run(e, "attention_bwd", (int)layer);
-    cr_lead_add_sums(e, &args);
-    cr_phase_run(e, "lead_bwd", (int)layer);
+    cr_lead_sum(e, layer, &args);
 
     bool further = layer > e->first_layer;
     struct grad_in in[3];

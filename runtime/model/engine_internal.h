@@ -57,7 +57,7 @@ struct token_set {
 struct prefix_pass {
     struct cr_attention_prefix attention; /* over the mixtures of the layer under way; n_prefixes 0: none is seen */
     float *mixed;                         /* [max_prefixes] keys, values */
-    uint32_t *of_seg;                     /* [cr_prefix_max_seg] */
+    uint32_t *of_seg;                     /* [cr_engine_max_seg] */
     double *weights;                      /* [max_prefixes][n_layers + 1][n_vertices] */
     uint32_t *of_row;                     /* [16] a block of rows, with label rows of its own, as is the next */
     float *logits;                        /* [n_vertices * n_labels] of a row by every vertex, then their gradients */
@@ -69,7 +69,7 @@ struct prefix_pass {
 struct lead_pass {
     struct cr_attention_prefix attention; /* n_prefixes 0: nothing is shared */
     float *kv, *grads;                    /* [n_members] keys, values */
-    uint32_t *of_seg;                     /* [cr_prefix_max_seg] */
+    uint32_t *of_seg;                     /* [cr_engine_max_seg] */
 };
 
 /* Arguments of a layer's prefix jobs; attention is needed for gradients only. */
@@ -199,7 +199,7 @@ const struct cr_attention_prefix *cr_prefix_attention(const struct cr_engine *e)
 bool cr_prefix_own_head(const struct cr_engine *e);                               /* label rows are vertices, too */
 
 /* Sequences of a batch: those that see a prefix or lead, and lead and pads of each part. */
-static inline size_t cr_prefix_max_seg(const struct cr_engine *e)
+static inline size_t cr_engine_max_seg(const struct cr_engine *e)
 {
     return e->options.max_prefixes + 2 * e->n_members;
 }
@@ -214,8 +214,8 @@ cr_status cr_lead_set(struct cr_engine *e, struct cr_error *err);
 const struct cr_attention_prefix *cr_lead_attention(const struct cr_engine *e);
 /* Makes a layer's keys and values, after rotation, what attention sees. */
 void cr_lead_keep(struct cr_engine *e, const struct layer_state *state);
-/* Jobs that sum the gradients of the shared keys and values; then their addition to dqkv, before rotation back. */
-void cr_lead_add_sums(struct cr_engine *e, const struct cr_attention_args *attention);
+/* Sums the gradients of the shared keys and values; then they are added to dqkv, before rotation back. */
+void cr_lead_sum(struct cr_engine *e, uint32_t layer, const struct cr_attention_args *attention);
 void cr_lead_pass_back(struct cr_engine *e, size_t begin, size_t end);
 
 /* prefix.logits -> head_z, and head_dz -> prefix.logits. */

@@ -45,9 +45,9 @@ cr_status cr_lead_set(struct cr_engine *e, struct cr_error *err)
     if (batch->n_lead == 0) {
         return CR_OK;
     }
-    if (batch->n_lead > e->options.max_lead || batch->n_seg > cr_prefix_max_seg(e) || e->options.prefix != NULL) {
+    if (batch->n_lead > e->options.max_lead || batch->n_seg > cr_engine_max_seg(e) || e->options.prefix != NULL) {
         return cr_fail(err, CR_E_USAGE, "engine: %zu shared tokens and %zu sequences, planned for %zu and %zu%s",
-                       batch->n_lead, batch->n_seg, e->options.max_lead, cr_prefix_max_seg(e),
+                       batch->n_lead, batch->n_seg, e->options.max_lead, cr_engine_max_seg(e),
                        e->options.prefix != NULL ? ", without a prefix" : "");
     }
     a->n_rows = batch->n_lead;
@@ -90,9 +90,12 @@ static void job_sum(struct cr_engine *e, const void *arg, size_t begin, size_t e
     e->attention.sum_prefix(args, begin, end, scratch);
 }
 
-void cr_lead_add_sums(struct cr_engine *e, const struct cr_attention_args *attention)
+void cr_lead_sum(struct cr_engine *e, uint32_t layer, const struct cr_attention_args *attention)
 {
-    cr_phase_add(e, job_sum, attention, e->lead.attention.n_prefixes * attention->n_kv, 1);
+    if (cr_lead_attention(e) != NULL) {
+        cr_phase_add(e, job_sum, attention, e->lead.attention.n_prefixes * attention->n_kv, 1);
+        cr_phase_run(e, "lead_bwd", (int)layer);
+    }
 }
 
 void cr_lead_pass_back(struct cr_engine *e, size_t begin, size_t end)
@@ -102,9 +105,12 @@ void cr_lead_pass_back(struct cr_engine *e, size_t begin, size_t end)
     for (size_t i = 0; i < a->n_prefixes; i++) {
         for (size_t b = 0; b < cr_tl16_blocks(a->n_rows); b++) {
             size_t block = e->all.parts[i].begin + b;
+            if (block < begin || block >= end) {
+                continue;
+            }
             float *to = e->dqkv + block * to_stride + e->q * CR_LANES;
             const float *from = e->lead.grads + i * a->stride + b * lines;
-            for (size_t j = 0; j < lines && block >= begin && block < end; j++) {
+            for (size_t j = 0; j < lines; j++) {
                 to[j] += from[j]; /* lanes of other tokens: zero */
                 to[lines + j] += from[tensor(e) + j];
             }

@@ -159,7 +159,7 @@ static void plan_prefix(struct cursor *c, struct cr_engine *e)
     if (prefix == NULL) {
         return;
     }
-    size_t n = e->options.max_prefixes, tensor = cr_prefix_tensor(prefix), parts = cr_prefix_max_seg(e);
+    size_t n = e->options.max_prefixes, tensor = cr_prefix_tensor(prefix), parts = cr_engine_max_seg(e);
     struct prefix_pass *p = &e->prefix;
     size_t partials = parts * e->q * cr_tl16_blocks(prefix->n_rows) * CR_LANES;
     p->mixed = take(c, n * 2 * tensor * sizeof(float));
@@ -185,7 +185,7 @@ static void plan_prefix(struct cursor *c, struct cr_engine *e)
 static void plan_lead(struct cursor *c, struct cr_engine *e)
 {
     struct lead_pass *p = &e->lead;
-    size_t blocks = cr_tl16_blocks(e->options.max_lead), parts = cr_prefix_max_seg(e);
+    size_t blocks = cr_tl16_blocks(e->options.max_lead), parts = cr_engine_max_seg(e);
     size_t kv = e->n_members * 2 * blocks * e->kv * CR_LANES, partials = parts * e->q * blocks * CR_LANES;
     if (e->options.max_lead == 0) {
         return;

@@ -59,7 +59,7 @@ cr_status cr_prefix_set(struct cr_engine *e, struct cr_error *err)
     for (size_t s = 0; s < batch->n_seg; s++) {
         uint32_t first = batch->seg[s];
         bool sees = !e->prefix.filling && first < batch->seg[s + 1] && batch->example[first] != UINT32_MAX;
-        if (s >= cr_prefix_max_seg(e) || (sees && n >= e->options.max_prefixes)) {
+        if (s >= cr_engine_max_seg(e) || (sees && n >= e->options.max_prefixes)) {
             return cr_fail(err, CR_E_USAGE, "engine: batch of %zu sequences, planned for %zu", batch->n_seg,
                            e->options.max_prefixes);
         }

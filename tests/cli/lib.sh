@@ -53,6 +53,21 @@ same() {
     cmp -s "$2" wanted || { failed "$1: $2 differs"; diff "$2" wanted; }
 }
 
+# questions FIRST N TEXT [FIELDS]: N lines with two choices about the numbers from FIRST on, which stand for each % of
+# TEXT; even ones are answered yes. FIELDS follow, with their # replaced by the number's remainder by 2.
+questions() {
+    awk -v first="$1" -v n="$2" -v text="$3" -v fields="${4:-}" 'BEGIN {
+        for (i = first; i < first + n; i++) {
+            question = text
+            more = fields
+            gsub(/%/, i, question)
+            gsub(/#/, i % 2, more)
+            printf "{\"question\": \"%s\", \"choices\": [\"no\", \"yes\"], \"answer\": %d%s}\n",
+                question, (i + 1) % 2, more
+        }
+    }'
+}
+
 finish() {
     printf '%d checks, %d failed\n' "$n_checks" "$n_failed"
     [ "$n_failed" -eq 0 ] && [ "$n_checks" -gt 0 ]

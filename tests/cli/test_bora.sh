@@ -3,11 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 "$make_model" model m.gguf || exit 1
 lines() { # FIRST TASK: eight questions of a task
-    i=$1
-    while [ $i -lt $(($1 + 8)) ]; do
-        echo "{\"question\": \"Is $i even?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))$2}"
-        i=$((i + 1))
-    done
+    questions "$1" 8 'Is % even?' "$2"
 }
 {
     lines 0 ', "task": "a"'

@@ -2,12 +2,7 @@
 # compare from outside: operands, tables, JSON, page, refusals that leave nothing behind.
 . "$(dirname "$0")/lib.sh"
 "$make_model" model m.gguf || exit 1
-i=0
-while [ $i -lt 12 ]; do
-    echo "{\"question\": \"Is $i even?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))," \
-        "\"task\": \"t$((i % 2))\"}"
-    i=$((i + 1))
-done >d.jsonl
+questions 0 12 'Is % even?' ', "task": "t#"' >d.jsonl
 head -n 11 d.jsonl >e.jsonl
 
 evaluate() {

@@ -2,11 +2,7 @@
 # An ensemble from outside: training, all members and the first ones, exports, refusals.
 . "$(dirname "$0")/lib.sh"
 "$make_model" model m.gguf || exit 1
-i=0
-while [ $i -lt 20 ]; do
-    echo "{\"question\": \"Is $i even or is it odd?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))}"
-    i=$((i + 1))
-done >d.jsonl
+questions 0 20 'Is % even or is it odd?' >d.jsonl
 
 tune() {
     "$credence" finetune -m m.gguf -d d.jsonl --steps 4 -t 2 "$@"

@@ -2,12 +2,7 @@
 # eval and predict from outside: table, JSON, page, lines, refusals that leave nothing behind.
 . "$(dirname "$0")/lib.sh"
 "$make_model" model m.gguf || exit 1
-i=0
-while [ $i -lt 12 ]; do
-    echo "{\"question\": \"Is $i even?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))," \
-        "\"task\": \"t$((i % 2))\"}"
-    i=$((i + 1))
-done >d.jsonl
+questions 0 12 'Is % even?' ', "task": "t#"' >d.jsonl
 printf '{"text": "one two three"}\n{"text": "four"}\n' >t.jsonl
 
 score() {

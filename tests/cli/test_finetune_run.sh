@@ -2,11 +2,7 @@
 # A run from outside: outputs, refusals that need a model, signals, lost files. CL-04, CL-12, CL-13, SG-*, EN-*.
 . "$(dirname "$0")/lib.sh"
 "$make_model" model m.gguf || exit 1
-i=0
-while [ $i -lt 24 ]; do
-    echo "{\"question\": \"Is $i even?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))}"
-    i=$((i + 1))
-done >d.jsonl
+questions 0 24 'Is % even?' >d.jsonl
 flags="-m m.gguf -d d.jsonl -t 1 --no-valid"
 
 # shellcheck disable=SC2086 # flags are words

@@ -2,11 +2,7 @@
 # A posterior from outside: training, draws, means, exports, mixtures, refusals.
 . "$(dirname "$0")/lib.sh"
 "$make_model" model m.gguf || exit 1
-i=0
-while [ $i -lt 20 ]; do
-    echo "{\"question\": \"Is $i even or is it odd?\", \"choices\": [\"no\", \"yes\"], \"answer\": $(((i + 1) % 2))}"
-    i=$((i + 1))
-done >d.jsonl
+questions 0 20 'Is % even or is it odd?' >d.jsonl
 i=0
 while [ $i -lt 12 ]; do
     echo "{\"question\": \"$i?\", \"choices\": [\"a\", \"b\", \"c\"], \"answer\": $((i % 3))}"

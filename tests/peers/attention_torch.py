@@ -9,12 +9,12 @@ decide; with more, the clock on the wall.
 usage: attention_torch.py credence-bench [--rounds N] [--threads 1,2] [--lengths 1024] [--sizes 64,128]
 """
 import argparse
-import json
 import statistics
-import subprocess
 import time
 
 import torch
+
+import peer_common as common
 
 HEADS = 4
 
@@ -26,10 +26,7 @@ def work(length, size, backward):
 def ours(binary, length, size, threads, scores):
     """GFLOP/s of both directions."""
     pattern = f"^attention/(fwd|bwd)/{scores}/T{length}_H{HEADS}_G{HEADS}_D{size}/avx512_bf16$"
-    out = subprocess.run([binary, "--threads", str(threads), f"--benchmark_filter={pattern}",
-                          "--benchmark_format=json", "--benchmark_min_time=0.1"],
-                         check=True, capture_output=True, text=True).stdout
-    rates = {b["name"].split("/")[1]: b["flops"] / 1e9 for b in json.loads(out[out.index("{"):])["benchmarks"]}
+    rates = common.rates(binary, pattern, "--threads", str(threads), "--min-time", "0.1")
     return rates["fwd"], rates["bwd"]
 
 
@@ -50,17 +47,13 @@ def theirs(length, size, threads):
     return tuple(work(length, size, i == 1) / statistics.median(seconds[i][1:]) / 1e9 for i in range(2))
 
 
-def numbers(text):
-    return [int(part) for part in text.split(",")]
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bench", help="credence-bench")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=numbers, default=[1, 2])
-    parser.add_argument("--lengths", type=numbers, default=[1024])
-    parser.add_argument("--sizes", type=numbers, default=[64, 128])
+    parser.add_argument("--threads", type=common.numbers, default=[1, 2])
+    parser.add_argument("--lengths", type=common.numbers, default=[1024])
+    parser.add_argument("--sizes", type=common.numbers, default=[64, 128])
     parser.add_argument("--scores", default="bf16", choices=("bf16", "f32"), help="operands of our scores")
     args = parser.parse_args()
     print(f"PyTorch {torch.__version__}; GFLOP/s of what is not masked; scores {args.scores}")
@@ -70,11 +63,8 @@ def main():
                 rounds = [(ours(args.bench, length, size, threads, args.scores), theirs(length, size, threads))
                           for _ in range(args.rounds)]
                 for i, name in enumerate(("forward", "backward")):
-                    mine = statistics.median(a[i] for a, _ in rounds)
-                    peer = statistics.median(b[i] for _, b in rounds)
-                    ratio = statistics.median(a[i] / b[i] for a, b in rounds)
-                    print(f"T {length} d {size} threads {threads} {name}: credence {mine:.0f}, PyTorch {peer:.0f}, "
-                          f"ratio {ratio:.2f}", flush=True)
+                    common.show_rates(f"T {length} d {size} threads {threads} {name}",
+                                      [(a[i], b[i]) for a, b in rounds])
 
 
 if __name__ == "__main__":

@@ -9,22 +9,20 @@ call; `packed` has it done beforehand (forward only: MKLDNN layout), `plain` is 
 usage: matmul_torch.py credence-bench [--rounds N] [--threads 1,2] [--type q4_1] [--shapes 1024x2048x2048,...]
 """
 import argparse
-import json
 import re
 import statistics
-import subprocess
 import time
 
 import torch
 from torch.utils import mkldnn
 
+import peer_common as common
+
 
 def ours(binary, kind, m, n, k, threads):
     """GFLOP/s of both directions."""
     pattern = f"^qgemm/(fwd|dx)/{kind}/M{m}_N{n}_K{k}/avx512_bf16$"
-    out = subprocess.run([binary, "--threads", str(threads), "--filter", pattern, "--min-time", "0.3", "--json", "-"],
-                         check=True, capture_output=True, text=True).stdout
-    rates = {b["name"].split("/")[1]: b["flops"] / 1e9 for b in json.loads(out)["benchmarks"]}
+    rates = common.rates(binary, pattern, "--threads", str(threads), "--min-time", "0.3")
     return {"forward plain": rates["fwd"], "forward packed": rates["fwd"], "dX plain": rates["dx"]}
 
 
@@ -50,10 +48,6 @@ def theirs(m, n, k, threads):
     return rates
 
 
-def numbers(text):
-    return [int(part) for part in text.split(",")]
-
-
 def shapes(text):
     return [tuple(int(part) for part in shape.split("x")) for shape in text.split(",")]
 
@@ -62,7 +56,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bench", help="credence-bench")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=numbers, default=[1])
+    parser.add_argument("--threads", type=common.numbers, default=[1])
     parser.add_argument("--type", default="q4_1", help="of our blocks")
     parser.add_argument("--shapes", type=shapes,
                         default=[(1024, 2048, 2048), (128, 2048, 2048), (512, 1536, 576), (512, 576, 1536)])
@@ -74,10 +68,8 @@ def main():
             rounds = [(ours(args.bench, args.type, m, n, k, threads), theirs(m, n, k, threads))
                       for _ in range(args.rounds)]
             for name in rounds[0][0]:
-                mine, peer = (statistics.median(r[i][name] for r in rounds) for i in range(2))
-                ratio = statistics.median(a[name] / b[name] for a, b in rounds)
-                print(f"M {m} N {n} K {k} threads {threads} {name}: credence {mine:.0f}, PyTorch {peer:.0f}, "
-                      f"ratio {ratio:.2f}", flush=True)
+                common.show_rates(f"M {m} N {n} K {k} threads {threads} {name}",
+                                  [(a[name], b[name]) for a, b in rounds])
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ Peers: torch.optim.AdamW(fused=True); ivon-opt's IVON (price, one sample, its ow
 20 deviations in float32; torch.randn. Medians of --rounds rounds; the ratio is that of the medians.
 """
 import argparse
-import json
 import statistics
-import subprocess
 import time
+
+import peer_common as common
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("bench", help="credence-bench")
@@ -71,9 +71,7 @@ def normals(n):
 
 
 def ours(entry):
-    command = [args.bench, "--filter", "^" + entry + "/" + args.cpu + "$", "--threads", str(args.threads), "--min-time",
-               "1", "--json", "-"]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["benchmarks"]
+    found = common.bench(args.bench, f"^{entry}/{args.cpu}$", "--threads", str(args.threads), "--min-time", "1")
     if len(found) != 1:
         raise SystemExit(f"{entry}: {len(found)} entries")
     return 1e9 / found[0]["items_per_second"], found[0]

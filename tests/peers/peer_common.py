@@ -1,6 +1,7 @@
 """What the comparison scripts share: the choice template, examples, and running credence."""
 import json
 import os
+import statistics
 import subprocess
 import tempfile
 
@@ -47,3 +48,26 @@ def predict(program, model, adapter, examples, cpu, threads=1):
     if len(records) != len(examples) or [r["index"] for r in records] != list(range(len(records))):
         raise SystemExit(f"credence predict gave {len(records)} lines for {len(examples)} examples, or out of order")
     return records
+
+
+def numbers(text):
+    """Of a comma list."""
+    return [int(part) for part in text.split(",")]
+
+
+def bench(binary, entries, *flags):
+    """Entries of credence-bench whose name matches, run now."""
+    command = [binary, "--filter", entries, "--json", "-", *flags]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["benchmarks"]
+
+
+def rates(binary, entries, *flags):
+    """GFLOP/s by the operation in an entry's name."""
+    return {b["name"].split("/")[1]: b["flops"] / 1e9 for b in bench(binary, entries, *flags)}
+
+
+def show_rates(what, rounds):
+    """Medians of (ours, theirs) and the median of their ratios."""
+    mine, peer = (statistics.median(pair[i] for pair in rounds) for i in range(2))
+    ratio = statistics.median(a / b for a, b in rounds)
+    print(f"{what}: credence {mine:.0f}, PyTorch {peer:.0f}, ratio {ratio:.2f}", flush=True)

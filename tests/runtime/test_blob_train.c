@@ -157,14 +157,11 @@ END_TEST
 START_TEST(same_bits_for_threads)
 {
     struct cr_train_run run;
-    struct cr_parallel pool;
     full_init(&run, "one");
     cr_train_must(&run);
-    cr_parallel_openmp(&pool, 3);
     full_init(&run, "many");
-    run.host.parallel = &pool;
     run.options.grad_checkpoint = CR_YES;
-    cr_train_must(&run);
+    cr_train_must_on(&run, 3);
     char x[300], y[300];
     snprintf(x, sizeof x, "one/%s", CR_POSTERIOR_FILE);
     snprintf(y, sizeof y, "many/%s", CR_POSTERIOR_FILE);

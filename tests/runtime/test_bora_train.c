@@ -12,7 +12,6 @@
 #include "runtime/io/checkpoint.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
-#include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
@@ -274,7 +273,6 @@ static void same_runs(const char *a, const char *b)
 START_TEST(stop_and_resume)
 {
     struct cr_train_run run;
-    struct cr_parallel pool;
     bool texts = _i % 2 != 0;
     texts ? put_texts("data") : put_choices("data", 3, -1, -1);
     const char *mode = _i < 2 ? NULL : "joined";
@@ -284,9 +282,7 @@ START_TEST(stop_and_resume)
     full_init(&run, "cut", "data");
     run.options.bora_mode = mode;
     cr_train_stop(&run, 1 + 2 * _i);
-    cr_parallel_openmp(&pool, 3);
-    run.host.parallel = &pool;
-    cr_train_must(&run);
+    cr_train_must_on(&run, 3);
     same_runs("whole", "cut");
     cr_train_must(&run);
     ck_assert(run.result.nothing_to_do);

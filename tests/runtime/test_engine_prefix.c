@@ -82,11 +82,6 @@ static struct cr_engine *make_engine(const struct cr_model *model, const struct 
     return e;
 }
 
-static bool rounds(enum cr_tier tier)
-{
-    return tier == CR_TIER_AVX512_BF16 || tier == CR_TIER_AMX;
-}
-
 static double largest_difference(const float *a, const float *b, size_t n)
 {
     double worst = 0;
@@ -155,10 +150,10 @@ START_TEST(as_real_tokens)
         float *behind = want + (size_t)n_rows * CR_TINY_VOCAB;
         double size = largest(behind, n);
         double error = largest_difference(got, behind, n), apart = largest_difference(bare, behind, n);
-        double allowed = size * (rounds(tiers[t]) ? 8.0 / 256 : 100 * 0x1p-24 * 10);
+        double allowed = size * (cr_test_rounds(tiers[t]) ? 8.0 / 256 : 100 * 0x1p-24 * 10);
         ck_assert_msg(error <= allowed, "%s, %u rows: logits of %g off by %g", cr_tier_name(tiers[t]), n_rows, size,
                       error);
-        ck_assert_msg(apart > (rounds(tiers[t]) ? 2 : 10) * allowed, "%s: no prefix differs by %g only",
+        ck_assert_msg(apart > (cr_test_rounds(tiers[t]) ? 2 : 10) * allowed, "%s: no prefix differs by %g only",
                       cr_tier_name(tiers[t]), apart);
         cr_engine_destroy(plain);
         cr_engine_destroy(e);
@@ -394,15 +389,9 @@ START_TEST(tiers_agree)
         if (t == 0) {
             memcpy(reference, p.grads, n * sizeof *reference);
         }
-        double dot = 0, a = 0, b = 0;
-        for (size_t i = 0; i < n; i++) {
-            dot += (double)p.grads[i] * (double)reference[i];
-            a += (double)p.grads[i] * (double)p.grads[i];
-            b += (double)reference[i] * (double)reference[i];
-        }
-        double cosine = dot / sqrt(a * b);
-        ck_assert_msg(1 - cosine <= (rounds(tiers[t]) ? 1e-3 : 1e-8), "%s: 1 - cosine %.3g", cr_tier_name(tiers[t]),
-                      1 - cosine);
+        double cosine = cr_test_cosine(p.grads, reference, n);
+        ck_assert_msg(1 - cosine <= (cr_test_rounds(tiers[t]) ? 1e-3 : 1e-8), "%s: 1 - cosine %.3g",
+                      cr_tier_name(tiers[t]), 1 - cosine);
         cr_engine_destroy(e);
     }
     free(reference);

@@ -12,7 +12,6 @@
 #include "runtime/posterior/members.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
-#include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
@@ -142,13 +141,10 @@ END_TEST
 START_TEST(any_thread_count)
 {
     struct cr_train_run run;
-    struct cr_parallel pool;
     full_init(&run, "one");
     cr_train_must(&run);
-    cr_parallel_openmp(&pool, 3);
     full_init(&run, "many");
-    run.host.parallel = &pool;
-    cr_train_must(&run);
+    cr_train_must_on(&run, 3);
     same_ensembles("one", "many");
 }
 END_TEST

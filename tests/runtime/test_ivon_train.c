@@ -148,11 +148,8 @@ START_TEST(any_thread_count)
     struct cr_train_run run;
     full_init(&run, "one", 1);
     cr_train_must(&run);
-    struct cr_parallel pool;
-    cr_parallel_openmp(&pool, 2 + _i);
     full_init(&run, "many", 1);
-    run.host.parallel = &pool;
-    cr_train_must(&run);
+    cr_train_must_on(&run, 2 + _i);
     cr_method_same("one", "many");
     ck_assert(cr_train_same("one/checkpoints/step-00000010.cck", "many/checkpoints/step-00000010.cck"));
 }

@@ -118,7 +118,7 @@ START_TEST(views_are_the_gradients)
             const struct seen *in = &record.sides[2 * i], *back = in + 1;
             const struct cr_lora *l = &lora.lora[i];
             bool rows = i / CR_N_PROJ == 2 && i % CR_N_PROJ >= CR_PROJ_O;
-            bool bf16 = tiers[t] == CR_TIER_AVX512_BF16 || tiers[t] == CR_TIER_AMX;
+            bool bf16 = cr_test_rounds(tiers[t]);
             ck_assert_uint_eq(in->n_views, 1);
             ck_assert_uint_eq(back->n_views, 1);
             ck_assert_uint_eq(in->n_real, rows ? batch.n_rows : 80);

@@ -12,7 +12,6 @@
 #include "runtime/core/buf.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
-#include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/method_test.h"
 #include "tests/support/tiny_model.h"
@@ -174,14 +173,11 @@ END_TEST
 START_TEST(any_thread_count)
 {
     struct cr_train_run run;
-    struct cr_parallel pool;
     full_init(&run, "one");
     cr_train_must(&run);
-    cr_parallel_openmp(&pool, 2 + _i);
     full_init(&run, "many");
-    run.host.parallel = &pool;
     run.options.grad_checkpoint = _i == 0 ? CR_YES : CR_NO;
-    cr_train_must(&run);
+    cr_train_must_on(&run, 2 + _i);
     same_runs("one", "many");
 }
 END_TEST

@@ -53,11 +53,6 @@ static void close_all(void)
     json_decref(golden);
 }
 
-static bool is_bf16(enum cr_tier tier)
-{
-    return tier == CR_TIER_AVX512_BF16 || tier == CR_TIER_AMX;
-}
-
 static double number(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);
@@ -98,9 +93,15 @@ static struct cr_token_batch batch_of(const struct cr_ids *texts, size_t n, uint
 static struct cr_engine *engine_for(enum cr_tier tier, const struct cr_parallel *parallel, const struct cr_lora *lora,
                                     size_t max_tokens, const int32_t *labels, uint32_t n_labels, bool with_train)
 {
-    struct cr_engine_options options = {.model = model, .lora = lora, .parallel = parallel, .tier = tier,
-                                        .max_tokens = max_tokens, .max_seq = max_tokens, .label_ids = labels,
-                                        .n_labels = n_labels, .train = with_train};
+    struct cr_engine_options options = {.model = model,
+                                        .lora = lora,
+                                        .parallel = parallel,
+                                        .tier = tier,
+                                        .max_tokens = max_tokens,
+                                        .max_seq = max_tokens,
+                                        .label_ids = labels,
+                                        .n_labels = n_labels,
+                                        .train = with_train};
     struct cr_engine *e;
     struct cr_error err = {0};
     ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
@@ -135,7 +136,7 @@ START_TEST(logits)
     float *z = cr_alloc(n * model->config.n_vocab, sizeof(float));
     struct cr_error err = {0};
     ck_assert_msg(cr_engine_logits(e, &batch, z, &err) == CR_OK, "%s", err.message);
-    double worst = 0, tolerance = is_bf16(tier) ? 0.15 : 1e-3;
+    double worst = 0, tolerance = cr_test_rounds(tier) ? 0.15 : 1e-3;
     for (size_t i = 0; i < n; i++) {
         const json_t *c = json_array_get(cases, i);
         const float *row = z + i * model->config.n_vocab;
@@ -205,7 +206,8 @@ static enum cr_proj proj_by_name(const char *name)
     ck_abort_msg("projection %s", name);
 }
 
-/* One golden matrix: norm, probe and, where they are promised, the first four entries. Returns the largest relative error. */
+/* One golden matrix: norm, probe and, where they are promised, the first four entries. Returns the largest relative
+ * error. */
 static double compare_gradient(const json_t *want, const struct cr_test_lora *l, bool first_entries)
 {
     size_t layer = (size_t)json_integer_value(json_object_get(want, "layer"));
@@ -262,18 +264,18 @@ static float *run_gradient(const struct gradient_case *c, enum cr_tier tier)
     const json_t *grads = json_object_get(c->want, "grads_for_layers_0_1_14_29");
     ck_assert(json_array_size(grads) > 0);
     for (size_t i = 0; i < json_array_size(grads); i++) {
-        double error = compare_gradient(json_array_get(grads, i), &l, !is_bf16(tier));
+        double error = compare_gradient(json_array_get(grads, i), &l, !cr_test_rounds(tier));
         worst = fmax(worst, error);
         sum2 += error * error;
     }
     double rms = sqrt(sum2 / (double)json_array_size(grads));
     printf("%s: loss off by %.2e relative, gradients by %.2e at worst, %.2e rms\n", cr_tier_name(tier), loss_error,
            worst, rms);
-    ck_assert_msg(loss_error <= (is_bf16(tier) ? 1e-2 : 1e-4), "%s: loss %.9g, expected %.9g", cr_tier_name(tier), loss,
-                  want);
+    ck_assert_msg(loss_error <= (cr_test_rounds(tier) ? 1e-2 : 1e-4), "%s: loss %.9g, expected %.9g",
+                  cr_tier_name(tier), loss, want);
     /* Single matrices whose gradient nearly cancels (q_proj A of the last layer) pass any bound relative to their own
      * norm with bf16 operands; over all matrices the bound holds, and the cosine below covers every element. */
-    double error = is_bf16(tier) ? rms : worst, bound = is_bf16(tier) ? 5e-2 : 2e-3;
+    double error = cr_test_rounds(tier) ? rms : worst, bound = cr_test_rounds(tier) ? 5e-2 : 2e-3;
     ck_assert_msg(error <= bound, "%s: gradient off by %.3e", cr_tier_name(tier), error);
     float *copy = cr_alloc(l.n_params, sizeof(float));
     memcpy(copy, l.grads, l.n_params * sizeof(float));
@@ -290,15 +292,9 @@ static void check_case(const struct gradient_case *c, enum cr_tier tier)
         n += (c->targets >> (i % CR_N_PROJ) & 1) != 0 ? c->rank * (w->n_cols + w->n_rows) : 0;
     }
     float *got = run_gradient(c, tier);
-    if (is_bf16(tier)) {
+    if (cr_test_rounds(tier)) {
         float *reference = run_gradient(c, CR_TIER_AVX512);
-        double dot = 0, a = 0, b = 0;
-        for (size_t i = 0; i < n; i++) {
-            dot += (double)got[i] * (double)reference[i];
-            a += (double)got[i] * (double)got[i];
-            b += (double)reference[i] * (double)reference[i];
-        }
-        double cosine = dot / sqrt(a * b);
+        double cosine = cr_test_cosine(got, reference, n);
         printf("%s: cosine with avx512 %.6f\n", cr_tier_name(tier), cosine);
         ck_assert_msg(cosine >= 0.999, "cosine %.6f", cosine);
         cr_free(reference);
@@ -321,7 +317,8 @@ START_TEST(classification_gradient)
         answers[i] = (int)json_integer_value(json_array_get(json_object_get(want, "answers"), i));
         labels[i] = (int32_t)json_integer_value(json_array_get(json_object_get(golden, "label_ids_A_to_E"), i));
     }
-    struct gradient_case c = {want, batch_of(texts, 2, 2, answers, 0.5f), labels, 2, 8, 1 << CR_PROJ_Q | 1 << CR_PROJ_V};
+    struct gradient_case c = {want, batch_of(texts, 2, 2, answers, 0.5f), labels, 2,
+                              8,    1 << CR_PROJ_Q | 1 << CR_PROJ_V};
     check_case(&c, tier);
     cr_test_batch_free(&c.batch);
     cr_ids_deinit(&texts[0]);
@@ -364,7 +361,8 @@ START_TEST(language_model)
     struct cr_ids ids = encode(text);
     ids.n = 512;
     for (size_t k = 0; k < 4; k++) {
-        ck_assert_int_eq(ids.ids[508 + k], (int)json_integer_value(json_array_get(json_object_get(want, "last_ids"), k)));
+        ck_assert_int_eq(ids.ids[508 + k],
+                         (int)json_integer_value(json_array_get(json_object_get(want, "last_ids"), k)));
     }
     struct cr_parallel parallel;
     cr_parallel_openmp(&parallel, cr_thread_count(0));
@@ -379,17 +377,17 @@ START_TEST(language_model)
     }
     double mean = number(want, "mean_nll_next_token"), error = fabs(sum / 511 - mean) / mean;
     printf("%s: mean NLL %.7f, expected %.7f\n", cr_tier_name(tier), sum / 511, mean);
-    ck_assert_msg(error <= (is_bf16(tier) ? 1e-2 : 1e-4), "%s: mean NLL %.9g", cr_tier_name(tier), sum / 511);
+    ck_assert_msg(error <= (cr_test_rounds(tier) ? 1e-2 : 1e-4), "%s: mean NLL %.9g", cr_tier_name(tier), sum / 511);
     for (size_t k = 0; k < 8; k++) {
         double first = json_number_value(json_array_get(json_object_get(want, "first_nlls"), k));
-        ck_assert_double_eq_tol((double)nll[k], first, is_bf16(tier) ? 0.15 : 1e-3);
+        ck_assert_double_eq_tol((double)nll[k], first, cr_test_rounds(tier) ? 0.15 : 1e-3);
     }
     cr_engine_destroy(e);
     cr_test_batch_free(&batch);
 
     ids.n = 128;
-    struct gradient_case c = {json_object_get(golden, "lm_grad"), batch_of(&ids, 1, 0, NULL, 1.0f / 127), NULL, 0, 16,
-                              (1 << CR_N_PROJ) - 1};
+    struct gradient_case c = {
+        json_object_get(golden, "lm_grad"), batch_of(&ids, 1, 0, NULL, 1.0f / 127), NULL, 0, 16, (1 << CR_N_PROJ) - 1};
     check_case(&c, tier);
     cr_test_batch_free(&c.batch);
     cr_ids_deinit(&ids);

@@ -10,7 +10,6 @@
 #include "runtime/io/checkpoint.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
-#include "runtime/thread/parallel.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
@@ -123,13 +122,10 @@ END_TEST
 START_TEST(any_thread_count)
 {
     struct cr_train_run run;
-    struct cr_parallel pool;
     full_init(&run, "one");
     cr_train_must(&run);
-    cr_parallel_openmp(&pool, 2 + _i);
     full_init(&run, "many");
-    run.host.parallel = &pool;
-    cr_train_must(&run);
+    cr_train_must_on(&run, 2 + _i);
     cr_method_same("one", "many");
 }
 END_TEST

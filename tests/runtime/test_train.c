@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/thread/parallel.h"
 #include "tests/support/train_test.h"
 
 START_TEST(learns_the_rule)
@@ -69,11 +68,8 @@ START_TEST(any_thread_count)
     struct cr_train_run run;
     cr_train_full_init(&run, "one");
     cr_train_must(&run);
-    struct cr_parallel pool;
-    cr_parallel_openmp(&pool, threads[_i]);
     cr_train_full_init(&run, "many");
-    run.host.parallel = &pool;
-    cr_train_must(&run);
+    cr_train_must_on(&run, threads[_i]);
     cr_train_same_outputs("one", "many");
     cr_train_same_journals("one", "many");
     ck_assert(cr_train_same("one/checkpoints/step-00000009.cck", "many/checkpoints/step-00000009.cck"));

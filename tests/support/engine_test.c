@@ -127,6 +127,22 @@ void cr_test_batch_free(struct cr_token_batch *b)
     free(b->row_weight);
 }
 
+bool cr_test_rounds(enum cr_tier tier)
+{
+    return tier == CR_TIER_AVX512_BF16 || tier == CR_TIER_AMX;
+}
+
+double cr_test_cosine(const float *a, const float *b, size_t n)
+{
+    double dot = 0, aa = 0, bb = 0;
+    for (size_t i = 0; i < n; i++) {
+        dot += (double)a[i] * (double)b[i];
+        aa += (double)a[i] * (double)a[i];
+        bb += (double)b[i] * (double)b[i];
+    }
+    return dot / sqrt(aa * bb);
+}
+
 double cr_test_loss(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels)
 {
     struct cr_error err = {0};

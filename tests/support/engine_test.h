@@ -32,6 +32,11 @@ struct cr_token_batch cr_test_batch_make(const uint32_t *lengths, const uint32_t
                                          float weight);
 void cr_test_batch_free(struct cr_token_batch *batch);
 
+/* Whether the tier rounds operands to bf16. */
+bool cr_test_rounds(enum cr_tier tier);
+
+double cr_test_cosine(const float *a, const float *b, size_t n);
+
 /* Loss of a forward pass, in double from the engine's row results. */
 typedef double cr_test_loss_fn(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels);
 cr_test_loss_fn cr_test_loss;

@@ -234,6 +234,15 @@ void cr_train_must(struct cr_train_run *run)
     ck_assert_msg(status == CR_OK, "status %d: %s", status, run->err.message);
 }
 
+void cr_train_must_on(struct cr_train_run *run, int n_threads)
+{
+    struct cr_parallel pool;
+    cr_parallel_openmp(&pool, n_threads);
+    run->host.parallel = &pool;
+    cr_train_must(run);
+    run->host.parallel = &serial; /* the pool ends here */
+}
+
 void cr_train_must_fail(struct cr_train_run *run, cr_status want, const char *part)
 {
     cr_status status = cr_train_run_go(run);

@@ -50,6 +50,9 @@ cr_status cr_train_run_go(struct cr_train_run *run);
 void cr_train_must(struct cr_train_run *run);
 void cr_train_must_fail(struct cr_train_run *run, cr_status want, const char *part);
 
+/* On so many OpenMP threads. */
+void cr_train_must_on(struct cr_train_run *run, int n_threads);
+
 /* Stops the run after so many training steps; the next one resumes it. */
 void cr_train_stop(struct cr_train_run *run, long n_steps);
 
