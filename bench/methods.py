@@ -1,6 +1,7 @@
-"""Helpers of methods.sh: parts of the data, combinations of a grid, what runs cost."""
+"""Helpers of methods.sh: parts of the data, combinations of a grid, what runs cost, perplexity over tau."""
 import itertools
 import json
+import math
 import os
 import re
 import sys
@@ -109,6 +110,41 @@ def cost(runs):
         print(f"| {name} | " + " | ".join(shown) + " |")
 
 
+def perplexities(files, large):
+    """Of each task and of those that are not large, by their tokens; means over the seeds, one a file."""
+    found = {}
+    for name in files:
+        groups = json.load(open(name))["groups"]
+        sums = {group["task"]: (group["nll"] * group["n"], group["n"]) for group in groups}
+        small = [sums[task] for task in sums if task not in large]
+        sums = {"the small tasks": tuple(map(sum, zip(*small))), **sums}
+        for task, (nll, n) in sums.items():
+            found.setdefault(task, []).append(math.exp(nll / n))
+    return {task: sum(values) / len(values) for task, values in found.items()}
+
+
+def over_tau(path, large, *rows):
+    """Charts for `credence compare`: rows of TAU,FILE,..., where TAU is 0 (apart), inf (one for all) or between."""
+    curve, levels = {}, {}
+    for row in rows:
+        tau, *files = row.split(",")
+        found = perplexities(files, large.split(","))
+        if 0 < float(tau) < math.inf:
+            curve[math.log10(float(tau))] = found
+        else:
+            levels["apart" if float(tau) == 0 else "one for all"] = found
+    if not curve:
+        return
+    ends = min(curve), max(curve)
+    charts = []
+    for task in next(iter(curve.values())):
+        lines = [{"name": "by tau", "points": [[x, curve[x][task]] for x in sorted(curve)]}]
+        lines += [{"name": name, "points": [[x, found[task]] for x in ends]} for name, found in levels.items()]
+        charts.append({"title": task, "x": "tau, as a power of ten", "lines": lines})
+    note = "Perplexity of each task, tasks apart (tau 0) and with one adapter for all as level lines."
+    json.dump({"title": "How close should the tasks be?", "note": note, "charts": charts}, open(path, "w"))
+
+
 if __name__ == "__main__":
-    commands = {"split": split, "holdout": holdout, "grid": grid, "cost": lambda *runs: cost(runs)}
+    commands = {"split": split, "holdout": holdout, "grid": grid, "cost": lambda *runs: cost(runs), "tau": over_tau}
     commands[sys.argv[1]](*sys.argv[2:])

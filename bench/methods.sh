@@ -95,11 +95,12 @@ same_key() {
     return 1
 }
 
-# logged DIRECTORY COMMAND...: its output beside the directory, shown when it fails.
+# logged DIRECTORY COMMAND...: its output beside the directory, shown when it fails. The number of threads is given here
+# and is no part of a key: it changes nothing but the time.
 logged() {
     log=$1.log
     shift
-    "$@" >>"$log" 2>&1 && return
+    "$@" --quiet ${THREADS:+-t $THREADS} >>"$log" 2>&1 && return
     tail -3 "$log" >&2
     die "failed: $* (see $log)"
 }
@@ -108,7 +109,7 @@ logged() {
 train() {
     dir=$1 seed=$2
     # shellcheck disable=SC2086 # lists of words
-    set -- -m "$model" -d "$train" -o "$dir" --seed "$seed" --batch-size 8 --quiet ${THREADS:+-t $THREADS} $flags
+    set -- -m "$model" -d "$train" -o "$dir" --seed "$seed" --batch-size 8 $flags
     case " $flags " in *' --epochs '* | *' --steps '*) ;; *) set -- "$@" $length ;; esac
     case " $flags " in *' --keep '*) ;; *) set -- "$@" --keep last ;; esac
     set -- "$@" --valid "$valid"
@@ -147,7 +148,7 @@ obtain() {
         obtain "${run#laplace }" "$2"
         dir=$around # `train` has used the word meanwhile
         # shellcheck disable=SC2086
-        set -- -m "$model" -a "$adapters" -d "$train" -o "$dir" --quiet ${THREADS:+-t $THREADS} --seed "$2" \
+        set -- -m "$model" -a "$adapters" -d "$train" -o "$dir" --seed "$2" \
             $(printf %s "$own" | sed 's/--valid VALID//')
         case $own in *VALID*) set -- "$@" --valid "$valid" ;; esac
         same_key "$dir.key" "$@" || rm -rf "$dir"
@@ -164,8 +165,7 @@ obtain() {
 look() {
     json=$1 seed=$2 on=$3
     # shellcheck disable=SC2086
-    set -- -m "$model" -d "$on" --json "$json" --seed "$seed" --quiet ${THREADS:+-t $THREADS} \
-        $(printf %s "$looks" | sed 's/--calibrate VALID//')
+    set -- -m "$model" -d "$on" --json "$json" --seed "$seed" $(printf %s "$looks" | sed 's/--calibrate VALID//')
     case $looks in *VALID*) set -- "$@" --calibrate "$valid" ;; esac
     made_by=
     while read -r adapter; do
@@ -193,19 +193,38 @@ cell() {
     [ -z "$second" ] || look "$out/$set_name/cells/$name-$2.second.json" "$2" "$second"
 }
 
+# use_cells ROW ENDING: uses the row and sets files, a comma list of its cells. Fails unless every seed has one.
+use_cells() {
+    use_row "$1"
+    files=
+    for seed in $seeds; do
+        file=$out/$set_name/cells/$name-$seed$2
+        [ -f "$file" ] || return 1
+        files=$files${files:+,}$file
+    done
+}
+
+# tau_charts FILE: perplexity over tau, of the rows that have a cell for every seed. Sets charts, empty without any.
+tau_charts() {
+    charts=$1
+    rm -f "$charts"
+    set --
+    for row in $rows; do
+        use_cells "$row" .json || continue
+        tau=$(printf '%s\n' "$flags" | sed -n 's/.*--tau \([^ ]*\).*/\1/p')
+        set -- "$@" "${tau:-inf},$files"
+    done
+    python3 "$here/methods.py" tau "$charts" "$in_domain" "$@"
+    [ -f "$charts" ] || charts=
+}
+
 # compare_cells ENDING FLAG...: of the rows that have a cell for every seed.
 compare_cells() {
     ending=$1
     shift
     n_rows=0
     for row in $rows; do
-        use_row "$row"
-        files=
-        for seed in $seeds; do
-            file=$out/$set_name/cells/$name-$seed$ending
-            [ -f "$file" ] || continue 2
-            files=$files${files:+,}$file
-        done
+        use_cells "$row" "$ending" || continue
         case $looks in *VALID*) files=$files@calibrated ;; esac
         set -- "$@" "$row=$files"
         n_rows=$((n_rows + 1))
@@ -220,12 +239,15 @@ compare_cells() {
 # table SET
 table() {
     use_set "$1"
-    rows=${ROWS:-$(rows_of_kind $kind)}
+    rows=${ROWS:-$(rows_of_kind $kind)} charts=
+    if [ "$kind" = bora ]; then
+        tau_charts "$out/$set_name/tau.json"
+    fi
     {
         echo "## $set_name"
         echo
         compare_cells .json ${in_domain:+--in-domain "$in_domain"} --json "$out/$set_name/tables.json" \
-            --report "$out/$set_name/report.html"
+            --report "$out/$set_name/report.html" ${charts:+--charts "$charts"}
         if [ -n "$second" ]; then
             echo "### On ${second##*/}"
             echo

@@ -59,6 +59,10 @@ cr_status cr_review_lines(const char *path, struct cr_kept *kept, json_t **json,
 /* What a training run left beside its adapter. */
 struct cr_training {
     struct cr_report_series loss, valid, rate; /* valid: NLL of the held-out part; rate: tokens a second */
+    const double *path; /* of a prefix: [n_vertices][n_path] NLL of the held-out part from next to the centroid, evenly,
+                         * to the vertex; n_vertices 0: none */
+    size_t n_vertices, n_path;
+    double centroid_nll;
     const struct cr_report_pair *settings;
     size_t n_settings;
     const char *command; /* the line of the run; NULL when unknown */

@@ -70,6 +70,36 @@ static cr_status read_evaluations(const json_t *list, struct cr_kept *kept, stru
     return CR_OK;
 }
 
+/* Points a run measured between the vertices of its prefix, vertex by vertex; others than that are left out. */
+static cr_status read_path(const json_t *posterior, struct cr_kept *kept, struct cr_training *training,
+                           struct cr_error *err)
+{
+    const json_t *list = json_object_get(posterior, "path");
+    const json_t *centroid = json_object_get(posterior, "centroid_nll");
+    size_t n = json_array_size(list);
+    json_int_t last = json_integer_value(json_object_get(json_array_get(list, n - 1), "vertex"));
+    if (n == 0 || !json_is_number(centroid) || last < 1 || (size_t)last >= n || n % ((size_t)last + 1) != 0) {
+        return CR_OK;
+    }
+    size_t n_vertices = (size_t)last + 1;
+    double *path = cr_alloc(n, sizeof *path);
+    CR_TRY(cr_kept_add(kept, path, err));
+    for (size_t i = 0; i < n; i++) {
+        const json_t *point = json_array_get(list, i);
+        const json_t *nll = json_object_get(point, "nll");
+        path[i] = json_number_value(nll);
+        if (!json_is_number(nll) ||
+            json_integer_value(json_object_get(point, "vertex")) != (json_int_t)(i * n_vertices / n)) {
+            return CR_OK;
+        }
+    }
+    training->path = path;
+    training->n_vertices = n_vertices;
+    training->n_path = n / n_vertices;
+    training->centroid_nll = json_number_value(centroid);
+    return CR_OK;
+}
+
 /* Every resolved setting as text; the flags as given make the command line instead. */
 static cr_status read_settings(const json_t *settings, struct cr_kept *kept, struct cr_training *training,
                                struct cr_error *err)
@@ -104,6 +134,7 @@ static cr_status read_summary(const json_t *summary, struct cr_kept *kept, struc
     const json_t *settings = json_object_get(summary, "settings");
     const json_t *flags = json_object_get(settings, "flags");
     CR_TRY(read_evaluations(json_object_get(summary, "evaluations"), kept, training, err));
+    CR_TRY(read_path(json_object_get(summary, "posterior"), kept, training, err));
     CR_TRY(read_settings(settings, kept, training, err));
     if (json_object_size(flags) > 0) {
         struct cr_buf line = {0};

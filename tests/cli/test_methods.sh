@@ -59,9 +59,17 @@ expect again 0 '' methods quick
 check again [ "$(grep -c training out)" -eq 0 ]
 
 expect search 0 '' env STEPS=3 sh "$bench/methods.sh" search blob
-check search [ "$(grep -c '^| 1.5e-3_0.002 ' kept/search/blob/table.md)" -gt 0 ]
+check search [ "$(grep -c '^| 1.5e-3 ' kept/search/blob/table.md)" -gt 0 ]
 expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell tau30 1
 check bora grep -q '"perplexity"' kept/bora/cells/tau30-1.json
+expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell separate 1
+expect bora 0 '' methods tables bora
+check bora grep -q '^| against separate ' kept/bora/tables.md
+check bora grep -q 'How close should the tasks be?' kept/bora/report.html
+check bora [ "$(python3 -c 'import json
+charts = json.load(open("kept/bora/tau.json"))["charts"]
+print([c["title"] for c in charts], {line["name"] for c in charts for line in c["lines"]} == {"by tau", "apart"})')" = \
+    "['the small tasks', 'tweets', 'amazon', 'movies', 'nyt'] True" ]
 expect row 1 'no row nothing' methods cell nothing 1
 expect set 1 'no set nothing' env SET=nothing sh "$bench/methods.sh" cell ivon 1
 finish

@@ -132,6 +132,14 @@ done
 check prefix grep -q '"path": \[' prefix/summary.json
 expect prefix 0 'nothing to do' \
     tune -o prefix --method prefix --prefix-length 4 --valid-draws 2 --eval-every 2 --resume
+expect page 0 'eval 20/20' score eval -a prefix --report p.html --json p.json
+check page [ "$(grep -o 'vertex [0-2] to [0-2]' p.html | sort -u | wc -l)" -eq 3 ]
+expect page 0 '' "$credence" compare one=p.json two=p.json --report both.html
+check page grep -q 'two: between the vertices' both.html
+cp -R prefix odd
+sed 's/"vertex": 1/"vertex": 7/' prefix/summary.json >odd/summary.json
+expect page 0 'eval 20/20' score eval -a odd --report odd.html
+check page [ "$(grep -c 'vertex 0 to 1' odd.html)" -eq 0 ]
 expect single 0 'prefix: 1 vertex of 10 rows a layer and of label rows, [0-9]* weights; validation at the centroid' \
     tune -o single --method prefix --vertices 1
 expect info 0 '' "$credence" info prefix
