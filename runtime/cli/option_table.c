@@ -173,8 +173,8 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_OOD] = {.name = "ood", .kind = CR_CLI_INPUT, .value = "FILE.jsonl", .commands = CR_CLI_EVAL,
         .help = "examples from elsewhere: how well the entropy tells them apart"},
     [CR_CLI_CALIBRATE] = {.name = "calibrate", .kind = CR_CLI_INPUT, .value = "FILE.jsonl", .commands = SCORING,
-        .help = "validation examples (those of finetune --valid, never the test file): one temperature of the answers "
-                "is fitted on them, and figures are given raw and at it"},
+        .help = "validation examples (those of finetune --valid, or its valid.jsonl; never the test file): one "
+                "temperature of the answers is fitted on them, and figures are given raw and at it"},
     [CR_CLI_JSON] = {.name = "json", .kind = CR_CLI_OUTPUT_PATH, .value = "FILE",
         .commands = CR_CLI_EVAL | CR_CLI_COMPARE, .help = "write the figures as JSON"},
     [CR_CLI_NO_EXAMPLES] = {.name = "no-examples", .kind = CR_CLI_SWITCH, .commands = CR_CLI_EVAL,

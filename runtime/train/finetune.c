@@ -74,6 +74,7 @@ static cr_status begin_fresh(struct cr_train *train, struct cr_error *err)
     CR_TRY(cr_dir_create(train->checkpoint_dir, err));
     cr_checkpoint_sweep(train->checkpoint_dir);
     CR_TRY(cr_journal_open(train, 0, err));
+    CR_TRY(cr_train_write_held_out(train, err));
     return cr_train_save(train, true, true, err);
 }
 

@@ -57,6 +57,18 @@ expect CL-16 0 '' env LC_ALL=de_DE.UTF-8 "$credence" finetune -m m.gguf -d d.jso
     --report-every 3 --quiet
 check CL-16 cmp -s run/adapter_model.safetensors run.de/adapter_model.safetensors
 
+check held [ ! -e run/valid.jsonl ]
+expect held 0 '' "$credence" finetune -m m.gguf -d d.jsonl -t 1 -o held --steps 1 --seed 3 --quiet
+check held [ "$(wc -l <held/valid.jsonl)" -eq 2 ] # a tenth of 24
+check held [ "$(sort held/valid.jsonl d.jsonl | uniq -d | wc -l)" -eq 2 ]
+check held grep -q '"n_valid": 2' held/summary.json
+expect held 0 '' "$credence" eval -m m.gguf -d d.jsonl -a held --calibrate held/valid.jsonl --quiet
+cp held/valid.jsonl ours.jsonl
+expect held 0 '' "$credence" finetune -m m.gguf -d d.jsonl -t 1 -o held --steps 1 --valid held/valid.jsonl --force --quiet
+check held cmp -s held/valid.jsonl ours.jsonl
+expect held 0 '' "$credence" finetune -m m.gguf -d d.jsonl -t 1 -o held --steps 1 --valid ours.jsonl --force --quiet
+check held [ ! -e held/valid.jsonl ]
+
 expect CL-04 2 'rank' tune -o never --steps 1 --rank 200
 sums run >before
 expect CL-12 2 'run' tune -o run --steps 3

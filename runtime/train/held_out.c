@@ -1,0 +1,67 @@
+/* valid.jsonl: the lines that a run held out of its data file, so that `eval --calibrate` and `laplace --valid` can use
+ * the same ones. */
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/data/lines.h"
+#include "runtime/eval/result.h"
+#include "runtime/io/file.h"
+#include "runtime/io/hash.h"
+#include "runtime/train/train.h"
+
+/* The lines of the held-out examples, which are in the order of the file. */
+static cr_status copy_lines(const struct cr_train *train, struct cr_lines *lines, struct cr_file_writer *out,
+                            struct cr_error *err)
+{
+    const char *text;
+    size_t n, i = 0;
+    while (i < train->n_valid && cr_lines_next(lines, &text, &n)) {
+        if (lines->number != train->data.examples[train->valid_pool[i]].line) {
+            continue;
+        }
+        CR_TRY(cr_file_writer_write(out, text, n, err));
+        CR_TRY(cr_file_writer_write(out, "\n", 1, err));
+        i++;
+    }
+    return CR_OK;
+}
+
+static bool same_bytes(const struct cr_train *train, const struct cr_lines *lines)
+{
+    struct cr_hash128 hash = cr_xxh3_128(lines->data, lines->n_bytes);
+    return hash.high == train->data.digest[0] && hash.low == train->data.digest[1];
+}
+
+cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error *err)
+{
+    const char *data = train->options.data;
+    struct cr_lines lines = {0};
+    struct cr_file_writer out = {0};
+    struct cr_error why;
+    char shown[CR_ESCAPE_BYTES];
+    cr_status status = CR_OK;
+    char *path = cr_path_join(train->options.output, "valid.jsonl");
+    if (path == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    if (!cr_same_file(path, train->options.valid) && !cr_same_file(path, data)) {
+        unlink(path); /* of a run before this one */
+    }
+    if (train->valid != &train->data || train->n_valid == 0) {
+        goto out;
+    }
+    if (cr_lines_open(data, &lines, &why) != CR_OK || !same_bytes(train, &lines)) { /* the run itself has its copy */
+        cr_host_log(train->host, CR_LOG_WARNING, "%s has changed since it was read: no %s",
+                    cr_escape(shown, sizeof shown, data, strlen(data)), path);
+        goto out;
+    }
+    CR_TRY_OUT(status, cr_file_writer_open(&out, path, err));
+    CR_TRY_OUT(status, copy_lines(train, &lines, &out, err));
+    CR_TRY_OUT(status, cr_file_writer_commit(&out, err));
+out:
+    cr_file_writer_abort(&out);
+    cr_lines_close(&lines);
+    cr_free(path);
+    return status;
+}
