@@ -23,15 +23,10 @@ if [ $# -lt 1 ] || [ $# -gt 2 ]; then
 fi
 here=$(cd "$(dirname "$0")" && pwd)
 model=$1 which=${2:-both}
-build=${BUILD:-$here/../build/release} rounds=${ROUNDS:-3} steps=${STEPS:-4} threads=${THREADS:-$(nproc)}
-case $which in
-lm | cls) workloads=$which ;;
-both) workloads='lm cls' ;;
-*)
-    echo "job.sh: no workload $which (lm, cls, both)" >&2
-    exit 2
-    ;;
-esac
+build=${BUILD:-$here/../build/release} program=$build/credence
+rounds=${ROUNDS:-3} steps=${STEPS:-4} threads=${THREADS:-$(nproc)}
+. "$here/workload.sh"
+workloads=$(workloads_of "$which")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
@@ -45,19 +40,6 @@ peak() {
         END { print bf16 != "" ? bf16 : f32 }'
 }
 
-# finetune WORKLOAD STEPS
-finetune() {
-    n_steps=$2
-    case $1 in
-    lm) set -- "$1" --targets all --rank 16 --batch-size 4 ;;
-    cls) set -- "$1" --targets q_proj,v_proj --rank 8 --batch-size 16 ;;
-    esac
-    data=$scratch/$1.jsonl
-    shift
-    "$build/credence" finetune -m "$model" -d "$data" -o "$scratch/out" --force --no-valid --quiet --lr 1e-4 \
-        -t "$threads" --steps "$n_steps" --report-every 1 "$@" >/dev/null
-}
-
 # Processor seconds of all programs that this script has run so far.
 processor_time() {
     times >"$scratch/times"
@@ -65,7 +47,7 @@ processor_time() {
 }
 
 for workload in $workloads; do
-    python3 "$here/../tests/peers/make_workload.py" "$build/credence" "$model" "$workload" "$scratch/$workload.jsonl"
+    python3 "$here/../tests/peers/make_workload.py" "$program" "$model" "$workload" "$scratch/$workload.jsonl"
     case $workload in
     lm) gflop=${GFLOP_LM:-0.60} step_tokens=2048 ;;
     cls) gflop=${GFLOP_CLS:-0.42} step_tokens=768 ;;
@@ -76,9 +58,9 @@ for workload in $workloads; do
     while [ "$round" -le "$rounds" ]; do
         before=$(peak)
         processor_time >"$scratch/t0"
-        finetune "$workload" 2
+        run_workload "$workload" 2
         processor_time >"$scratch/t1"
-        finetune "$workload" $((steps + 2))
+        run_workload "$workload" $((steps + 2))
         processor_time >"$scratch/t2"
         after=$(peak)
         python3 - "$scratch" "$gflop" "$before" "$after" "$((steps * step_tokens))" "$threads" <<'PY'

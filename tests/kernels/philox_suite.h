@@ -28,4 +28,21 @@ START_TEST(lanes_are_blocks)
 }
 END_TEST
 
+static int run_philox(const char *name)
+{
+    Suite *suite = suite_create(name);
+    TCase *tc = tcase_create(name);
+    tcase_add_test(tc, lanes_are_blocks);
+    suite_add_tcase(suite, tc);
+    return cr_run_suite(suite);
+}
+
+/* 77, skipped, on a CPU without the tier. */
+static inline int run_philox_on(const char *name, enum cr_tier tier)
+{
+    struct cr_cpu cpu;
+    cr_cpu_detect(&cpu);
+    return cpu.features >> tier & 1u ? run_philox(name) : 77;
+}
+
 #endif

@@ -18,16 +18,7 @@
 
 int main(void)
 {
-    struct cr_cpu cpu;
-    cr_cpu_detect(&cpu);
-    if (!(cpu.features >> CR_TIER_AVX2 & 1u)) {
-        return 77;
-    }
-    Suite *suite = suite_create("rng_avx2");
-    TCase *tc = tcase_create("rng_avx2");
-    tcase_add_test(tc, lanes_are_blocks);
-    suite_add_tcase(suite, tc);
-    return cr_run_suite(suite);
+    return run_philox_on("rng_avx2", CR_TIER_AVX2);
 }
 
 #else

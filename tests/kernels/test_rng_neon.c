@@ -14,11 +14,7 @@
 
 int main(void)
 {
-    Suite *suite = suite_create("rng_neon");
-    TCase *tc = tcase_create("rng_neon");
-    tcase_add_test(tc, lanes_are_blocks);
-    suite_add_tcase(suite, tc);
-    return cr_run_suite(suite);
+    return run_philox("rng_neon");
 }
 
 #else

@@ -20,28 +20,15 @@ fi
 program=$1 model=$2 peer=$3 hf=$4 which=${5:-both}
 here=$(dirname "$0")
 python=${PYTHON:-python3} rounds=${ROUNDS:-3} steps=${STEPS:-6} threads=${THREADS:-$(nproc)} mode=${MODE:-bf16}
-case $which in
-lm | cls) workloads=$which ;;
-both) workloads='lm cls' ;;
-*)
-    echo "speed.sh: no workload $which (lm, cls, both)" >&2
-    exit 2
-    ;;
-esac
+. "$here/../../bench/workload.sh"
+workloads=$(workloads_of "$which")
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 
 # run_ours WORKLOAD: one line of JSON like the peer's
 run_ours() {
-    case $1 in
-    lm) set -- "$1" --targets all --rank 16 --batch-size 4 ;;
-    cls) set -- "$1" --targets q_proj,v_proj --rank 8 --batch-size 16 ;;
-    esac
-    data=$scratch/$1.jsonl
-    shift
-    "$program" finetune -m "$model" -d "$data" -o "$scratch/out" --force --no-valid --quiet --lr 1e-4 -t "$threads" \
-        --steps $((steps + 2)) --report-every 1 "$@" >/dev/null
+    run_workload "$1" $((steps + 2))
     "$python" - "$scratch/out" <<'PY'
 import json, statistics, sys
 speeds = [json.loads(line)["tok_s"] for line in open(sys.argv[1] + "/train.jsonl")][2:]
