@@ -3,13 +3,15 @@
 #
 #   method_cost.sh MODEL.gguf TRAIN.jsonl [adamw METHOD ... eval]     default: all
 #
-# TRAIN.jsonl: questions with choices; for bora they get eight tasks in turn. Environment: BUILD [build/release beside
-# this folder]; ROUNDS [3]; BATCH [8] texts a step; STEPS timed [16].
+# TRAIN.jsonl: texts, or questions with choices, whose common first words are computed once by the methods that see them
+# alike; for bora they get eight tasks in turn. Environment: BUILD [build/release beside this folder]; ROUNDS [3]; BATCH
+# [8] texts a step; STEPS timed [16].
 #
 # One thread and its processor time, which neighbours stretch least: that of a run of 8 + STEPS steps less that of 8,
-# over STEPS, the median of the rounds, each of which goes through all methods. ensemble: eight members, the time of
-# one. swag: a snapshot in every other of the last half of the steps, far more than in use. eval: ten draws of a short
-# IVON run against one, over 64 texts beyond the first 16, as many in a pass as fit and one by one.
+# over STEPS. Each round goes through all methods; shown are the median time and the median of the rounds' ratios.
+# ensemble: eight members, the time of one. swag: a snapshot in every other of the last half of the steps, far more than
+# in use. eval: ten draws of a short IVON run against one, over 64 texts beyond the first 16, as many in a pass as fit
+# and one by one.
 set -eu
 
 if [ $# -lt 2 ]; then
@@ -89,8 +91,8 @@ while [ $round -lt "$rounds" ]; do
 done
 for what in "$@"; do
     if [ "$what" != eval ]; then
-        awk -v what="$what" -v own="$(median "$scratch/$what.times")" -v adamw="$(median "$scratch/adamw.times")" 'BEGIN {
-            printf "%-10s %7.3f s a step  %6.3f of adamw\n", what, own, own / adamw }'
+        paste "$scratch/$what.times" "$scratch/adamw.times" | awk '{ print $1 / $2 }' >"$scratch/ratios"
+        printf '%-10s %7.3f s a step  %6.3f of adamw\n' "$what" "$(median "$scratch/$what.times")" "$(median "$scratch/ratios")"
         continue
     fi
     for kind in packed single; do
