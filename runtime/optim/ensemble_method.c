@@ -11,6 +11,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/optim/adamw_method.h"
+#include "runtime/optim/trial.h"
 #include "runtime/posterior/members.h"
 #include "runtime/posterior/sets_file.h"
 
@@ -23,6 +24,8 @@ enum { ROWS_STREAM = 0x68656164 };
 struct learner {
     struct cr_learner base;        /* first: the state of a method that is AdamW alone */
     struct cr_adamw_group *groups; /* owned: [2 members] matrices and label rows; NULL where there are no rows */
+    float *model_rows;             /* owned: the label rows that all members started around; NULL likewise */
+    double own_nll, model_nll; /* of held-out examples with the members' rows and with the model's; NaN: not known */
 };
 
 static const char *const init_names[] = {
@@ -93,25 +96,28 @@ static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
     return o->members;
 }
 
-/* Label rows of a member around the model's, which they hold; its gradients are work space before the first step. */
-static void scatter_rows(const struct cr_rng_ops *rng, const struct cr_finetune_options *o, struct cr_adapter *member,
-                         uint32_t m)
+static size_t n_rows(const struct cr_adapter *adapter)
 {
-    size_t n = (size_t)member->n_labels * member->n_embd, begin = cr_adapter_rows_begin(member);
-    float *rows = member->params + begin, *model = member->grads + begin;
+    return (size_t)adapter->n_labels * adapter->n_embd;
+}
+
+/* Label rows of a member around the model's. */
+static void scatter_rows(const struct cr_rng_ops *rng, const struct cr_finetune_options *o, const float *model,
+                         struct cr_adapter *member, uint32_t m)
+{
+    size_t n = n_rows(member);
+    float *rows = member->params + cr_adapter_rows_begin(member);
     uint64_t seed = cr_members_seed(o->seed, m);
     struct cr_noise noise = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ (uint32_t)ROWS_STREAM}};
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        sum += (double)rows[i] * (double)rows[i];
+        sum += (double)model[i] * (double)model[i];
     }
-    memcpy(model, rows, n * sizeof *rows);
     cr_members_near(rng, &noise, model, o->head_noise * sqrt(sum / (double)n), n, rows);
-    memset(model, 0, n * sizeof *rows);
 }
 
 /* The adapter holds M copies of a start whose B is 0. */
-static void start(const struct cr_method_setup *setup)
+static void start(const struct cr_method_setup *setup, const float *model_rows)
 {
     const struct cr_finetune_options *o = setup->options;
     struct cr_rng_ops rng;
@@ -126,7 +132,7 @@ static void start(const struct cr_method_setup *setup)
             }
         }
         if (member.n_labels > 0) {
-            scatter_rows(&rng, o, &member, m);
+            scatter_rows(&rng, o, model_rows, &member, m);
         }
     }
 }
@@ -136,6 +142,7 @@ static void destroy(void *state)
     struct learner *l = state;
     if (l != NULL) {
         cr_free(l->groups);
+        cr_free(l->model_rows);
         cr_learner_destroy(state);
     }
 }
@@ -145,17 +152,20 @@ static cr_status init(void *learner, const struct cr_method_setup *setup, struct
     struct learner *l = learner;
     uint32_t n = setup->adapter->n_sets;
     size_t n_set = setup->adapter->n_params / n;
-    start(setup);
+    size_t rows = n_rows(setup->adapter), begin = cr_adapter_rows_begin(setup->adapter);
+    l->own_nll = l->model_nll = (double)NAN;
+    if (rows > 0) {
+        l->groups = cr_alloc(2 * n, sizeof *l->groups);
+        l->model_rows = cr_alloc(rows, sizeof *l->model_rows);
+        if (l->groups == NULL || l->model_rows == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for the label rows of %u members", n);
+        }
+        memcpy(l->model_rows, setup->adapter->params + begin, rows * sizeof(float));
+    }
+    start(setup, l->model_rows);
     CR_TRY(cr_learner_init(&l->base, setup, err));
-    if (setup->adapter->n_labels == 0) {
-        return CR_OK;
-    }
-    l->groups = cr_alloc(2 * n, sizeof *l->groups);
-    if (l->groups == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for the rates of %u members", n);
-    }
-    for (uint32_t m = 0; m < n; m++) {
-        l->groups[2 * m].end = m * n_set + cr_adapter_rows_begin(setup->adapter);
+    for (uint32_t m = 0; m < n && rows > 0; m++) {
+        l->groups[2 * m].end = m * n_set + begin;
         l->groups[2 * m + 1].end = (m + 1) * n_set;
     }
     return CR_OK;
@@ -183,6 +193,42 @@ static void update(void *state, const struct cr_method_step *step)
                          2 * (size_t)n);
 }
 
+/* Label rows of member m from `from` + m * stride. */
+static void put_rows(struct learner *l, const float *from, size_t stride)
+{
+    for (uint32_t m = 0; m < l->base.adapter->n_sets; m++) {
+        struct cr_adapter member = cr_adapter_set(l->base.adapter, m);
+        memcpy(member.params + cr_adapter_rows_begin(&member), from + m * stride, n_rows(&member) * sizeof *from);
+    }
+}
+
+/* Nothing is decided: a member in the file of another program is without its label rows, and this says what that costs.
+ */
+static cr_status tune(void *state, const struct cr_method_trial *trial, struct cr_error *err)
+{
+    struct learner *l = state;
+    size_t n = l->model_rows != NULL ? n_rows(l->base.adapter) : 0;
+    if (n == 0) {
+        return CR_OK;
+    }
+    float *own = cr_alloc(l->base.adapter->n_sets, n * sizeof *own);
+    if (own == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the label rows of %u members", l->base.adapter->n_sets);
+    }
+    for (uint32_t m = 0; m < l->base.adapter->n_sets; m++) {
+        struct cr_adapter member = cr_adapter_set(l->base.adapter, m);
+        memcpy(own + m * n, member.params + cr_adapter_rows_begin(&member), n * sizeof *own);
+    }
+    cr_status status = cr_trial_mean(trial, &l->own_nll, err);
+    if (status == CR_OK) {
+        put_rows(l, l->model_rows, 0);
+        status = cr_trial_mean(trial, &l->model_nll, err);
+        put_rows(l, own, n);
+    }
+    cr_free(own);
+    return status;
+}
+
 static void announce(const void *state, const struct cr_host *host)
 {
     const struct cr_learner *l = state;
@@ -193,9 +239,14 @@ static void announce(const void *state, const struct cr_host *host)
 
 static void facts(const void *state, json_t *object)
 {
-    const struct cr_learner *l = state;
+    const struct learner *rows = state;
+    const struct cr_learner *l = &rows->base;
     json_object_set_new(object, "members", json_integer(l->adapter->n_sets));
     json_object_set_new(object, "head", json_string(l->options->member_heads ? "own" : "frozen"));
+    if (isfinite(rows->model_nll)) {
+        json_object_set_new(object, "nll", json_real(rows->own_nll));
+        json_object_set_new(object, "nll_model_head", json_real(rows->model_nll));
+    }
 }
 
 static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
@@ -221,6 +272,8 @@ const struct cr_method cr_method_ensemble = {
     .restore = cr_learner_restore,
     .take_result = cr_learner_take_result,
     .put_result = cr_learner_put_result,
+    .tune = tune,
+    .tune_passes = 2,
     .announce = announce,
     .facts = facts,
     .write = write,

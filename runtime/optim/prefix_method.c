@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/model/simplex.h"
 #include "runtime/optim/adamw_method.h"
+#include "runtime/optim/trial.h"
 #include "runtime/posterior/prefix_file.h"
 
 /* Points between a vertex and the centroid at which the finished result is looked at: half way, and the vertex. */
@@ -135,40 +135,23 @@ static void look(void *state, uint32_t number)
     show_draw(state, CR_SIMPLEX_VALIDATION, number);
 }
 
-/* Loss at a fixed point. */
-static cr_status measure(const struct cr_method_trial *trial, double *each, double *out, struct cr_error *err)
-{
-    double sum = 0;
-    CR_TRY(trial->nll(trial->ctx, each, err));
-    for (uint64_t i = 0; i < trial->n_targets; i++) {
-        sum += each[i];
-    }
-    *out = sum / (double)trial->n_targets;
-    return CR_OK;
-}
-
 /* Nothing is decided: the loss from each vertex to the centroid says whether the simplex is flat between them. */
 static cr_status tune(void *state, const struct cr_method_trial *trial, struct cr_error *err)
 {
     struct learner *l = state;
     uint32_t n = l->base.adapter->prefix->n_vertices;
-    double *each = cr_alloc(trial->n_targets, sizeof *each);
-    if (each == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for the losses of %" PRIu64 " targets", trial->n_targets);
-    }
     show_point(l);
-    cr_status status = measure(trial, each, &l->centroid, err);
+    cr_status status = cr_trial_mean(trial, &l->centroid, err);
     for (uint32_t j = 0; j < n && n > 1; j++) {
         for (int i = 0; i < PATH_STEPS && status == CR_OK; i++) {
             double share = (i + 1.0) / PATH_STEPS;
             for (uint32_t v = 0; v < n; v++) {
                 l->fixed[v] = (1 - share) / n + (v == j ? share : 0);
             }
-            status = measure(trial, each, &l->path[j][i], err);
+            status = cr_trial_mean(trial, &l->path[j][i], err);
         }
     }
     show_point(l);
-    cr_free(each);
     return status;
 }
 

@@ -66,7 +66,7 @@ static cr_status choose_member(struct cr_posterior *posterior, const struct cr_e
     if (posterior->adapter->n_labels > 0) {
         return cr_fail(err, CR_E_USAGE,
                        "%s: its members have label rows of their own, for which a file of an adapter has no place; "
-                       "members/%02u is this one without them",
+                       "members/%02u is this one without them (summary.json has the NLL with and without)",
                        posterior->label, options->member);
     }
     struct cr_posterior_draw draw = {.sample = options->member};
