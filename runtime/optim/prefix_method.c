@@ -167,6 +167,11 @@ static void announce(const void *state, const struct cr_host *host)
                 "prefix: %" PRIu32 " %s of %" PRIu32 " rows a layer%s, %zu weights; validation at %s", p->n_vertices,
                 p->n_vertices == 1 ? "vertex" : "vertices", p->n_rows, p->n_labels > 0 ? " and of label rows" : "",
                 l->base.adapter->n_trainable, validation);
+    if (p->n_labels > 0) {
+        cr_host_log(host, CR_LOG_INFO,
+                    "prefix: a PEFT directory has no place for label rows: the output's has the "
+                    "centroid's rows alone, the label rows are in its posterior.safetensors");
+    }
 }
 
 /* Mean of the squared cosine over the pairs of vertices: 0 when they stand at right angles. */

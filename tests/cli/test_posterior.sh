@@ -125,6 +125,7 @@ check export [ ! -e none ]
 
 expect prefix 0 'prefix: 3 vertices of 4 rows a layer and of label rows' \
     tune -o prefix --method prefix --prefix-length 4 --valid-draws 2 --eval-every 2
+check prefix grep -q 'label rows are in its posterior.safetensors' err
 check prefix [ ! -e prefix/adapter.gguf ]
 for file in adapter_config.json adapter_model.safetensors posterior.safetensors; do
     check prefix [ -s "prefix/$file" ]
