@@ -17,7 +17,7 @@ endif()
 # Tests of how tables are chosen: every tier of every processor.
 set(CR_CHOICE test_cpu test_contracts)
 # Tests whose reference takes as long as the rest; it is portable C and judged natively.
-set(CR_SLOW_REFERENCE test_attention)
+set(CR_SLOW_REFERENCE test_attention test_attention_bits)
 
 # The tiers that a test walks on a processor, empty = does not run there. The baseline takes everything; another processor
 # only the tiers it adds for which the family of that name has a file, the others being the code that ran already.

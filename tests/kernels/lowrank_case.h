@@ -1,0 +1,141 @@
+/* lowrank_case: random problems of a shape, and single numbers of them. */
+#ifndef CR_TESTS_LOWRANK_CASE_H
+#define CR_TESTS_LOWRANK_CASE_H
+
+#include "credence/kernels/lowrank.h"
+#include "credence/kernels/rng.h"
+#include "kernels/common/half.h"
+#include "tests/support/kernel_test.h"
+
+struct shape {
+    size_t rank, n_features, n_blocks;
+    enum cr_xtype x_type;
+    uint32_t keep16;
+    bool by_feature; /* P and G as (K x r) row-major, like B; else (r x K), like A */
+};
+
+/* One problem with its inputs in guarded memory; gaps between token blocks are part of the buffers. */
+struct problem {
+    struct shape shape;
+    struct cr_lowrank_args args;
+    float *p, *g, *y, *u_in, *u_out;
+    void *x, *scratch;
+    uint32_t *position, *example;
+    size_t x_bytes, g_floats, y_floats, u_floats, scratch_bytes;
+};
+
+enum { GAP = 32 }; /* floats */
+
+static inline float *guarded_fill(struct cr_rng *rng, size_t n, enum cr_guard_side side)
+{
+    float *out = cr_guard_alloc(n * sizeof(float), 64, side);
+    cr_fill_f32(rng, out, n, -1, 1);
+    return out;
+}
+
+static inline struct problem make(struct shape shape, uint64_t stream, enum cr_guard_side side)
+{
+    struct problem p = {.shape = shape};
+    struct cr_rng rng = cr_rng_make(stream);
+    size_t rank = shape.rank, n_features = shape.n_features, n_blocks = shape.n_blocks;
+    size_t x_stride = cr_tl16_bytes(shape.x_type, n_features) + GAP * 4;
+    size_t y_stride = n_features * CR_LANES + GAP, u_stride = rank * CR_LANES + GAP;
+    p.x_bytes = n_blocks * x_stride - GAP * 4;
+    p.y_floats = n_blocks * y_stride - GAP;
+    p.u_floats = n_blocks * u_stride - GAP;
+    p.g_floats = rank * n_features;
+    p.x = cr_guard_alloc(p.x_bytes, 64, side);
+    if (shape.x_type == CR_X_F32) {
+        cr_fill_f32(&rng, p.x, p.x_bytes / 4, -1, 1);
+    } else {
+        cr_fill_bf16(&rng, p.x, p.x_bytes / 2, -1, 1);
+    }
+    p.p = cr_guard_alloc(p.g_floats * 4, 4, side);
+    p.g = cr_guard_alloc(p.g_floats * 4, 4, side);
+    cr_fill_f32(&rng, p.p, p.g_floats, -1, 1);
+    cr_fill_f32(&rng, p.g, p.g_floats, -1, 1);
+    p.y = guarded_fill(&rng, p.y_floats, side);
+    p.u_in = guarded_fill(&rng, p.u_floats, side);
+    p.u_out = cr_guard_alloc(p.u_floats * 4, 64, side);
+    p.position = cr_guard_alloc(n_blocks * 64, 4, side);
+    p.example = cr_guard_alloc(n_blocks * 64, 4, side);
+    for (size_t t = 0; t < n_blocks * CR_LANES; t++) {
+        p.position[t] = cr_rng_below(&rng, 4096);
+        p.example[t] = cr_rng_below(&rng, 100000);
+    }
+    p.scratch_bytes = cr_lowrank_scratch_bytes(n_features, rank);
+    p.scratch = cr_guard_alloc(p.scratch_bytes, 64, side);
+    void *inputs[] = {p.x, p.p, p.u_in, p.position, p.example};
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
+        cr_guard_protect(inputs[i], true);
+    }
+    size_t rs = shape.by_feature ? 1 : n_features, ks = shape.by_feature ? rank : 1;
+    p.args = (struct cr_lowrank_args){
+        .p = p.p,
+        .p_rs = rs,
+        .p_ks = ks,
+        .g = p.g,
+        .g_rs = rs,
+        .g_ks = ks,
+        .x = p.x,
+        .x_type = shape.x_type,
+        .x_stride = x_stride,
+        .y = p.y,
+        .y_stride = y_stride,
+        .u = p.u_out,
+        .u_stride = u_stride,
+        .rank = rank,
+        .n_features = n_features,
+        .n_blocks = n_blocks,
+        .scale = 0.75f,
+        .dropout = {shape.keep16, {12345, 77}, 9, p.position, p.example},
+    };
+    return p;
+}
+
+static inline double x_value(const struct problem *p, size_t token, size_t k)
+{
+    const char *block = (const char *)p->x + token / CR_LANES * p->args.x_stride;
+    if (p->shape.x_type == CR_X_F32) {
+        return ((const float *)(const void *)block)[cr_tl16_f32(k, token % CR_LANES)];
+    }
+    return cr_bf16_to_f32(((const uint16_t *)(const void *)block)[cr_tl16_bf16(k, token % CR_LANES)]);
+}
+
+/* The mask as the contract words it. */
+static inline double mask_value(const struct cr_dropout *d, size_t token, size_t k)
+{
+    if (d->keep16 == 65536) {
+        return 1;
+    }
+    uint32_t counter[4] = {(uint32_t)(k / 8), d->position[token], d->example[token], d->step};
+    uint32_t word[4];
+    cr_philox4x32(counter, d->key, word);
+    uint32_t w = word[k % 8 / 2];
+    uint32_t draw = k % 2 == 0 ? w & 0xffff : w >> 16;
+    return draw < d->keep16 ? 65536.0f / (float)d->keep16 : 0;
+}
+
+/* [0, n) in one call, or in uneven pieces of multiples of `step`, last piece first. */
+static inline void run(cr_lowrank_fn *fn, struct problem *p, size_t n, size_t step, bool pieces)
+{
+    size_t end = n;
+    for (size_t count = 1; pieces && end > step; count = count % 3 + 1) {
+        size_t begin = (end - 1) / step * step;
+        begin -= begin >= count * step ? (count - 1) * step : 0;
+        cr_poison(p->scratch, p->scratch_bytes);
+        fn(&p->args, begin, end, p->scratch);
+        end = begin;
+    }
+    cr_poison(p->scratch, p->scratch_bytes);
+    fn(&p->args, 0, end, p->scratch);
+}
+
+static inline struct cr_lowrank_ops ops_of(enum cr_tier tier)
+{
+    struct cr_lowrank_ops ops;
+    cr_lowrank_ops_init(&ops, tier);
+    return ops;
+}
+
+#endif
