@@ -281,11 +281,10 @@ whole() {
     done
 }
 
-# Every combination of a row's grid, judged by texts that no table uses.
+# Every combination of a row's grids, judged by texts that no table uses.
 search_row() {
     row=$1
-    line=$(grep "^search $row *|" "$conf") || die "no grid of $row in $conf"
-    searched=$(field "$line" 2)
+    grep -q "^search $row *|" "$conf" || die "no grid of $row in $conf"
     use_row "$row"
     has "$needs" || {
         say "$row: left out, this program has no $needs"
@@ -300,7 +299,9 @@ search_row() {
     fi
     dir=$out/search/$row
     mkdir -p "$dir"
-    python3 "$here/methods.py" grid "$flags" "$searched" >"$dir/grid"
+    sed -n "s/^search $row *|//p" "$conf" | while read -r searched; do
+        python3 "$here/methods.py" grid "$flags" "$searched"
+    done >"$dir/grid"
     found=$dir
     set --
     while IFS='	' read -r variant flags <&3; do
