@@ -108,6 +108,7 @@ logged() {
 # train DIRECTORY SEED: by $flags. Nothing to do when it was done with these flags; goes on when it was interrupted.
 train() {
     dir=$1 seed=$2
+    [ -z "${STEPS:-}" ] || flags=$(printf '%s\n' "$flags" | sed 's/--epochs [^ ]*//')
     # shellcheck disable=SC2086 # lists of words
     set -- -m "$model" -d "$train" -o "$dir" --seed "$seed" --batch-size 8 $flags
     case " $flags " in *' --epochs '* | *' --steps '*) ;; *) set -- "$@" $length ;; esac

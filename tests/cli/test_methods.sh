@@ -59,7 +59,7 @@ expect again 0 '' methods quick
 check again [ "$(grep -c training out)" -eq 0 ]
 
 expect search 0 '' env STEPS=3 sh "$bench/methods.sh" search blob
-check search [ "$(grep -c '^| 1.5e-3 ' kept/search/blob/table.md)" -gt 0 ]
+check search [ "$(grep -c '^| 1.5e-3_4 ' kept/search/blob/table.md)" -gt 0 ]
 expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell tau30 1
 check bora grep -q '"perplexity"' kept/bora/cells/tau30-1.json
 expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell separate 1
