@@ -4,25 +4,17 @@
 #include <string.h>
 
 #include "credence/kernels/adamw.h"
+#include "tests/support/golden.h"
 #include "tests/support/tl16_test.h"
 
 static const double golden_tolerance = 2e-5; /* of the stored numbers' own description, for f32 */
 
 static json_t *section(json_t **root, const char *name)
 {
-    json_error_t error;
-    *root = json_load_file(CR_TEST_DATA "/lora_adamw.json", 0, &error);
-    ck_assert_msg(*root != NULL, "lora_adamw.json: %s", error.text);
+    *root = cr_golden_load("lora_adamw.json");
     json_t *found = json_object_get(*root, name);
     ck_assert_ptr_nonnull(found);
     return found;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    json_t *value = json_object_get(object, key);
-    ck_assert_msg(json_is_number(value), "%s is no number", key);
-    return json_number_value(value);
 }
 
 static size_t numbers(const json_t *array, float *out, size_t room)
@@ -53,11 +45,11 @@ START_TEST(golden_steps)
                                          .m = m,
                                          .v = v,
                                          .grad = grad,
-                                         .lr = number(item, "lr"),
-                                         .beta1 = number(item, "beta1"),
-                                         .beta2 = number(item, "beta2"),
-                                         .eps = number(item, "eps"),
-                                         .weight_decay = number(item, "weight_decay"),
+                                         .lr = cr_golden_number(item, "lr"),
+                                         .beta1 = cr_golden_number(item, "beta1"),
+                                         .beta2 = cr_golden_number(item, "beta2"),
+                                         .eps = cr_golden_number(item, "eps"),
+                                         .weight_decay = cr_golden_number(item, "weight_decay"),
                                          .clip = 1};
             ck_assert_uint_ge(json_array_size(grads), 5);
             for (size_t step = 0; step < json_array_size(grads); step++) {
@@ -107,10 +99,10 @@ START_TEST(golden_clip)
                                      .eps = 1e-8,
                                      .t = 1};
         ops.norm2(&args, 0, n);
-        double norm = sqrt(partial), stored = number(clip, "total_norm");
+        double norm = sqrt(partial), stored = cr_golden_number(clip, "total_norm");
         ck_assert_double_le(fabs(norm - stored), 1e-7 * stored); /* the gradients are f32 here */
-        args.clip = number(clip, "max_norm") / (norm + 1e-6);
-        ck_assert_double_le(fabs(args.clip - number(clip, "coef")), 1e-7);
+        args.clip = cr_golden_number(clip, "max_norm") / (norm + 1e-6);
+        ck_assert_double_le(fabs(args.clip - cr_golden_number(clip, "coef")), 1e-7);
         ops.step(&args, 0, n);
         for (size_t i = 0; i < n; i++) {
             ck_assert_double_le(fabs((double)m[i] - (double)want[i]), golden_tolerance * fabs((double)want[i]));

@@ -3,8 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/common/half.h"
 #include "credence/kernels/dequant.h"
+#include "kernels/common/half.h"
+#include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
 
 static const int served[] = {CR_Q_F32,  CR_Q_F16,  CR_Q_BF16, CR_Q_Q4_0, CR_Q_Q4_1, CR_Q_Q5_0,   CR_Q_Q5_1,  CR_Q_Q8_0,
@@ -20,9 +21,7 @@ START_TEST(golden)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
     size_t n_tiers = cr_test_tiers(tiers), n_compared = 0;
-    json_error_t error;
-    json_t *root = json_load_file(CR_TEST_DATA "/gguf_blocks.json", 0, &error);
-    ck_assert_msg(root != NULL, "gguf_blocks.json line %d: %s", error.line, error.text);
+    json_t *root = cr_golden_load("gguf_blocks.json");
     size_t index;
     json_t *entry;
     json_array_foreach(root, index, entry)

@@ -12,12 +12,6 @@ enum { GOLDEN_N = 3 };
 /* f32 state: 2e-5 for means and momenta; 1e-4 for h, whose increments are 1e-5 of it (stated with the numbers). */
 static const double golden_mean = 2e-5, golden_hess = 1e-4;
 
-static double number(const json_t *object, const char *key)
-{
-    json_t *value = json_object_get(object, key);
-    return json_is_string(value) ? INFINITY : json_number_value(value); /* "inf": no clipping */
-}
-
 static void numbers(const json_t *object, const char *key, float out[GOLDEN_N])
 {
     json_t *array = cr_golden_get(object, key);
@@ -55,13 +49,13 @@ static struct cr_ivon_args golden_args(struct golden *g, const json_t *group, co
                                  .eps = g->eps,
                                  .eps_next = g->eps_next,
                                  .next = g->next,
-                                 .lr = number(group, "lr"),
-                                 .ess = number(group, "ess"),
-                                 .weight_decay = number(group, "weight_decay"),
-                                 .beta1 = number(group, "beta1"),
-                                 .beta2 = number(group, "beta2"),
-                                 .hess_init = number(group, "hess_init"),
-                                 .clip_radius = number(group, "clip_radius"),
+                                 .lr = cr_golden_limit(group, "lr"),
+                                 .ess = cr_golden_limit(group, "ess"),
+                                 .weight_decay = cr_golden_limit(group, "weight_decay"),
+                                 .beta1 = cr_golden_limit(group, "beta1"),
+                                 .beta2 = cr_golden_limit(group, "beta2"),
+                                 .hess_init = cr_golden_limit(group, "hess_init"),
+                                 .clip_radius = cr_golden_limit(group, "clip_radius"),
                                  .grad_scale = 1,
                                  .clip = 1,
                                  .sample = 1,
@@ -84,7 +78,7 @@ static void all_groups(cr_ivon_fn *fn, const json_t *item, struct golden *g, dou
     json_t *group;
     json_array_foreach(cr_golden_get(item, "groups"), index, group)
     {
-        size_t start = (size_t)number(group, "start"), end = (size_t)number(group, "end");
+        size_t start = (size_t)cr_golden_limit(group, "start"), end = (size_t)cr_golden_limit(group, "end");
         struct cr_ivon_args args = slice(golden_args(g, group, cr_golden_get(item, "flags")), start);
         args.lr *= lr;
         args.t = t;
@@ -103,8 +97,8 @@ static void run_trace(const char *name, const json_t *item, const struct cr_ivon
     numbers(root, "theta0", g.mean);
     json_array_foreach(cr_golden_get(item, "groups"), index, group)
     {
-        for (size_t i = (size_t)number(group, "start"); i < (size_t)number(group, "end"); i++) {
-            g.hess[i] = (float)number(group, "hess_init");
+        for (size_t i = (size_t)cr_golden_limit(group, "start"); i < (size_t)cr_golden_limit(group, "end"); i++) {
+            g.hess[i] = (float)cr_golden_limit(group, "hess_init");
         }
     }
     numbers(json_array_get(cr_golden_get(json_array_get(cr_golden_get(item, "trace"), 0), "samples"), 0), "eps",
@@ -122,7 +116,7 @@ static void run_trace(const char *name, const json_t *item, const struct cr_ivon
             numbers(sample, "grad", g.grad);
             numbers(sample, "eps", g.eps);
             numbers(after, "eps", g.eps_next);
-            all_groups(s + 1 < n ? ops->accumulate : ops->step, item, &g, number(step, "lr_multiplier"), t + 1,
+            all_groups(s + 1 < n ? ops->accumulate : ops->step, item, &g, cr_golden_limit(step, "lr_multiplier"), t + 1,
                        (uint32_t)s + 1);
         }
         expect(name, step, "mean", g.mean, golden_mean);
@@ -165,7 +159,7 @@ START_TEST(golden_workers)
         memset(&g, 0, sizeof g);
         numbers(root, "theta0", g.mean);
         for (size_t i = 0; i < GOLDEN_N; i++) {
-            g.hess[i] = (float)number(cr_golden_get(item, "hyper"), "hess_init");
+            g.hess[i] = (float)cr_golden_limit(cr_golden_get(item, "hyper"), "hess_init");
         }
         json_array_foreach(cr_golden_get(item, "trace"), t, step)
         {
@@ -211,8 +205,8 @@ START_TEST(golden_draws)
                                         .hess = g.hess,
                                         .eps_next = g.eps,
                                         .next = g.next,
-                                        .ess = number(item, "ess") * (draw / 2 ? 10 : 1),
-                                        .weight_decay = number(item, "weight_decay")};
+                                        .ess = cr_golden_limit(item, "ess") * (draw / 2 ? 10 : 1),
+                                        .weight_decay = cr_golden_limit(item, "weight_decay")};
             json_t *eps = json_array_get(cr_golden_get(item, "eps"), draw % 2);
             json_t *want = json_array_get(cr_golden_get(item, draw / 2 ? "samples_tau10" : "samples_tau1"), draw % 2);
             for (size_t i = 0; i < GOLDEN_N; i++) {

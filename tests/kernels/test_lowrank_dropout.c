@@ -6,6 +6,7 @@
 
 #include "credence/kernels/lowrank.h"
 #include "tests/kernels/lowrank_case.h"
+#include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
 
 /* ---- dropout ---- */
@@ -134,9 +135,7 @@ END_TEST
 
 static json_t *load_layer(json_t **root)
 {
-    json_error_t err;
-    *root = json_load_file(CR_TEST_DATA "/lora_adamw.json", 0, &err);
-    ck_assert_msg(*root != NULL, "%s", err.text);
+    *root = cr_golden_load("lora_adamw.json");
     return json_object_get(*root, "lora_linear");
 }
 

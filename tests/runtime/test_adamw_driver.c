@@ -8,22 +8,8 @@
 #include "runtime/optim/adamw.h"
 #include "runtime/optim/norm2.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
-
-static json_t *load(void)
-{
-    json_error_t why;
-    json_t *file = json_load_file(CR_TEST_DATA "/adamw.json", 0, &why);
-    ck_assert_msg(file != NULL, "%s", why.text);
-    return file;
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    ck_assert_msg(json_is_number(value), "%s", key);
-    return json_number_value(value);
-}
 
 static void fill(float *out, const json_t *list, size_t n)
 {
@@ -44,17 +30,17 @@ static double norm2_of(const struct cr_adamw *adamw, const float *x)
 
 START_TEST(stored_trajectories)
 {
-    json_t *file = load();
+    json_t *file = cr_golden_load("adamw.json");
     json_t *one = json_array_get(json_object_get(file, "adamw"), (size_t)_i);
     ck_assert_ptr_nonnull(one);
     struct cr_parallel parallel;
     cr_parallel_serial(&parallel);
     struct cr_adamw adamw;
     ck_assert_int_eq(cr_adamw_init(&adamw, 3, CR_TIER_SCALAR, &parallel, NULL), CR_OK);
-    adamw.beta1 = number(one, "beta1");
-    adamw.beta2 = number(one, "beta2");
-    adamw.eps = number(one, "eps");
-    adamw.weight_decay = number(one, "weight_decay");
+    adamw.beta1 = cr_golden_number(one, "beta1");
+    adamw.beta2 = cr_golden_number(one, "beta2");
+    adamw.eps = cr_golden_number(one, "eps");
+    adamw.weight_decay = cr_golden_number(one, "weight_decay");
     float w[3];
     float g[3];
     fill(w, json_object_get(one, "theta0"), 3);
@@ -62,7 +48,7 @@ START_TEST(stored_trajectories)
     json_t *after = json_object_get(one, "theta_after_each_step");
     for (size_t step = 0; step < json_array_size(grads); step++) {
         fill(g, json_array_get(grads, step), 3);
-        cr_adamw_step(&adamw, w, g, sqrt(norm2_of(&adamw, g)), number(one, "lr"));
+        cr_adamw_step(&adamw, w, g, sqrt(norm2_of(&adamw, g)), cr_golden_number(one, "lr"));
         ck_assert_uint_eq(cr_adamw_t(&adamw), step + 1);
         for (size_t i = 0; i < 3; i++) {
             /* Each of the steps so far rounds a weight below 1.2 and an update below 0.011 to f32. */
@@ -78,7 +64,7 @@ END_TEST
 /* A step with max_norm on equals one with the gradient scaled beforehand by the stored coefficient. */
 START_TEST(clipping)
 {
-    json_t *file = load();
+    json_t *file = cr_golden_load("adamw.json");
     json_t *clip = json_object_get(file, "clip_grad_norm");
     json_t *rows = json_object_get(clip, "g2");
     float g[7];
@@ -91,12 +77,12 @@ START_TEST(clipping)
     struct cr_adamw scaled;
     ck_assert_int_eq(cr_adamw_init(&clipped, 7, CR_TIER_SCALAR, &parallel, NULL), CR_OK);
     ck_assert_int_eq(cr_adamw_init(&scaled, 7, CR_TIER_SCALAR, &parallel, NULL), CR_OK);
-    clipped.max_norm = number(clip, "max_norm");
+    clipped.max_norm = cr_golden_number(clip, "max_norm");
     double norm = sqrt(norm2_of(&clipped, g));
-    ck_assert_double_eq_tol(norm, number(clip, "total_norm"), 1e-6); /* inputs were rounded to f32 */
+    ck_assert_double_eq_tol(norm, cr_golden_number(clip, "total_norm"), 1e-6); /* inputs were rounded to f32 */
     float w[2][7] = {{0}};
     float g2[7];
-    double coef = number(clip, "coef");
+    double coef = cr_golden_number(clip, "coef");
     for (int i = 0; i < 7; i++) {
         g2[i] = (float)(coef * (double)g[i]);
     }
@@ -260,9 +246,5 @@ int main(void)
     tcase_add_test(all, non_finite_elements_reach_the_norm);
     tcase_add_test(all, state_is_checked);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

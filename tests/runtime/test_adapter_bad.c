@@ -14,6 +14,7 @@
 #include "runtime/io/gguf_write.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sys.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/shape_model.h"
 
 static char dir[] = "/tmp/credence-bad-XXXXXX";
@@ -374,9 +375,5 @@ int main(void)
     tcase_add_test(tcase, bad_records);
     tcase_add_loop_test(tcase, damaged_files, 0, 2);
     tcase_add_loop_test(tcase, bad_gguf_adapters, 0, sizeof bad_gguf / sizeof bad_gguf[0]);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return cr_run_suite(suite);
 }

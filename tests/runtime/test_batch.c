@@ -1,10 +1,10 @@
 /* Packing of examples, epoch order, the held-out split: on data sets built by hand. */
 #include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/data/batch.h"
+#include "tests/support/kernel_test.h"
 
 enum { MAX_EXAMPLES = 4000 };
 
@@ -370,9 +370,5 @@ int main(void)
     tcase_add_test(tcase, the_split_is_stratified);
     tcase_add_test(tcase, small_and_extreme_splits);
     tcase_add_test(tcase, batch_memory_can_fail);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return cr_run_suite(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/train/checkpoint_dir.h"
+#include "tests/support/kernel_test.h"
 
 static char dir[256];
 
@@ -307,9 +308,5 @@ int main(void)
     tcase_add_test(all, paths);
     tcase_add_test(all, failed_writes_leave_nothing);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

@@ -7,6 +7,7 @@
 
 #include "credence/credence.h"
 #include "runtime/core/alloc.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/tiny_vocab.h"
 
 static char dir[] = "/tmp/credence-show-XXXXXX";
@@ -196,9 +197,5 @@ int main(void)
     tcase_add_test(tcase, bad_lines_are_listed);
     tcase_add_test(tcase, refusals);
     tcase_add_test(tcase, memory_can_fail);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return cr_run_suite(suite);
 }

@@ -9,6 +9,7 @@
 
 #include "runtime/data/dataset.h"
 #include "runtime/io/gguf.h"
+#include "tests/support/kernel_test.h"
 
 static char model[512];
 
@@ -74,9 +75,5 @@ int main(void)
     TCase *tcase = tcase_create("dataset_model");
     suite_add_tcase(suite, tcase);
     tcase_add_test(tcase, choices_match_the_reference);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return cr_run_suite(suite);
 }

@@ -1,86 +1,13 @@
-/* Learned prefixes in the model: what real tokens would give, gradients, and the identities of every pass. */
+/* Learned prefixes in the model: what real tokens would give, packing, equal vertices, refusals. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "credence/kernels/dequant.h"
-#include "runtime/core/alloc.h"
-#include "runtime/model/simplex.h"
 #include "runtime/thread/parallel.h"
+#include "tests/runtime/engine_prefix_case.h"
 #include "tests/support/engine_test.h"
 #include "tests/support/kernel_test.h"
-
-static const int32_t label_ids[3] = {256, 257, 258};
-enum { N_LABELS = 3, MAX_TOKENS = 160, N_WORKERS = 3 };
-
-/* Weights as a method draws them; a member is a draw of its own. */
-static void draw(const void *ctx, uint32_t member, uint32_t example, uint32_t layer, double *lambda)
-{
-    const struct cr_prefix *prefix = ctx;
-    struct cr_simplex_point point = {.seed = 5, .draw = member, .example = example, .layer = layer};
-    cr_simplex_weights(&point, prefix->n_vertices, lambda);
-}
-
-/* A prefix of random rows and label rows, gradients zero. Values are large so that the loss depends on keys, too. */
-static void make_prefix(struct cr_prefix *p, const struct cr_model *model, uint32_t n_vertices, uint32_t n_rows,
-                        uint32_t n_labels)
-{
-    const struct cr_model_config *c = &model->config;
-    *p = (struct cr_prefix){.n_layers = c->n_layers,
-                            .n_vertices = n_vertices,
-                            .n_rows = n_rows,
-                            .n_features = c->n_kv * c->head_dim,
-                            .n_labels = n_labels,
-                            .n_embd = c->n_embd,
-                            .weights = draw,
-                            .ctx = p};
-    struct cr_rng rng = cr_rng_make(31);
-    p->params = cr_zalloc(cr_prefix_floats(p), sizeof(float));
-    p->grads = cr_zalloc(cr_prefix_floats(p), sizeof(float));
-    for (size_t at = 0; at < cr_prefix_rows_floats(p); at += cr_prefix_tensor(p)) {
-        float range = at / cr_prefix_tensor(p) % 2 == 0 ? 1 : 4;
-        for (size_t row = 0; row < n_rows; row++) {
-            for (size_t i = 0; i < p->n_features; i++) {
-                cr_fill_f32(&rng, p->params + at + cr_prefix_row_at(p, row, i), 1, -range, range);
-            }
-        }
-    }
-    cr_fill_f32(&rng, p->params + cr_prefix_rows_floats(p), (size_t)n_vertices * n_labels * p->n_embd, -0.2f, 0.2f);
-}
-
-static void free_prefix(struct cr_prefix *p)
-{
-    cr_free(p->params);
-    cr_free(p->grads);
-}
-
-struct kind {
-    enum cr_tier tier;
-    uint32_t n_labels, n_members;
-    bool train, recompute;
-};
-
-static struct cr_engine *make_engine(const struct cr_model *model, const struct cr_prefix *prefix,
-                                     const struct cr_parallel *parallel, const struct kind *kind)
-{
-    struct cr_engine_options options = {.model = model,
-                                        .n_members = kind->n_members,
-                                        .parallel = parallel,
-                                        .tier = kind->tier,
-                                        .max_tokens = MAX_TOKENS,
-                                        .max_seq = 100,
-                                        .label_ids = kind->n_labels > 0 ? label_ids : NULL,
-                                        .n_labels = kind->n_labels,
-                                        .prefix = prefix,
-                                        .max_prefixes = 6,
-                                        .train = kind->train,
-                                        .recompute = kind->recompute};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
-}
 
 static double largest_difference(const float *a, const float *b, size_t n)
 {
@@ -164,98 +91,6 @@ START_TEST(as_real_tokens)
     free_prefix(&prefix);
     cr_test_batch_free(&whole);
     cr_test_batch_free(&tail);
-    cr_test_model_free(&m);
-}
-END_TEST
-
-static double train(struct cr_engine *e, struct cr_prefix *prefix, const struct cr_token_batch *batch)
-{
-    struct cr_engine_noise noise = {.dropout = 0};
-    struct cr_error err = {0};
-    double loss = 0;
-    memset(prefix->grads, 0, cr_prefix_floats(prefix) * sizeof(float));
-    ck_assert_msg(cr_engine_train(e, batch, &noise, &loss, &err) == CR_OK, "%s", err.message);
-    return loss;
-}
-
-/* Rows of vertices, their label rows, and the lanes that hold no row. */
-static void check_gradients(const struct cr_tiny_spec *spec, uint32_t n_rows, uint32_t n_labels, bool recompute)
-{
-    struct cr_parallel parallel;
-    cr_parallel_serial(&parallel);
-    struct cr_test_model m = cr_test_model_make(spec);
-    struct cr_prefix p;
-    make_prefix(&p, m.model, 3, n_rows, n_labels);
-    uint32_t lengths[3] = {7, 20, 3}, examples[3] = {4, 9, 2};
-    struct cr_token_batch batch = cr_test_batch_make(lengths, examples, 3, n_labels, 1.0f / 3);
-    struct kind kind = {.tier = CR_TIER_SCALAR, .n_labels = n_labels, .train = true, .recompute = recompute};
-    struct cr_engine *e = make_engine(m.model, &p, &parallel, &kind);
-    double loss = train(e, &p, &batch), again = cr_test_loss(e, &batch, n_labels);
-    ck_assert_msg(fabs(loss - again) <= 1e-5 * fabs(loss), "loss %.9g, forward only %.9g", loss, again);
-    size_t tensor = cr_prefix_tensor(&p), head = (size_t)n_labels * p.n_embd;
-    for (uint32_t i = 0; i < p.n_layers * p.n_vertices * 2; i++) {
-        char what[64];
-        snprintf(what, sizeof what, "layer %u, vertex %u, %s", i / 2 / p.n_vertices, i / 2 % p.n_vertices,
-                 i % 2 == 0 ? "keys" : "values");
-        cr_test_gradient_by(cr_test_loss, e, &batch, n_labels, p.params + i * tensor, p.grads + i * tensor, tensor,
-                            what);
-        for (size_t at = 0; at < tensor; at++) {
-            size_t row = at / (p.n_features * 16) * 16 + at % 16;
-            ck_assert_msg(row < n_rows || p.grads[i * tensor + at] == 0, "%s: row %zu has a gradient", what, row);
-        }
-    }
-    for (uint32_t j = 0; j < p.n_vertices && n_labels > 0; j++) {
-        size_t at = cr_prefix_rows_floats(&p) + j * head;
-        cr_test_gradient_by(cr_test_loss, e, &batch, n_labels, p.params + at, p.grads + at, head, "label rows");
-    }
-    cr_engine_destroy(e);
-    cr_test_batch_free(&batch);
-    free_prefix(&p);
-    cr_test_model_free(&m);
-}
-
-START_TEST(gradients)
-{
-    static const uint32_t shapes[][2] = {{4, 2}, {4, 1}, {4, 4}, {8, 2}};
-    struct cr_tiny_spec spec = {.type = CR_Q_Q8_0, .n_heads = shapes[_i][0], .n_kv = shapes[_i][1], .n_layers = 3};
-    check_gradients(&spec, 5, N_LABELS, _i % 2 == 0);
-    check_gradients(&spec, 19, 0, _i % 2 != 0);
-}
-END_TEST
-
-/* Loss and gradients: the same bits for any number of threads and with layers recomputed. */
-START_TEST(threads_and_recompute)
-{
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
-    struct cr_tiny_spec spec = {.type = CR_Q_Q5_0, .n_layers = 3};
-    struct cr_test_model m = cr_test_model_make(&spec);
-    uint32_t lengths[4] = {33, 20, 5, 61}, examples[4] = {1, 2, 3, 4};
-    for (size_t i = 0; i < 2 * n_tiers; i++) {
-        struct kind kind = {.tier = tiers[i / 2], .n_labels = i % 2 == 0 ? N_LABELS : 0, .train = true};
-        struct cr_prefix p;
-        make_prefix(&p, m.model, 3, 10, kind.n_labels);
-        struct cr_token_batch batch = cr_test_batch_make(lengths, examples, 4, kind.n_labels, 0.01f);
-        float *first = calloc(cr_prefix_floats(&p), sizeof(float));
-        double loss0 = 0;
-        for (int workers = 1; workers <= N_WORKERS; workers++) {
-            struct cr_parallel parallel;
-            cr_parallel_openmp(&parallel, workers);
-            kind.recompute = workers % 2 == 0;
-            struct cr_engine *e = make_engine(m.model, &p, &parallel, &kind);
-            double loss = train(e, &p, &batch);
-            if (workers == 1) {
-                loss0 = loss;
-                memcpy(first, p.grads, cr_prefix_floats(&p) * sizeof(float));
-            }
-            ck_assert_msg(loss == loss0, "%d workers: loss %.17g, with one %.17g", workers, loss, loss0);
-            cr_expect_same("gradient", p.grads, first, cr_prefix_floats(&p));
-            cr_engine_destroy(e);
-        }
-        free(first);
-        cr_test_batch_free(&batch);
-        free_prefix(&p);
-    }
     cr_test_model_free(&m);
 }
 END_TEST
@@ -367,40 +202,6 @@ START_TEST(equal_vertices)
 }
 END_TEST
 
-/* Every tier against the scalar definition, within what bf16 operands allow: as for adapters in test_engine. */
-START_TEST(tiers_agree)
-{
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
-    struct cr_parallel parallel;
-    cr_parallel_serial(&parallel);
-    struct cr_tiny_spec spec = {.type = CR_Q_Q4_0};
-    struct cr_test_model m = cr_test_model_make(&spec);
-    struct cr_prefix p;
-    make_prefix(&p, m.model, 2, 10, N_LABELS);
-    uint32_t lengths[4] = {33, 20, 5, 61}, examples[4] = {1, 2, 3, 4};
-    struct cr_token_batch batch = cr_test_batch_make(lengths, examples, 4, N_LABELS, 0.25f);
-    size_t n = cr_prefix_floats(&p);
-    float *reference = calloc(n, sizeof *reference);
-    for (size_t t = 0; t < n_tiers; t++) {
-        struct kind kind = {.tier = tiers[t], .n_labels = N_LABELS, .train = true};
-        struct cr_engine *e = make_engine(m.model, &p, &parallel, &kind);
-        train(e, &p, &batch);
-        if (t == 0) {
-            memcpy(reference, p.grads, n * sizeof *reference);
-        }
-        double cosine = cr_test_cosine(p.grads, reference, n);
-        ck_assert_msg(1 - cosine <= (cr_test_rounds(tiers[t]) ? 1e-3 : 1e-8), "%s: 1 - cosine %.3g",
-                      cr_tier_name(tiers[t]), 1 - cosine);
-        cr_engine_destroy(e);
-    }
-    free(reference);
-    cr_test_batch_free(&batch);
-    free_prefix(&p);
-    cr_test_model_free(&m);
-}
-END_TEST
-
 START_TEST(refusals)
 {
     struct cr_parallel parallel;
@@ -437,14 +238,11 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("engine prefix");
-    TCase *tcase = tcase_create("prefix");
+    TCase *tcase = tcase_create("engine prefix");
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, as_real_tokens, 0, 4);
-    tcase_add_loop_test(tcase, gradients, 0, 4);
-    tcase_add_test(tcase, threads_and_recompute);
     tcase_add_test(tcase, packing);
     tcase_add_test(tcase, equal_vertices);
-    tcase_add_test(tcase, tiers_agree);
     tcase_add_test(tcase, refusals);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

@@ -6,18 +6,18 @@
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "credence/kernels/math.h"
 #include "runtime/eval/metrics.h"
+#include "tests/support/golden.h"
+#include "tests/support/kernel_test.h"
 
 #define TOLERANCE 2e-12
 
 enum { N = 14, S = 3, C = 4 };
 
 static json_t *file;
-static double member[N][S * C];      /* probabilities */
+static double member[N][S * C]; /* probabilities */
 static double member_nll[N][S];
 static double mixed[N][C], pooled[N][C]; /* mean of probabilities; softmax of the mean logits */
 static size_t answer[N];
@@ -29,18 +29,9 @@ static double at(const json_t *list, size_t i)
     return json_number_value(value);
 }
 
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    ck_assert_msg(json_is_number(value), "%s", key);
-    return json_number_value(value);
-}
-
 static void setup(void)
 {
-    json_error_t why;
-    file = json_load_file(CR_TEST_DATA "/metrics.json", 0, &why);
-    ck_assert_msg(file != NULL, "%s", why.text);
+    file = cr_golden_load("metrics.json");
     for (size_t i = 0; i < N; i++) {
         double mean[C] = {0};
         answer[i] = (size_t)json_integer_value(json_array_get(json_object_get(file, "labels"), i));
@@ -81,7 +72,7 @@ static void check_ece(const json_t *want, double (*probs)[C])
             char key[48];
             snprintf(key, sizeof key, "ece_%zu_%s", sizes[b], rules[rule]);
             cr_bins_fill(confidence, correct, N, sizes[b], (enum cr_bin_rule)rule, bins);
-            ck_assert_double_eq_tol(cr_bins_ece(bins, sizes[b]), number(want, key), TOLERANCE);
+            ck_assert_double_eq_tol(cr_bins_ece(bins, sizes[b]), cr_golden_number(want, key), TOLERANCE);
         }
     }
     struct cr_bin bins[11];
@@ -91,10 +82,10 @@ static void check_ece(const json_t *want, double (*probs)[C])
     for (size_t b = 0; b <= 10; b++) {
         if (bins[b].n > 0) {
             const json_t *bin = json_array_get(listed, seen++);
-            ck_assert_uint_eq(b, (size_t)number(bin, "bin"));
-            ck_assert_uint_eq(bins[b].n, (uint64_t)number(bin, "count"));
-            ck_assert_double_eq_tol(bins[b].correct / (double)bins[b].n, number(bin, "acc"), TOLERANCE);
-            ck_assert_double_eq_tol(bins[b].confidence / (double)bins[b].n, number(bin, "conf"), TOLERANCE);
+            ck_assert_uint_eq(b, (size_t)cr_golden_number(bin, "bin"));
+            ck_assert_uint_eq(bins[b].n, (uint64_t)cr_golden_number(bin, "count"));
+            ck_assert_double_eq_tol(bins[b].correct / (double)bins[b].n, cr_golden_number(bin, "acc"), TOLERANCE);
+            ck_assert_double_eq_tol(bins[b].confidence / (double)bins[b].n, cr_golden_number(bin, "conf"), TOLERANCE);
         }
     }
     ck_assert_uint_eq(seen, json_array_size(listed));
@@ -117,10 +108,10 @@ static void check_predictor(const char *name, double (*probs)[C])
         nll_floor -= cr_ln(probs[i][answer[i]] + 1e-9);
         brier += cr_brier(probs[i], C, answer[i]);
     }
-    ck_assert_double_eq_tol(right / N, number(want, "accuracy"), TOLERANCE);
-    ck_assert_double_eq_tol(nll / N, number(want, "nll"), TOLERANCE);
-    ck_assert_double_eq_tol(nll_floor / N, number(want, "nll_eps1e9"), TOLERANCE);
-    ck_assert_double_eq_tol(brier / N, number(want, "brier_sum"), TOLERANCE);
+    ck_assert_double_eq_tol(right / N, cr_golden_number(want, "accuracy"), TOLERANCE);
+    ck_assert_double_eq_tol(nll / N, cr_golden_number(want, "nll"), TOLERANCE);
+    ck_assert_double_eq_tol(nll_floor / N, cr_golden_number(want, "nll_eps1e9"), TOLERANCE);
+    ck_assert_double_eq_tol(brier / N, cr_golden_number(want, "brier_sum"), TOLERANCE);
     check_ece(want, probs);
 }
 
@@ -137,7 +128,7 @@ START_TEST(softmax_of_mean_logits)
     for (size_t i = 0; i < N; i++) {
         right += cr_argmax(pooled[i], C) == answer[i];
     }
-    ck_assert_double_eq_tol(right / N, number(file, "accuracy_argmax_mean_logits"), TOLERANCE);
+    ck_assert_double_eq_tol(right / N, cr_golden_number(file, "accuracy_argmax_mean_logits"), TOLERANCE);
 }
 END_TEST
 
@@ -189,7 +180,7 @@ START_TEST(bin_edges)
             char key[48];
             snprintf(key, sizeof key, "ece_%zu_%s", sizes[b], rules[rule]);
             cr_bins_fill(confidence, correct, 8, sizes[b], (enum cr_bin_rule)rule, bins);
-            ck_assert_double_eq_tol(cr_bins_ece(bins, sizes[b]), number(want, key), TOLERANCE);
+            ck_assert_double_eq_tol(cr_bins_ece(bins, sizes[b]), cr_golden_number(want, key), TOLERANCE);
         }
     }
 }
@@ -235,16 +226,17 @@ START_TEST(ranking)
     struct cr_scored items[16];
     size_t n = scores(items, in, false, 1);
     n += scores(items + n, out, true, 1);
-    ck_assert_double_eq_tol(cr_auroc(items, n), number(ood, "auroc_ood_positive"), TOLERANCE);
-    ck_assert_double_eq_tol(cr_average_precision(items, n), number(ood, "average_precision_ood_positive"), TOLERANCE);
+    ck_assert_double_eq_tol(cr_auroc(items, n), cr_golden_number(ood, "auroc_ood_positive"), TOLERANCE);
+    ck_assert_double_eq_tol(cr_average_precision(items, n), cr_golden_number(ood, "average_precision_ood_positive"),
+                            TOLERANCE);
     n = scores(items, in, true, 1);
     n += scores(items + n, out, false, 1);
     ck_assert_double_eq_tol(cr_average_precision(items, n),
-                            number(ood, "average_precision_id_positive_with_unnegated_scores"), TOLERANCE);
+                            cr_golden_number(ood, "average_precision_id_positive_with_unnegated_scores"), TOLERANCE);
     n = scores(items, in, true, -1);
     n += scores(items + n, out, false, -1);
     ck_assert_double_eq_tol(cr_average_precision(items, n),
-                            number(ood, "average_precision_id_positive_with_negated_scores"), TOLERANCE);
+                            cr_golden_number(ood, "average_precision_id_positive_with_negated_scores"), TOLERANCE);
 }
 END_TEST
 
@@ -284,11 +276,11 @@ START_TEST(perplexity)
         sum_of_perplexities += cr_perplexity(document, json_array_size(tokens));
         n += json_array_size(tokens);
     }
-    ck_assert_double_eq_tol(cr_perplexity(sum, n), number(want, "ppl_token_weighted"), 100 * TOLERANCE);
-    ck_assert_double_eq_tol(cr_perplexity(sum_of_means, json_array_size(documents)), number(want, "ppl_document_mean"),
-                            100 * TOLERANCE);
+    ck_assert_double_eq_tol(cr_perplexity(sum, n), cr_golden_number(want, "ppl_token_weighted"), 100 * TOLERANCE);
+    ck_assert_double_eq_tol(cr_perplexity(sum_of_means, json_array_size(documents)),
+                            cr_golden_number(want, "ppl_document_mean"), 100 * TOLERANCE);
     ck_assert_double_eq_tol(sum_of_perplexities / (double)json_array_size(documents),
-                            number(want, "mean_of_document_ppl"), 100 * TOLERANCE);
+                            cr_golden_number(want, "mean_of_document_ppl"), 100 * TOLERANCE);
     ck_assert(isnan(cr_perplexity(0, 0)));
 }
 END_TEST
@@ -337,9 +329,5 @@ int main(void)
     tcase_add_test(tcase, far_logits);
     tcase_add_test(tcase, nothing_and_ties);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return cr_run_suite(suite);
 }

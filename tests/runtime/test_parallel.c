@@ -17,6 +17,7 @@
 #include "runtime/thread/machine.h"
 #include "runtime/thread/parallel.h"
 #include "runtime/thread/pool.h"
+#include "tests/support/kernel_test.h"
 
 enum { MAX_ITEMS = 1000, MAX_WORKERS = 16 };
 
@@ -332,9 +333,5 @@ int main(void)
     tcase_add_test(files, older_hierarchy);
     tcase_add_test(files, path_of_the_host_is_not_mounted);
     suite_add_tcase(suite, files);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

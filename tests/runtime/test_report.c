@@ -3,13 +3,13 @@
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/report/draw.h"
 #include "runtime/report/html.h"
 #include "runtime/report/report.h"
+#include "tests/support/kernel_test.h"
+#include "tests/support/output_test.h"
 
 static const double none = (double)NAN;
 
@@ -141,16 +141,6 @@ static void check_contents(const char *html)
     ck_assert(strstr(html, "@media print") != NULL);
 }
 
-static size_t occurrences(const char *text, const char *part)
-{
-    size_t n = 0;
-    while ((text = strstr(text, part)) != NULL) {
-        n++;
-        text += strlen(part);
-    }
-    return n;
-}
-
 /* A page with two groups, one mistake and a training run; hostile texts in every place. */
 #define HOSTILE "\"><script>alert(1)</script>&\xff"
 
@@ -220,15 +210,15 @@ START_TEST(whole_page)
     ck_assert_uint_eq(strlen(buf.data), buf.n);
     check_markup(buf.data);
     check_contents(buf.data);
-    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 5); /* two diagrams, a chart, loss, speed */
+    ck_assert_uint_eq(cr_output_count(buf.data, "<svg"), 5); /* two diagrams, a chart, loss, speed */
     ck_assert(strstr(buf.data, "<td>0.500<small>0.250\xe2\x80\x93" "0.750</small></td>") != NULL);
     ck_assert(strstr(buf.data, "<td>0.375</td><td>\xe2\x80\x93</td>") != NULL);
-    ck_assert_uint_eq(occurrences(buf.data, "<small><i>floor </i>0.063</small>"), 1);
+    ck_assert_uint_eq(cr_output_count(buf.data, "<small><i>floor </i>0.063</small>"), 1);
     ck_assert(strstr(buf.data, ">1\xe2\x80\xaf" "000\xe2\x80\xaf" "000</text>") != NULL); /* the count of a bin */
     ck_assert(strstr(buf.data, "with 98.8 %") != NULL && strstr(buf.data, "with 1.2 %") != NULL);
     ck_assert(strstr(buf.data, "line 17") != NULL);
     ck_assert(strstr(buf.data, "Differences") == NULL);
-    ck_assert_uint_eq(occurrences(buf.data, "<circle class=\"s1\""), 4); /* the second line of the chart and the loss */
+    ck_assert_uint_eq(cr_output_count(buf.data, "<circle class=\"s1\""), 4); /* the second line of the chart and the loss */
     cr_buf_free(&buf);
 }
 END_TEST
@@ -252,10 +242,10 @@ START_TEST(several_page)
     cr_report_html(&s.report, &buf);
     check_markup(buf.data);
     check_contents(buf.data);
-    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 5);
-    ck_assert_uint_eq(occurrences(buf.data, "<small><i>floor </i>0.063</small>"), 2);
-    ck_assert_uint_eq(occurrences(buf.data, "class=\"head\""), 4);
-    ck_assert_uint_eq(occurrences(buf.data, " examples of 3 seeds, accuracy 0.500"), 2);
+    ck_assert_uint_eq(cr_output_count(buf.data, "<svg"), 5);
+    ck_assert_uint_eq(cr_output_count(buf.data, "<small><i>floor </i>0.063</small>"), 2);
+    ck_assert_uint_eq(cr_output_count(buf.data, "class=\"head\""), 4);
+    ck_assert_uint_eq(cr_output_count(buf.data, " examples of 3 seeds, accuracy 0.500"), 2);
     ck_assert(strstr(buf.data, "<td>\xe2\x88\x92" "0.500<small>\xe2\x88\x92" "0.750 to \xe2\x88\x92" "0.250</small>"
                                "<small><b>better</b></small></td>") != NULL);
     ck_assert(strstr(buf.data, "<span class=\"said\">first &amp; one said <b>") != NULL);
@@ -280,7 +270,7 @@ START_TEST(texts_page)
     check_contents(buf.data);
     ck_assert(strstr(buf.data, "<td>12.34<small>10.00\xe2\x80\x93" "15.00</small></td>") != NULL);
     ck_assert(strstr(buf.data, "NLL a token 3.000") != NULL);
-    ck_assert_uint_eq(occurrences(buf.data, "<svg"), 3);
+    ck_assert_uint_eq(cr_output_count(buf.data, "<svg"), 3);
     cr_buf_free(&buf);
 }
 END_TEST
@@ -298,97 +288,6 @@ START_TEST(empty_page)
     check_contents(buf.data);
     ck_assert(strstr(buf.data, "<p>None.</p>") != NULL);
     ck_assert(strstr(buf.data, "Training") == NULL);
-    cr_buf_free(&buf);
-}
-END_TEST
-
-/* One point, equal values, zeros, huge and tiny values: coordinates stay inside the drawing. */
-static const double levels[] = {0, 1, -3, 1e-9, 1e12, 2.302585};
-
-static void check_inside(const char *svg)
-{
-    for (const char *at = svg; (at = strstr(at, " d=\"M")) != NULL; at++) {
-        const char *end = strchr(at + 4, '"');
-        char *next;
-        for (const char *c = at + 4; c < end; c = next) {
-            double value = strtod(*c == 'M' || *c == 'L' || *c == ' ' ? c + 1 : c, &next);
-            ck_assert_msg(next > c && value >= 0 && value <= 440, "%.60s", at);
-        }
-    }
-}
-
-static void draw(struct cr_buf *buf, const struct cr_report_point *points, size_t n, bool marks, bool zero)
-{
-    struct cr_report_line line = {.series = {points, n}, .marks = marks};
-    struct cr_report_chart chart = {.title = "x", .x_label = "y", .lines = &line, .n_lines = 1, .zero = zero};
-    cr_buf_clear(buf);
-    cr_draw_lines(buf, &chart);
-}
-
-START_TEST(odd_curves)
-{
-    struct cr_buf buf = {0};
-    for (size_t n = 1; n <= 3; n++) {
-        struct cr_report_point points[] = {{7, levels[_i]}, {8, levels[_i]}, {9, levels[_i]}};
-        draw(&buf, points, n, false, true);
-        check_inside(buf.data);
-        ck_assert(strstr(buf.data, "nan") == NULL);
-        draw(&buf, points, n, true, false);
-        check_inside(buf.data);
-        ck_assert_uint_eq(occurrences(buf.data, "<circle"), n);
-    }
-    cr_buf_free(&buf);
-}
-END_TEST
-
-START_TEST(long_curve)
-{
-    size_t n = 100000;
-    struct cr_report_point *points = calloc(n, sizeof *points);
-    ck_assert_ptr_nonnull(points);
-    for (size_t i = 0; i < n; i++) {
-        points[i] = (struct cr_report_point){.step = (double)i, .value = 2 + (i % 2 == 0 ? 1 : -1)};
-    }
-    struct cr_buf buf = {0};
-    draw(&buf, points, n, true, false);
-    check_inside(buf.data);
-    ck_assert_uint_lt(buf.n, 16384); /* 300 points of at most 16 characters, and the axes */
-    cr_buf_free(&buf);
-    free(points);
-}
-END_TEST
-
-/* The curve of two points runs from the lower left to the upper right. */
-START_TEST(direction)
-{
-    struct cr_report_point points[] = {{0, 1}, {10, 2}};
-    struct cr_buf buf = {0};
-    double x1, y1, x2, y2;
-    draw(&buf, points, 2, false, false);
-    const char *path = strstr(buf.data, "class=\"line s0 d0\" d=\"");
-    ck_assert_ptr_nonnull(path);
-    ck_assert_int_eq(sscanf(path, "class=\"line s0 d0\" d=\"M%lf %lfL%lf %lf", &x1, &y1, &x2, &y2), 4);
-    ck_assert(x1 < x2 && y1 > y2);
-    cr_buf_free(&buf);
-}
-END_TEST
-
-/* Lines beyond the number of colours are told apart by dashes, also in the key of the chart. */
-START_TEST(many_lines)
-{
-    struct cr_report_point points[] = {{0, 1}, {10, 2}};
-    struct cr_report_line lines[CR_DRAW_COLOURS + 2];
-    for (size_t i = 0; i < CR_DRAW_COLOURS + 2; i++) {
-        lines[i] = (struct cr_report_line){.name = "n", .series = {points, i == 1 ? 0 : 2}};
-    }
-    struct cr_report_chart chart = {.title = "x", .x_label = "y", .lines = lines, .n_lines = CR_DRAW_COLOURS + 2};
-    struct cr_report_section section = {.title = "x", .charts = &chart, .n_charts = 1};
-    struct cr_report report = {.title = "", .sections = &section, .n_sections = 1, .n_groups = 0};
-    struct cr_buf buf = {0};
-    cr_report_html(&report, &buf);
-    ck_assert_uint_eq(occurrences(buf.data, "<i class=\"s0 d1\"></i>n"), 1);
-    ck_assert_uint_eq(occurrences(buf.data, "<path class=\"line s1 d1\""), 1);
-    ck_assert_uint_eq(occurrences(buf.data, "s1 d0"), 0); /* a line without points */
     cr_buf_free(&buf);
 }
 END_TEST
@@ -445,16 +344,8 @@ int main(void)
     tcase_add_test(tcase, several_page);
     tcase_add_test(tcase, texts_page);
     tcase_add_test(tcase, empty_page);
-    tcase_add_loop_test(tcase, odd_curves, 0, sizeof levels / sizeof levels[0]);
-    tcase_add_test(tcase, long_curve);
-    tcase_add_test(tcase, direction);
-    tcase_add_test(tcase, many_lines);
     tcase_add_test(tcase, decimal_comma);
     tcase_add_test(tcase, out_of_memory);
     suite_add_tcase(suite, tcase);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return cr_run_suite(suite);
 }

@@ -2,10 +2,10 @@
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "runtime/optim/schedule.h"
+#include "tests/support/golden.h"
+#include "tests/support/kernel_test.h"
 
 static const struct {
     const char *name;
@@ -14,9 +14,7 @@ static const struct {
 
 START_TEST(stored_rates)
 {
-    json_error_t why;
-    json_t *file = json_load_file(CR_TEST_DATA "/schedules.json", 0, &why);
-    ck_assert_msg(file != NULL, "%s", why.text);
+    json_t *file = cr_golden_load("schedules.json");
     json_t *one = json_object_get(file, cases[_i].name);
     struct cr_schedule schedule = {
         .kind = cases[_i].kind,
@@ -80,9 +78,5 @@ int main(void)
     tcase_add_test(all, warmup_counts);
     tcase_add_test(all, edges);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

@@ -15,6 +15,7 @@
 #include "runtime/thread/parallel.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "tests/support/engine_test.h"
+#include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/model_file.h"
 
@@ -39,9 +40,7 @@ static bool tier_at(int i, enum cr_tier *tier)
 static void open_all(void)
 {
     struct cr_error err = {0};
-    json_error_t json_err;
-    golden = json_load_file(CR_TEST_DATA "/smollm2.json", 0, &json_err);
-    ck_assert_msg(golden != NULL, "%s", json_err.text);
+    golden = cr_golden_load("smollm2.json");
     ck_assert_msg(cr_model_open(cr_test_model_path(), &model, &err) == CR_OK, "%s", err.message);
     ck_assert_msg(cr_tokenizer_open(model->gguf, &tokenizer, &err) == CR_OK, "%s", err.message);
 }
@@ -51,13 +50,6 @@ static void close_all(void)
     cr_tokenizer_close(tokenizer);
     cr_model_close(model);
     json_decref(golden);
-}
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    ck_assert_msg(json_is_number(value), "golden number %s missing", key);
-    return json_number_value(value);
 }
 
 static struct cr_ids encode(const char *text)
@@ -144,7 +136,7 @@ START_TEST(logits)
         for (size_t v = 0; v < model->config.n_vocab; v++) {
             sum += exp((double)row[v]);
         }
-        worst = fmax(worst, fabs(log(sum) - number(c, "logsumexp")));
+        worst = fmax(worst, fabs(log(sum) - cr_golden_number(c, "logsumexp")));
         for (size_t k = 0; k < 8; k++) {
             size_t id = (size_t)json_integer_value(json_array_get(json_object_get(c, "top_ids"), k));
             double want = json_number_value(json_array_get(json_object_get(c, "top_logits"), k));
@@ -224,9 +216,9 @@ static double compare_gradient(const json_t *want, const struct cr_test_lora *l,
             probe += (double)row[j] * cos(0.11 * (double)i + 0.07 * (double)j);
         }
     }
-    double norm = number(want, "norm");
+    double norm = cr_golden_number(want, "norm");
     worst = fabs(sqrt(norm2) - norm) / norm;
-    worst = fmax(worst, fabs(probe - number(want, "probe")) / norm);
+    worst = fmax(worst, fabs(probe - cr_golden_number(want, "probe")) / norm);
     const json_t *first = json_object_get(want, "first");
     for (size_t k = 0; k < 4; k++) {
         largest = fmax(largest, fabs(json_number_value(json_array_get(first, k))));
@@ -260,7 +252,7 @@ static float *run_gradient(const struct gradient_case *c, enum cr_tier tier)
     struct cr_error err = {0};
     double loss = 0, worst = 0, sum2 = 0;
     ck_assert_msg(cr_engine_train(e, &c->batch, &noise, &loss, &err) == CR_OK, "%s", err.message);
-    double want = number(c->want, "loss"), loss_error = fabs(loss - want) / want;
+    double want = cr_golden_number(c->want, "loss"), loss_error = fabs(loss - want) / want;
     const json_t *grads = json_object_get(c->want, "grads_for_layers_0_1_14_29");
     ck_assert(json_array_size(grads) > 0);
     for (size_t i = 0; i < json_array_size(grads); i++) {
@@ -375,7 +367,7 @@ START_TEST(language_model)
     for (size_t i = 0; i < 511; i++) {
         sum += (double)nll[i];
     }
-    double mean = number(want, "mean_nll_next_token"), error = fabs(sum / 511 - mean) / mean;
+    double mean = cr_golden_number(want, "mean_nll_next_token"), error = fabs(sum / 511 - mean) / mean;
     printf("%s: mean NLL %.7f, expected %.7f\n", cr_tier_name(tier), sum / 511, mean);
     ck_assert_msg(error <= (cr_test_rounds(tier) ? 1e-2 : 1e-4), "%s: mean NLL %.9g", cr_tier_name(tier), sum / 511);
     for (size_t k = 0; k < 8; k++) {

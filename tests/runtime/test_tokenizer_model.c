@@ -10,6 +10,8 @@
 #include "runtime/core/alloc.h"
 #include "runtime/io/gguf.h"
 #include "runtime/tokenizer/chat.h"
+#include "tests/support/golden.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/vocab_test.h"
 
 static char model_path[4096];
@@ -42,9 +44,7 @@ static void setup(void)
     struct cr_error err = {0};
     ck_assert_msg(cr_gguf_open(model_path, &gguf, &err) == CR_OK, "%s", err.message);
     ck_assert_msg(cr_tokenizer_open(gguf, &tok, &err) == CR_OK, "%s", err.message);
-    json_error_t fault;
-    golden = json_load_file(CR_TEST_DATA "/smollm2_text.json", 0, &fault);
-    ck_assert_msg(golden != NULL, "%s", fault.text);
+    golden = cr_golden_load("smollm2_text.json");
 }
 
 static void teardown(void)
@@ -283,9 +283,5 @@ int main(void)
     tcase_add_test(tests, content_is_not_markup);
     tcase_add_test(tests, million_equal_characters);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed == 0 ? 0 : 1;
+    return cr_run_suite(suite);
 }

@@ -3,9 +3,9 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 START_TEST(learns_the_rule)
@@ -318,9 +318,5 @@ int main(void)
     tcase_add_test(all, summary_and_trace);
     tcase_add_test(all, refused_options);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

@@ -1,5 +1,5 @@
-/* Steps whose loss is not a finite number: the first is skipped, the second in a row halves the learning rate, the third
- * ends the run. */
+/* Steps whose loss is not a finite number: the first is skipped, the second in a row halves the learning rate, the
+ * third ends the run. */
 #include <check.h>
 #include <jansson.h>
 #include <math.h>
@@ -10,13 +10,14 @@
 #include "runtime/core/alloc.h"
 #include "runtime/data/batch.h"
 #include "runtime/io/gguf.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 enum { N_EXAMPLES = 10, BAD_TOKEN = '~', BLOCK_BYTES = 34, SCALE_BYTES = 2 };
 
 /* A file with numbers that are not finite is refused, so one overflows: feature 0 is zero in the embedding of every
- * token but '~', where it is all there is, and the first layer's norm multiplies it by nearly the largest float. Rows are
- * Q8_0 blocks: a scale (f16) and 32 quants. Byte tokens are their own ids. */
+ * token but '~', where it is all there is, and the first layer's norm multiplies it by nearly the largest float. Rows
+ * are Q8_0 blocks: a scale (f16) and 32 quants. Byte tokens are their own ids. */
 static void spoil_model(void)
 {
     size_t n;
@@ -190,9 +191,5 @@ int main(void)
     tcase_add_test(all, three_in_a_row_end_the_run);
     tcase_add_test(all, divergence);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int n_failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return n_failed != 0;
+    return cr_run_suite(suite);
 }

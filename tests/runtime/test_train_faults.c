@@ -8,6 +8,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/io/file.h"
 #include "runtime/io/sys.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 START_TEST(output_directory)
@@ -79,8 +80,7 @@ static struct {
 static bool fails(void)
 {
     fault.n_calls++;
-    bool now = fault.fail_at > 0 && (fault.n_calls == fault.fail_at ||
-                                     (fault.sticky && fault.n_calls > fault.fail_at));
+    bool now = fault.fail_at > 0 && (fault.n_calls == fault.fail_at || (fault.sticky && fault.n_calls > fault.fail_at));
     errno = now ? fault.code : errno;
     return now;
 }
@@ -168,9 +168,5 @@ int main(void)
     tcase_add_loop_test(all, every_allocation_may_fail, 0, 6);
     tcase_add_loop_test(all, every_write_may_fail, 0, 4);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

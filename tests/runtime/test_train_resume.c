@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
 
@@ -283,9 +284,5 @@ int main(void)
     tcase_add_test(all, a_forced_run_starts_over);
     tcase_add_test(all, checkpoint_as_adapter);
     suite_add_tcase(suite, all);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return cr_run_suite(suite);
 }

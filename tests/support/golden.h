@@ -33,6 +33,13 @@ static inline double cr_golden_number(const json_t *object, const char *key)
     return json_number_value(found);
 }
 
+/* The same, or infinity where a text stands: "inf", no limit. */
+static inline double cr_golden_limit(const json_t *object, const char *key)
+{
+    json_t *found = cr_golden_get(object, key);
+    return json_is_string(found) ? (double)INFINITY : json_number_value(found);
+}
+
 /* Numbers of nested lists in order of the file, at most n; returns their number. */
 static inline size_t cr_golden_flat(const json_t *list, double *out, size_t n)
 {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/io/file.h"
 #include "runtime/io/sys.h"
 
 static char directory[512];
@@ -80,6 +81,17 @@ void cr_test_put_file(const char *path, const void *data, size_t n)
     ck_assert_ptr_nonnull(file);
     ck_assert_uint_eq(fwrite(data, 1, n, file), n);
     ck_assert_int_eq(fclose(file), 0);
+}
+
+void cr_test_expect_file(const char *path, const char *text)
+{
+    struct cr_error err;
+    uint8_t *data;
+    size_t n;
+    ck_assert_msg(cr_file_read(path, 1 << 20, &data, &n, &err) == CR_OK, "%s", err.message);
+    ck_assert_uint_eq(n, strlen(text));
+    ck_assert_str_eq((const char *)data, text);
+    cr_free(data);
 }
 
 static struct {

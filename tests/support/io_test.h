@@ -22,6 +22,9 @@ int cr_test_count_files(const char *dir, const char *part);
 /* Writes n bytes plainly. */
 void cr_test_put_file(const char *path, const void *data, size_t n);
 
+/* The file holds exactly this text. */
+void cr_test_expect_file(const char *path, const char *text);
+
 /* The file layer's system calls with a fault: the at-th counted call (1 = the first) of `call` fails with `error`,
  * and every later one too when sticky. CR_CALL_ANY counts calls of all kinds. */
 enum cr_test_call {

@@ -1,0 +1,186 @@
+/* Laplace posteriors of whole adapters: files, refusals, failing allocations. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/posterior/posterior.h"
+#include "tests/runtime/laplace_fit_case.h"
+#include "tests/support/kernel_test.h"
+#include "tests/support/train_test.h"
+
+static void refuse(struct call *call, cr_status want, const char *part)
+{
+    cr_status status = cr_laplace(&call->options, &call->host, &call->result, &call->err);
+    ck_assert_msg(status == want && strstr(call->err.message, part) != NULL, "%d %s (expected %d %s)", status,
+                  call->err.message, want, part);
+    ck_assert_ptr_null(strchr(call->err.message, '\n'));
+}
+
+static void refuse_answer(struct answer *a, const char *part)
+{
+    cr_status status = cr_eval(&a->options, &a->host, &a->result, &a->err);
+    ck_assert_msg(status == CR_E_USAGE && strstr(a->err.message, part) != NULL, "%d %s (expected %s)", status,
+                  a->err.message, part);
+    answer_free(a);
+}
+
+START_TEST(refusals)
+{
+    struct call call;
+    struct answer a;
+    train("ivon", "ivon");
+    call_init(&call, "ivon", "out");
+    refuse(&call, CR_E_USAGE, "of method ivon; Laplace wants");
+    call_init(&call, "point", "out");
+    call.options.data = texts;
+    refuse(&call, CR_E_USAGE, "questions with choices");
+    call_init(&call, "point", "out");
+    call.options.valid = texts;
+    refuse(&call, CR_E_INPUT, "--valid");
+    call_init(&call, "point", "out");
+    call.options.valid = data;
+    refuse(&call, CR_E_USAGE, "--valid is the same file as --data");
+    call_init(&call, "point", "point");
+    call.options.force = true;
+    refuse(&call, CR_E_USAGE, "--output is the same as --adapter");
+    call_init(&call, "point", "ivon");
+    refuse(&call, CR_E_USAGE, "--force");
+    call_init(&call, "point", "out");
+    call.options.prior_precision = -1;
+    refuse(&call, CR_E_USAGE, "--prior-precision -1");
+    call.options.prior_precision = (double)NAN;
+    refuse(&call, CR_E_USAGE, "--prior-precision");
+    call.options.prior_precision = 1;
+    call.options.valid = other;
+    refuse(&call, CR_E_USAGE, "exclude each other");
+    call_init(&call, "nowhere", "out");
+    refuse(&call, CR_E_IO, "nowhere");
+    call_init(&call, "point", "out");
+    call.host.memory_bytes = 1 << 20;
+    refuse(&call, CR_E_MEMORY, "MiB");
+    ck_assert(!cr_train_exists("out"));
+    call_init(&call, "point", "laplace");
+    fit(&call);
+    answer_init(&a, "point");
+    a.options.weights = true;
+    refuse_answer(&a, "--weights");
+    train("ensemble", "ensemble");
+    answer_init(&a, "ensemble");
+    a.options.weights = true;
+    refuse_answer(&a, "--weights");
+    call_init(&call, "ensemble", "out");
+    refuse(&call, CR_E_USAGE, "of method ensemble");
+    answer_init(&a, "laplace");
+    a.options.weights = a.options.mean = true;
+    refuse_answer(&a, "--mean");
+    answer_init(&a, "laplace");
+    a.options.prune = 0.5;
+    refuse_answer(&a, "--prune");
+    answer_init(&a, "laplace");
+    a.options.data = texts;
+    refuse_answer(&a, "--weights or --mean");
+    answer_init(&a, "laplace");
+    a.options.data = texts;
+    a.options.weights = true;
+    nll_of(&a);
+    ck_assert_uint_eq(a.result.n_members, 10);
+    answer_free(&a);
+    struct cr_train_run run;
+    cr_train_run_init(&run, "prefix");
+    run.options.method = "prefix";
+    run.options.vertices = 2;
+    run.options.prefix_length = 3;
+    run.options.steps = 1;
+    cr_train_must(&run);
+    call_init(&call, "prefix", "out");
+    refuse(&call, CR_E_USAGE, "of method prefix");
+    answer_init(&a, "laplace");
+    snprintf(a.adapters[1], sizeof a.adapters[1], "%s", cr_train_path("point"));
+    a.options.n_adapters = 2;
+    refuse_answer(&a, "answers alone");
+    a.options.n_adapters = 1;
+}
+END_TEST
+
+/* Of another adapter, or damaged: no posterior. */
+START_TEST(files)
+{
+    struct call call;
+    struct cr_posterior *p = NULL;
+    struct cr_error err;
+    char path[1024];
+    size_t n;
+    call_init(&call, "point", "laplace");
+    fit(&call);
+    snprintf(path, sizeof path, "%s", cr_train_path("laplace"));
+    uint8_t *bytes = cr_train_bytes("laplace/" CR_POSTERIOR_FILE, &n);
+    uint64_t header;
+    memcpy(&header, bytes, sizeof header);
+    long live = cr_alloc_live();
+    size_t refused = 0;
+    for (size_t i = 0; i < 200; i++) {
+        size_t at = i < 40 ? n * i / 40 : i * 7919 % (size_t)(header + 8);
+        uint8_t kept = bytes[at];
+        bytes[at] = (uint8_t)(i < 40 ? kept : kept ^ (1u << i % 8));
+        cr_train_write("laplace/" CR_POSTERIOR_FILE, bytes, i < 40 ? at : n);
+        bytes[at] = kept;
+        cr_status status = cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, &p, &err);
+        ck_assert_msg(status == CR_OK || status == CR_E_INPUT, "%zu: %d %s", at, status, err.message);
+        ck_assert(i >= 40 || status == CR_E_INPUT);
+        refused += status == CR_E_INPUT;
+        if (status == CR_OK) {
+            ck_assert(p->laplace.precision > 0);
+            cr_posterior_close(p);
+        }
+        ck_assert_int_eq(cr_alloc_live(), live);
+    }
+    ck_assert_uint_gt(refused, 150);
+    static const uint8_t infinity[4] = {0, 0, 0x80, 0x7f};
+    uint8_t last[4];
+    memcpy(last, bytes + n - 4, 4);
+    memcpy(bytes + n - 4, infinity, 4);
+    cr_train_write("laplace/" CR_POSTERIOR_FILE, bytes, n);
+    ck_assert_int_eq(cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
+    memcpy(bytes + n - 4, last, 4);
+    cr_train_write("point/" CR_POSTERIOR_FILE, bytes, n);
+    snprintf(path, sizeof path, "%s", cr_train_path("point"));
+    ck_assert_int_eq(cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
+    cr_free(bytes);
+}
+END_TEST
+
+/* Every allocation may fail, and nothing leaks or is left behind. */
+START_TEST(memory)
+{
+    struct call call;
+    cr_status status = CR_E_MEMORY;
+    long live = cr_alloc_live();
+    for (long at = 1; status != CR_OK; at += at < 40 ? 1 : 7) {
+        call_init(&call, "point", "out");
+        cr_alloc_fail_at(at, at % 2 == 0);
+        status = cr_laplace(&call.options, &call.host, NULL, &call.err);
+        cr_alloc_fail_at(0, false);
+        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, call.err.message);
+        ck_assert_int_eq(cr_alloc_live(), live);
+        ck_assert_int_lt(at, 5000);
+        if (status != CR_OK && cr_train_exists("out")) {
+            break; /* while writing: the directory is there already */
+        }
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("laplace_fit files");
+    TCase *all = tcase_create("laplace_fit files");
+    tcase_add_checked_fixture(all, setup, cr_train_dir_drop);
+    tcase_set_timeout(all, 300);
+    tcase_add_test(all, refusals);
+    tcase_add_test(all, files);
+    tcase_add_test(all, memory);
+    suite_add_tcase(suite, all);
+    return cr_run_suite(suite);
+}

@@ -1,0 +1,197 @@
+/* Prediction with posteriors: refusals of those that do not belong or are damaged, of options, failing allocations. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "runtime/core/alloc.h"
+#include "runtime/posterior/method.h"
+#include "runtime/posterior/posterior.h"
+#include "tests/runtime/posterior_case.h"
+#include "tests/support/kernel_test.h"
+#include "tests/support/tiny_model.h"
+#include "tests/support/train_test.h"
+
+static void copy_file(const char *from, const char *to)
+{
+    size_t n;
+    uint8_t *bytes = cr_train_bytes(from, &n);
+    cr_train_write(to, bytes, n);
+    cr_free(bytes);
+}
+
+START_TEST(posteriors_that_do_not_belong)
+{
+    struct call call;
+    size_t n;
+    /* Another run's posterior of the same shape; of another rank; of another method. */
+    train_ivon("second", other, 3);
+    copy_file("second/" CR_POSTERIOR_FILE, "ivon/" CR_POSTERIOR_FILE);
+    call_init(&call, "ivon");
+    refuse(&call, CR_E_INPUT, "its means are not the adapter beside it");
+    train_adamw("narrow", "q_proj,v_proj", 3, 0);
+    copy_file("second/" CR_POSTERIOR_FILE, "narrow/" CR_POSTERIOR_FILE);
+    call_init(&call, "narrow");
+    refuse(&call, CR_E_INPUT, "method \"adamw\"");
+    struct cr_train_run run;
+    cr_train_run_init(&run, "thin");
+    run.options.method = "ivon";
+    run.options.rank = 3;
+    run.options.steps = 1;
+    cr_train_must(&run);
+    copy_file("second/" CR_POSTERIOR_FILE, "thin/" CR_POSTERIOR_FILE);
+    call_init(&call, "thin");
+    refuse(&call, CR_E_INPUT, "has shape 8 x 64, the adapter beside it 3 x 64");
+    /* A curvature that gives no variance, and a cut file. */
+    uint8_t *bytes = cr_train_bytes("second/" CR_POSTERIOR_FILE, &n);
+    static const uint8_t minus_one[4] = {0, 0, 0x80, 0xbf};
+    uint8_t kept[4];
+    for (size_t at = n - 4; at + 4 > n / 2; at -= (n - n / 2) / 2) {
+        memcpy(kept, bytes + at, 4);
+        memcpy(bytes + at, minus_one, 4);
+        cr_train_write("second/" CR_POSTERIOR_FILE, bytes, n);
+        call_init(&call, "second");
+        refuse(&call, CR_E_INPUT, CR_POSTERIOR_FILE); /* the mean differs, or the curvature is refused */
+        memcpy(bytes + at, kept, 4);
+    }
+    cr_train_write("second/" CR_POSTERIOR_FILE, bytes, n - 4);
+    cr_free(bytes);
+    call_init(&call, "second");
+    refuse(&call, CR_E_INPUT, CR_POSTERIOR_FILE);
+    /* Without the file the mean is what is left, and that is said. */
+    ck_assert_int_eq(unlink(cr_train_path("second/" CR_POSTERIOR_FILE)), 0);
+    call_init(&call, "second");
+    eval(&call);
+    ck_assert_ptr_nonnull(strstr(call.first_warning, CR_POSTERIOR_FILE));
+    ck_assert_uint_eq(call.result.n_members, 1);
+    call_free(&call);
+    /* Another model. */
+    struct cr_tiny_spec spec = {.type = 8, .seed = 12};
+    ck_assert_int_eq(cr_tiny_model_file(&spec, model, NULL), CR_OK);
+    call_init(&call, "thin");
+    refuse(&call, CR_E_BUSY, "base");
+}
+END_TEST
+
+/* Cut anywhere, or with any byte of the header changed: a refusal, or a posterior whose numbers make sense; no leak. */
+START_TEST(damaged_files)
+{
+    size_t n, refused = 0;
+    char path[1024];
+    snprintf(path, sizeof path, "%s", cr_train_path("ivon"));
+    uint8_t *bytes = cr_train_bytes("ivon/" CR_POSTERIOR_FILE, &n);
+    uint64_t header;
+    memcpy(&header, bytes, sizeof header);
+    long live = cr_alloc_live();
+    for (size_t i = 0; i < 400; i++) {
+        bool cut = i < 60;
+        size_t at = cut ? n * i / 60 : i * 7919 % (size_t)(header + 8);
+        uint8_t kept = bytes[at];
+        bytes[at] = (uint8_t)(cut ? kept : kept ^ (1u << i % 8));
+        cr_train_write("ivon/" CR_POSTERIOR_FILE, bytes, cut ? at : n);
+        bytes[at] = kept;
+        struct cr_posterior *p = NULL;
+        struct cr_error err = {0};
+        cr_status status = cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, &p, &err);
+        ck_assert_msg(status == CR_OK || status == CR_E_INPUT, "%zu: %d %s", at, status, err.message);
+        ck_assert(!cut || status == CR_E_INPUT);
+        if (status == CR_OK) {
+            for (int g = 0; g < CR_IVON_GROUPS; g++) {
+                ck_assert(p->groups[g].ess > 0 && p->groups[g].weight_decay >= 0);
+            }
+            cr_posterior_close(p);
+        } else {
+            ck_assert(strchr(err.message, '\n') == NULL && err.message[0] != '\0');
+            refused++;
+        }
+        ck_assert_int_eq(cr_alloc_live(), live);
+    }
+    ck_assert_uint_gt(refused, 300);
+    cr_free(bytes);
+}
+END_TEST
+
+START_TEST(refused_options)
+{
+    struct call call;
+    train_adamw("point", "q_proj", 2, 0);
+#define REFUSE(name, field, value, part)                                                                               \
+    do {                                                                                                               \
+        call_init(&call, name);                                                                                        \
+        call.options.field = (value);                                                                                  \
+        refuse(&call, CR_E_USAGE, part);                                                                               \
+    } while (0)
+    REFUSE("point", samples, 2, "--samples 2");
+    REFUSE("point", posterior_temperature, 2, "--posterior-temperature");
+    REFUSE("point", prune, 0.5, "--prune");
+    REFUSE("point", mc_dropout, true, "--mc-dropout");
+    REFUSE(NULL, samples, 2, "--samples 2");
+    REFUSE(NULL, mc_dropout, true, "--adapter");
+    REFUSE("ivon", samples, 10001, "--samples 10001");
+    REFUSE("ivon", posterior_temperature, -1, "--posterior-temperature");
+    REFUSE("ivon", posterior_temperature, (double)NAN, "--posterior-temperature");
+    REFUSE("ivon", prune, 1, "--prune");
+#undef REFUSE
+    call_init(&call, "ivon");
+    call.options.mean = true;
+    call.options.samples = 3;
+    refuse(&call, CR_E_USAGE, "--mean");
+    call_init(&call, "ivon");
+    call.options.mean = true;
+    call.options.posterior_temperature = 2;
+    refuse(&call, CR_E_USAGE, "--mean");
+    struct cr_export_options o = {.size = sizeof o, .format = "peft"};
+    struct cr_error err;
+    char from[1024], to[1024];
+    snprintf(from, sizeof from, "%s", cr_train_path("point"));
+    snprintf(to, sizeof to, "%s", cr_train_path("out"));
+    o.adapter = from;
+    o.output = to;
+    o.sample_set = true;
+    ck_assert_int_eq(cr_export(&o, NULL, &err), CR_E_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.message, "--sample"));
+    o.mean = true;
+    ck_assert_int_eq(cr_export(&o, NULL, &err), CR_E_USAGE);
+    ck_assert(!cr_train_exists("out"));
+}
+END_TEST
+
+/* Too many draws for the memory there is: refused before anything is drawn; and every allocation may fail. */
+START_TEST(memory)
+{
+    struct call call;
+    call_init(&call, "ivon");
+    call.options.samples = 10000;
+    call.host.memory_bytes = (uint64_t)48 << 20;
+    refuse(&call, CR_E_MEMORY, "fewer --samples");
+    long live = cr_alloc_live();
+    cr_status status = CR_E_MEMORY;
+    for (long at = 1; status != CR_OK; at++) {
+        call_init(&call, "ivon");
+        call.options.samples = 2;
+        call.options.calibrate = data;
+        cr_alloc_fail_at(at, at % 2 == 0);
+        status = cr_eval(&call.options, &call.host, &call.result, &call.err);
+        cr_alloc_fail_at(0, false);
+        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, call.err.message);
+        call_free(&call);
+        ck_assert_int_eq(cr_alloc_live(), live);
+        ck_assert_int_lt(at, 5000);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("posterior faults");
+    TCase *all = tcase_create("posterior faults");
+    tcase_add_checked_fixture(all, setup, cr_train_dir_drop);
+    tcase_set_timeout(all, 300);
+    tcase_add_test(all, posteriors_that_do_not_belong);
+    tcase_add_test(all, damaged_files);
+    tcase_add_test(all, refused_options);
+    tcase_add_test(all, memory);
+    suite_add_tcase(suite, all);
+    return cr_run_suite(suite);
+}
