@@ -118,16 +118,9 @@ static void run_grad(const struct data *d, const struct grad_case *c, void *dz, 
 {
     struct cr_xent_ops ops;
     cr_xent_ops_init(&ops, tier);
-    struct cr_xent_args args = {.z = d->z,
-                                .z_stride = d->stride,
-                                .first_row = 1000,
-                                .n_rows = d->n,
-                                .target = d->target,
-                                .lse = c->lse,
-                                .weight = c->weight,
-                                .dz = dz,
-                                .dz_stride = dz_bytes,
-                                .dz_type = type};
+    struct cr_xent_args args = args_of(d, dz, dz_bytes, type);
+    args.lse = c->lse;
+    args.weight = c->weight;
     ops.grad(&args, 0, cut);
     ops.grad(&args, cut, BLOCKS);
 }

@@ -16,17 +16,10 @@ static void run_expsum(const struct data *d, struct exp_case *c, void *p, size_t
 {
     struct cr_xent_ops ops;
     cr_xent_ops_init(&ops, tier);
-    struct cr_xent_args args = {.z = d->z,
-                                .z_stride = d->stride,
-                                .first_row = 1000,
-                                .n_rows = d->n,
-                                .target = d->target,
-                                .m = c->m,
-                                .s = c->s,
-                                .mass = c->mass,
-                                .dz = p,
-                                .dz_stride = p_bytes,
-                                .dz_type = type};
+    struct cr_xent_args args = args_of(d, p, p_bytes, type);
+    args.m = c->m;
+    args.s = c->s;
+    args.mass = c->mass;
     ops.expsum(&args, cut, BLOCKS);
     ops.expsum(&args, 0, cut);
 }

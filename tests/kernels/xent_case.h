@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "credence/kernels/xent.h"
 #include "tests/support/tl16_test.h"
 
 enum { BLOCKS = 3, TOKENS = BLOCKS * CR_LANES };
@@ -49,6 +50,19 @@ static inline struct stats start(void)
         st.s[t] = st.label[t] = 0;
     }
     return st;
+}
+
+/* All rows as a chunk that starts at row 1000, with a buffer of P or dz. */
+static inline struct cr_xent_args args_of(const struct data *d, void *dz, size_t dz_bytes, enum cr_xtype type)
+{
+    return (struct cr_xent_args){.z = d->z,
+                                 .z_stride = d->stride,
+                                 .first_row = 1000,
+                                 .n_rows = d->n,
+                                 .target = d->target,
+                                 .dz = dz,
+                                 .dz_stride = dz_bytes,
+                                 .dz_type = type};
 }
 
 #endif

@@ -82,10 +82,7 @@ static inline struct cr_engine *make_engine(const struct setup *s, const struct 
                                         .n_labels = kind->n_labels,
                                         .train = kind->train,
                                         .recompute = kind->recompute};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
+    return cr_test_engine(&options);
 }
 
 /* Batches of the members present and all of them behind each other. */
@@ -162,13 +159,6 @@ static inline void free_parts(struct parts *p)
         cr_test_batch_free(&p->own[i]);
     }
     cr_test_batch_free(&p->all);
-}
-
-static inline void train(struct cr_engine *e, const struct cr_token_batch *batch, const struct cr_engine_noise *noise,
-                         double *loss)
-{
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_train(e, batch, noise, loss, &err) == CR_OK, "%s", err.message);
 }
 
 #endif

@@ -74,19 +74,15 @@ static inline struct cr_engine *make_engine(const struct cr_model *model, const 
                                         .max_prefixes = 6,
                                         .train = kind->train,
                                         .recompute = kind->recompute};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
+    return cr_test_engine(&options);
 }
 
 static inline double train(struct cr_engine *e, struct cr_prefix *prefix, const struct cr_token_batch *batch)
 {
     struct cr_engine_noise noise = {.dropout = 0};
-    struct cr_error err = {0};
     double loss = 0;
     memset(prefix->grads, 0, cr_prefix_floats(prefix) * sizeof(float));
-    ck_assert_msg(cr_engine_train(e, batch, &noise, &loss, &err) == CR_OK, "%s", err.message);
+    cr_test_train(e, batch, &noise, &loss);
     return loss;
 }
 

@@ -1,5 +1,4 @@
-/* eval_case: cr_eval and cr_predict on a tiny model over made-up questions, with everything that their callbacks saw.
- */
+/* eval_case: cr_eval and cr_predict on a tiny model over made-up questions, and what their callbacks saw. */
 #ifndef CR_TESTS_EVAL_CASE_H
 #define CR_TESTS_EVAL_CASE_H
 

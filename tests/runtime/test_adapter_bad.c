@@ -14,6 +14,7 @@
 #include "runtime/io/gguf_write.h"
 #include "runtime/io/safetensors.h"
 #include "runtime/io/sys.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/shape_model.h"
 
@@ -57,15 +58,6 @@ static void teardown(void)
     unlink(gguf_path);
     rmdir(dir);
     ck_assert_int_eq(cr_alloc_live(), 0);
-}
-
-/* Without the syncs of the atomic writer: some tests write thousands of files. */
-static void write_plain(const char *path, const void *data, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-    ck_assert_ptr_nonnull(f);
-    ck_assert_uint_eq(fwrite(data, 1, n, f), n);
-    ck_assert_int_eq(fclose(f), 0);
 }
 
 static void set_config(const char *key, json_t *value)
@@ -236,7 +228,7 @@ START_TEST(other_dtypes) /* AD-15 */
     size_t n = strlen(header);
     bytes[0] = (uint8_t)n;
     memcpy(bytes + 8, header, n);
-    write_plain(tensors_path, bytes, 8 + n + 8);
+    cr_test_put_file(tensors_path, bytes, 8 + n + 8);
     expect(load(dir), CR_E_INPUT, "dtype F64, F32, F16 or BF16 expected");
 }
 END_TEST
@@ -247,7 +239,7 @@ START_TEST(missing_files) /* AD-10 */
     unlink(tensors_path);
     expect(load(dir), CR_E_IO, "adapter_model.safetensors");
     snprintf(pickle, sizeof pickle, "%s/adapter_model.bin", dir);
-    write_plain(pickle, "x", 1);
+    cr_test_put_file(pickle, "x", 1);
     expect(load(dir), CR_E_INPUT, "pickle");
     unlink(pickle);
     unlink(config_path);
@@ -276,7 +268,7 @@ START_TEST(damaged_files)
     size_t n = 0, n_header = 0;
     ck_assert_int_eq(cr_file_read(path, 1 << 20, &bytes, &n, &err), CR_OK);
     for (size_t cut = 0; cut < n; cut += cut < 3000 ? 7 : 101) {
-        write_plain(path, bytes, cut);
+        cr_test_put_file(path, bytes, cut);
         ck_assert_msg(load(what) == CR_E_INPUT, "cut at %zu: %s", cut, err.message);
     }
     size_t metadata_end = 0;
@@ -290,7 +282,7 @@ START_TEST(damaged_files)
     }
     for (size_t at = 0; at < n_header; at += _i == 0 ? 3 : 1) {
         bytes[at] ^= (uint8_t)(1 << at % 7);
-        write_plain(path, bytes, n);
+        cr_test_put_file(path, bytes, n);
         cr_status status = load(what);
         if (status == CR_OK) {
             cr_adapter_destroy(loaded);

@@ -8,6 +8,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/train/checkpoint_dir.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 
 static char dir[256];
@@ -70,10 +71,7 @@ static void write_bytes(const char *name, const unsigned char *data, size_t n)
 {
     char path[512];
     path_of(path, name);
-    FILE *file = fopen(path, "wb");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_uint_eq(fwrite(data, 1, n, file), n);
-    ck_assert_int_eq(fclose(file), 0);
+    cr_test_put_file(path, data, n);
 }
 
 START_TEST(round_trip)

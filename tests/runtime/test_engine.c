@@ -26,20 +26,16 @@ static struct cr_engine *make_engine(const struct cr_model *model, const struct 
                                         .n_labels = n_labels,
                                         .train = train,
                                         .recompute = recompute};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
+    return cr_test_engine(&options);
 }
 
 static double train(struct cr_engine *e, struct cr_test_lora *lora, const struct cr_token_batch *batch, double dropout,
                     uint32_t step)
 {
     struct cr_engine_noise noise = {.dropout = dropout, .seed = 3, .step = step};
-    struct cr_error err = {0};
     double loss = 0;
     memset(lora->grads, 0, lora->n_params * sizeof(float));
-    ck_assert_msg(cr_engine_train(e, batch, &noise, &loss, &err) == CR_OK, "%s", err.message);
+    cr_test_train(e, batch, &noise, &loss);
     return loss;
 }
 
@@ -115,10 +111,9 @@ static const struct cr_engine_noise fixed_noise = {.dropout = 0.3, .seed = 11, .
 
 static double noisy_loss(struct cr_engine *e, const struct cr_token_batch *batch, uint32_t n_labels)
 {
-    struct cr_error err = {0};
     double loss = 0;
     (void)n_labels;
-    ck_assert_msg(cr_engine_train(e, batch, &fixed_noise, &loss, &err) == CR_OK, "%s", err.message);
+    cr_test_train(e, batch, &fixed_noise, &loss);
     return loss;
 }
 

@@ -93,10 +93,7 @@ static struct cr_engine *make_engine(const struct setup *s, const struct cr_lora
                                         .max_prefixes = 2 * N_EXAMPLES,
                                         .train = true,
                                         .recompute = kind->recompute};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
+    return cr_test_engine(&options);
 }
 
 /* Logits, loss and gradients of examples order[0 ... n-1] under the first adapter. */
@@ -116,7 +113,7 @@ static struct result run(struct setup *s, const struct kind *kind, const uint32_
     cr_batch_fill(&s->batch, &s->data, order, n, 0.2f);
     memset(s->lora[0].grads, 0, s->lora[0].n_params * sizeof(float));
     ck_assert_msg(cr_engine_label_logits(e, &s->batch, r.logits, &err) == CR_OK, "%s", err.message);
-    ck_assert_msg(cr_engine_train(e, &s->batch, &noise, &r.loss, &err) == CR_OK, "%s", err.message);
+    cr_test_train(e, &s->batch, &noise, &r.loss);
     memcpy(r.grads, s->lora[0].grads, s->lora[0].n_params * sizeof(float));
     cr_engine_destroy(e);
     return r;
@@ -197,7 +194,6 @@ START_TEST(members_as_alone)
     static const uint32_t order[N_EXAMPLES] = {2, 3, 0, 1, 4};
     struct setup s;
     struct cr_parallel parallel;
-    struct cr_error err = {0};
     struct kind kind = {.tier = CR_TIER_SCALAR, .n_workers = 2};
     enum cr_tier tiers[CR_TEST_TIERS];
     kind.tier = tiers[cr_test_tiers(tiers) - 1];
@@ -215,7 +211,7 @@ START_TEST(members_as_alone)
     cr_batch_clear(&s.batch);
     cr_batch_add_part(&s.batch, 0, &s.data, order, N_EXAMPLES, 0.2f);
     cr_batch_add_part(&s.batch, 1, &s.data, order, 3, 0.2f);
-    ck_assert_msg(cr_engine_train(e, &s.batch, noise, loss, &err) == CR_OK, "%s", err.message);
+    cr_test_train(e, &s.batch, noise, loss);
     ck_assert_msg(loss[1] == alone.loss, "loss %.17g, alone %.17g", loss[1], alone.loss);
     cr_expect_same("gradients", s.lora[0].grads, alone.grads, s.lora[0].n_params);
     cr_engine_destroy(e);

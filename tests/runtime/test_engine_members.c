@@ -95,7 +95,7 @@ static void check_train(struct setup *s, const struct kind *kind, bool dropout, 
         uint32_t member = p.member[i];
         struct cr_engine *e = make_engine(s, s->lora[member].lora, 1, kind, &serial);
         memset(s->lora[member].grads, 0, s->lora[member].n_params * sizeof(float));
-        train(e, &p.own[i], &noise[member], &alone[member]);
+        cr_test_train(e, &p.own[i], &noise[member], &alone[member]);
         cr_engine_destroy(e);
     }
     for (int workers = 1; workers <= N_WORKERS; workers++) {
@@ -108,7 +108,7 @@ static void check_train(struct setup *s, const struct kind *kind, bool dropout, 
             memset(s->grads[i], 0, s->lora[i].n_params * sizeof(float));
         }
         struct cr_engine *e = make_engine(s, s->together, N_MEMBERS, &shared, &parallel);
-        train(e, &p.all, noise, loss);
+        cr_test_train(e, &p.all, noise, loss);
         for (size_t i = 0; i < N_MEMBERS; i++) { /* the one that is not in the batch: zeros */
             ck_assert_msg(loss[i] == alone[i], "member %zu: loss %.17g, alone %.17g", i, loss[i], alone[i]);
             cr_expect_same("gradient", s->grads[i], s->lora[i].grads, s->lora[i].n_params);

@@ -35,7 +35,7 @@ static double loss_of_first(struct setup *s, const struct kind *kind, const stru
     double loss = 0;
     cr_parallel_serial(&serial);
     struct cr_engine *e = make_engine(s, s->lora[0].lora, 1, kind, &serial);
-    train(e, batch, &noise, &loss);
+    cr_test_train(e, batch, &noise, &loss);
     cr_engine_destroy(e);
     return loss;
 }
@@ -84,7 +84,7 @@ START_TEST(rows_of_their_own)
             memset(s.grads[i], 0, s.lora[i].n_params * sizeof(float));
         }
         struct cr_engine *e = make_engine(&s, s.together, N_MEMBERS, &kind, &serial);
-        train(e, &p.all, noise, loss);
+        cr_test_train(e, &p.all, noise, loss);
         cr_engine_destroy(e);
         for (size_t i = 0; i < p.n; i++) { /* the first with its rows, the others as if nobody had any */
             float *grads = calloc(own.n, sizeof *grads);
@@ -94,7 +94,7 @@ START_TEST(rows_of_their_own)
             alone.own_rows = i == 0 ? &rows : NULL;
             memset(s.lora[i].grads, 0, s.lora[i].n_params * sizeof(float));
             e = make_engine(&s, s.lora[i].lora, 1, &alone, &serial);
-            train(e, &p.own[i], noise, &want);
+            cr_test_train(e, &p.own[i], noise, &want);
             cr_engine_destroy(e);
             ck_assert_msg(loss[i] == want, "member %zu: loss %.17g, alone %.17g", i, loss[i], want);
             cr_expect_same("gradient", s.grads[i], s.lora[i].grads, s.lora[i].n_params);

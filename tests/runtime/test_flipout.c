@@ -218,20 +218,16 @@ static struct cr_engine *make_engine(const struct setup *s, const struct cr_para
                                         .train = true,
                                         .flipout = true,
                                         .recompute = recompute};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
+    return cr_test_engine(&options);
 }
 
 static double train(struct cr_engine *e, const struct setup *s, const struct cr_token_batch *batch, bool flipout)
 {
     struct cr_engine_noise noise = {.seed = 11, .step = 4, .flipout = flipout};
-    struct cr_error err = {0};
     double loss = 0;
     memset(s->lora.grads, 0, s->lora.n_params * sizeof(float));
     memset(s->grad_noise, 0, s->lora.n_params * sizeof(float));
-    ck_assert_msg(cr_engine_train(e, batch, &noise, &loss, &err) == CR_OK, "%s", err.message);
+    cr_test_train(e, batch, &noise, &loss);
     return loss;
 }
 

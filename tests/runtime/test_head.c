@@ -65,10 +65,7 @@ static struct cr_engine *make_engine(struct setup *s, const struct cr_parallel *
                                         .max_tokens = TOKENS,
                                         .max_seq = 32,
                                         .train = true};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
+    return cr_test_engine(&options);
 }
 
 /* Runs the head on tokens [first, first + n) as if they were all. */

@@ -218,7 +218,7 @@ START_TEST(whole_page)
     ck_assert(strstr(buf.data, "with 98.8 %") != NULL && strstr(buf.data, "with 1.2 %") != NULL);
     ck_assert(strstr(buf.data, "line 17") != NULL);
     ck_assert(strstr(buf.data, "Differences") == NULL);
-    ck_assert_uint_eq(cr_output_count(buf.data, "<circle class=\"s1\""), 4); /* the second line of the chart and the loss */
+    ck_assert_uint_eq(cr_output_count(buf.data, "<circle class=\"s1\""), 4); /* the chart's second line, the loss */
     cr_buf_free(&buf);
 }
 END_TEST

@@ -94,10 +94,7 @@ static struct cr_engine *engine_for(enum cr_tier tier, const struct cr_parallel 
                                         .label_ids = labels,
                                         .n_labels = n_labels,
                                         .train = with_train};
-    struct cr_engine *e;
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_create(&options, &e, &err) == CR_OK, "%s", err.message);
-    return e;
+    return cr_test_engine(&options);
 }
 
 /* Reads all four prompts in one packed pass and compares the last row of each. */
@@ -249,9 +246,8 @@ static float *run_gradient(const struct gradient_case *c, enum cr_tier tier)
     fill_adapter(&l);
     struct cr_engine *e = engine_for(tier, &parallel, l.lora, 160, c->labels, c->n_labels, true);
     struct cr_engine_noise noise = {0};
-    struct cr_error err = {0};
     double loss = 0, worst = 0, sum2 = 0;
-    ck_assert_msg(cr_engine_train(e, &c->batch, &noise, &loss, &err) == CR_OK, "%s", err.message);
+    cr_test_train(e, &c->batch, &noise, &loss);
     double want = cr_golden_number(c->want, "loss"), loss_error = fabs(loss - want) / want;
     const json_t *grads = json_object_get(c->want, "grads_for_layers_0_1_14_29");
     ck_assert(json_array_size(grads) > 0);

@@ -127,6 +127,21 @@ void cr_test_batch_free(struct cr_token_batch *b)
     free(b->row_weight);
 }
 
+struct cr_engine *cr_test_engine(const struct cr_engine_options *options)
+{
+    struct cr_engine *e;
+    struct cr_error err = {0};
+    ck_assert_msg(cr_engine_create(options, &e, &err) == CR_OK, "%s", err.message);
+    return e;
+}
+
+void cr_test_train(struct cr_engine *e, const struct cr_token_batch *batch, const struct cr_engine_noise *noise,
+                   double *loss)
+{
+    struct cr_error err = {0};
+    ck_assert_msg(cr_engine_train(e, batch, noise, loss, &err) == CR_OK, "%s", err.message);
+}
+
 bool cr_test_rounds(enum cr_tier tier)
 {
     return tier == CR_TIER_AVX512_BF16 || tier == CR_TIER_AMX;

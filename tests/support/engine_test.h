@@ -32,6 +32,11 @@ struct cr_token_batch cr_test_batch_make(const uint32_t *lengths, const uint32_t
                                          float weight);
 void cr_test_batch_free(struct cr_token_batch *batch);
 
+/* An engine; a step of training, which adds to the gradients and losses of the members. */
+struct cr_engine *cr_test_engine(const struct cr_engine_options *options);
+void cr_test_train(struct cr_engine *e, const struct cr_token_batch *batch, const struct cr_engine_noise *noise,
+                   double *loss);
+
 /* Whether the tier rounds operands to bf16. */
 bool cr_test_rounds(enum cr_tier tier);
 
