@@ -93,7 +93,8 @@ struct cr_finetune_options {
 
     const char *preset;          /* that the defaults came from, recorded; NULL = the tuned ones */
     /* ivon: the posterior N(mean, 1 / (ess (h + weight_decay))), see credence/kernels/ivon.h */
-    double ess;                  /* 0 = 1000 for each training target (examples of choices, target tokens of texts) */
+    double ess;                  /* 0 = 3e5, or the number of training targets (examples of choices, target tokens of
+                                    texts) if that is larger */
     double hess_init;            /* 1e-3 */
     double clip_radius;          /* 1e-3; infinity = none */
     uint32_t mc_samples;         /* 1: gradients at so many draws in one step */

@@ -99,7 +99,7 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .help = "times of operations as Chrome trace events"},
 
     [CR_CLI_ESS] = {.name = "ess", .kind = CR_CLI_REAL, .value = "X", .min = 0, .open_min = true,
-        .commands = CR_CLI_FINETUNE, .initial = "1000 a training target", .method = "ivon",
+        .commands = CR_CLI_FINETUNE, .initial = "3e5, or the number of training targets if larger", .method = "ivon",
         .help = "ivon: effective sample size; larger is a narrower posterior"},
     [CR_CLI_HESS_INIT] = {.name = "hess-init", .kind = CR_CLI_REAL, .value = "X", .min = 0, .open_min = true,
         .commands = CR_CLI_FINETUNE, .initial = "1e-3", .method = "ivon",

@@ -4,8 +4,9 @@
 
 #include "runtime/core/error.h"
 
-/* Times the number of targets: ess where nothing is said (measured with the reference optimiser, presets.c). */
-#define ESS_PER_TARGET 1000.0
+/* ess where nothing is said (presets.c has the measurements), but never less than the data has targets: that would be a
+ * posterior wider than Bayes' rule gives. */
+#define ESS_LEAST 3e5
 
 static cr_status check_positive(const char *name, double value, bool zero_too, struct cr_error *err)
 {
@@ -38,7 +39,7 @@ void cr_ivon_resolve(struct cr_finetune_options *o, uint64_t n_examples, uint64_
 {
     (void)n_examples;
     if (!(o->ess > 0)) {
-        o->ess = ESS_PER_TARGET * (double)n_targets;
+        o->ess = fmax(ESS_LEAST, (double)n_targets);
     }
 }
 

@@ -91,9 +91,9 @@ START_TEST(facts)
     cr_train_must(&run);
     json_t *summary = summary_of("out");
     double ess = json_number_value(json_object_get(json_object_get(summary, "settings"), "ess"));
-    ck_assert_double_eq(ess, 1000.0 * (double)run.result.n_train);
+    ck_assert_double_eq(ess, 3e5);
     ck_assert_double_eq_tol(fact(summary, "sigma0"), 1 / sqrt(ess * 1e-3), 1e-9);
-    ck_assert_double_eq_tol(fact(summary, "ess_per_target"), 1000, 1e-9);
+    ck_assert_double_eq_tol(fact(summary, "ess_per_target"), 3e5 / (double)run.result.n_train, 1e-9);
     /* A is uniform in +-1/sqrt(in): in is 64, for one of seven projections 128 */
     double ratio = fact(summary, "sigma0") * 8 * sqrt(3) / fact(summary, "sigma0_over_std_a");
     ck_assert_double_eq_tol(ratio, 1, 0.12);
@@ -271,7 +271,7 @@ START_TEST(defaults_and_presets)
     ck_assert_int_eq(cr_finetune_options_for(&o, NULL, NULL, &err), CR_OK);
     ck_assert(strcmp(o.method, "adamw") == 0 && o.lr == 2e-4 && o.max_grad_norm == 1 && o.batch_size == 8);
     ck_assert_int_eq(cr_finetune_options_for(&o, "ivon", NULL, &err), CR_OK);
-    ck_assert(o.lr == 1.0 && o.hess_init == 1e-3 && o.clip_radius == 1e-3 && o.warmup == 0.06 && o.ess == 0 &&
+    ck_assert(o.lr == 0.5 && o.hess_init == 1e-3 && o.clip_radius == 1e-3 && o.warmup == 0.06 && o.ess == 0 &&
               o.max_grad_norm == 0 && o.beta2 == 0.99999 && !o.rescale_lr && o.weight_decay == 0);
     ck_assert_int_eq(cr_finetune_options_for(&o, "ivon", "paper", &err), CR_OK);
     ck_assert(o.lr == 0.03 && o.ess == 1e6 && o.steps == 10000 && o.batch_size == 4 && o.dropout == 0.1 &&
