@@ -30,7 +30,7 @@ expect preset 0 'ess 1e+06' tune -o paper --method ivon --preset paper
 
 expect info 0 '' "$credence" info ivon
 check info grep -q '^posterior  supported$' out
-check info grep -q '^ *ivon, ess 18000 for A and 18000 for B, weight decay 0$' out
+check info grep -q '^ *ivon, ess 300000 for A and 300000 for B, weight decay 0$' out
 expect swag 0 '3 snapshots' tune -o swag --method swag --swag-start 0.25 --swag-every 1 --swag-rank 2
 expect info 0 '' "$credence" info swag
 check info grep -q '^ *swag, 3 snapshots, rank 2 of 2, scale \(0.5\|1\)$' out
