@@ -207,7 +207,7 @@ static void put_rows(struct learner *l, const float *from, size_t stride)
 static cr_status tune(void *state, const struct cr_method_trial *trial, struct cr_error *err)
 {
     struct learner *l = state;
-    size_t n = l->model_rows != NULL ? n_rows(l->base.adapter) : 0;
+    size_t n = n_rows(l->base.adapter);
     if (n == 0) {
         return CR_OK;
     }
@@ -239,13 +239,12 @@ static void announce(const void *state, const struct cr_host *host)
 
 static void facts(const void *state, json_t *object)
 {
-    const struct learner *rows = state;
-    const struct cr_learner *l = &rows->base;
-    json_object_set_new(object, "members", json_integer(l->adapter->n_sets));
-    json_object_set_new(object, "head", json_string(l->options->member_heads ? "own" : "frozen"));
-    if (isfinite(rows->model_nll)) {
-        json_object_set_new(object, "nll", json_real(rows->own_nll));
-        json_object_set_new(object, "nll_model_head", json_real(rows->model_nll));
+    const struct learner *l = state;
+    json_object_set_new(object, "members", json_integer(l->base.adapter->n_sets));
+    json_object_set_new(object, "head", json_string(l->model_rows != NULL ? "own" : "frozen"));
+    if (isfinite(l->model_nll)) {
+        json_object_set_new(object, "nll", json_real(l->own_nll));
+        json_object_set_new(object, "nll_model_head", json_real(l->model_nll));
     }
 }
 

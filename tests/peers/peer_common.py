@@ -13,6 +13,11 @@ def one_thread():
     """Small comparisons on machines that do other work: no library takes more than one core."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+    offline()
+
+
+def offline():
+    """Nothing is fetched, and the tokenizer starts no threads of its own."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

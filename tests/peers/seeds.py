@@ -14,8 +14,7 @@ import sys
 
 import peer_common as common
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+common.offline()
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("hf_dir")
