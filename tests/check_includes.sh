@@ -20,8 +20,10 @@ allowed() {
         runtime/posterior) echo "$(allowed runtime/model) runtime/model runtime/adapter" ;;
         runtime/optim) echo "$(allowed runtime/posterior) runtime/posterior" ;;
         runtime/report) echo "include runtime/core" ;;
+        runtime/metrics) echo "include kernels/public runtime/core runtime/io runtime/posterior" ;;
+        runtime/review) echo "include runtime/core runtime/thread runtime/io runtime/data runtime/metrics runtime/report" ;;
         runtime/eval)
-            echo "$(allowed runtime/optim) runtime/optim runtime/tokenizer runtime/data runtime/model runtime/report"
+            echo "$(allowed runtime/optim) runtime/optim runtime/tokenizer runtime/data $(allowed runtime/review) runtime/review"
             ;;
         runtime/train) echo "$(allowed runtime/eval) runtime/eval" ;;
         runtime/cli) echo "include" ;;

@@ -4,14 +4,14 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/eval/about.h"
 #include "runtime/eval/ood.h"
-#include "runtime/eval/outcome.h"
-#include "runtime/eval/result.h"
-#include "runtime/eval/review.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/eval/temperature.h"
 #include "runtime/io/hash.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/metrics/outcome.h"
+#include "runtime/metrics/result.h"
 #include "runtime/posterior/members.h"
 #include "runtime/thread/float_env.h"
 
@@ -167,6 +167,18 @@ static cr_status measure(const struct cr_scoring *s, const struct keeper *keeper
     return measure_tasks(s, keeper, r, err);
 }
 
+static cr_status write_report(const struct cr_scoring *s, const struct cr_evaluation *evaluation, struct cr_error *err)
+{
+    struct cr_kept kept = {0};
+    struct cr_review_about about = {0};
+    cr_status status = cr_scoring_about(s, evaluation->result->tok_s, &kept, &about, err);
+    if (status == CR_OK) {
+        status = cr_review_write(&s->options, s->host, &about, evaluation, err);
+    }
+    cr_kept_free(&kept);
+    return status;
+}
+
 /* Writes what was asked for. */
 static cr_status write_files(const struct cr_scoring *s, const struct keeper *keeper,
                              const struct cr_ood_entropies *ood, const struct cr_eval_result *r, struct cr_error *err)
@@ -184,7 +196,7 @@ static cr_status write_files(const struct cr_scoring *s, const struct keeper *ke
     if (s->options.json != NULL) {
         CR_TRY(cr_result_write(&evaluation, &s->options, err));
     }
-    return s->options.report != NULL ? cr_review_write(s, &evaluation, err) : CR_OK;
+    return s->options.report != NULL ? write_report(s, &evaluation, err) : CR_OK;
 }
 
 static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr_eval_result *r, struct cr_error *err)

@@ -12,12 +12,11 @@
 #include "runtime/core/clock.h"
 #include "runtime/core/host.h"
 #include "runtime/eval/curvature.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/result.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/io/file.h"
 #include "runtime/io/hash.h"
 #include "runtime/io/json.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/posterior/members.h"
 #include "runtime/thread/float_env.h"
 

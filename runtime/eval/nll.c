@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "runtime/core/host.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
 
 size_t cr_nll_scratch_floats(size_t max_rows, uint32_t n_labels)
 {

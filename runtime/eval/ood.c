@@ -4,7 +4,7 @@
 
 #include "credence/kernels/math.h"
 #include "runtime/core/alloc.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
 
 struct scores {
     struct cr_scored *entropy, *information; /* owned: [n_in + n_out] */
@@ -47,13 +47,6 @@ static cr_status measure(struct cr_scoring *s, const struct cr_outcomes *in, str
     out->information_auroc = several ? cr_auroc(scores->information, scores->n) : (double)NAN;
     out->information_average_precision = several ? cr_average_precision(scores->information, scores->n) : (double)NAN;
     return CR_OK;
-}
-
-void cr_ood_entropies_deinit(struct cr_ood_entropies *entropies)
-{
-    cr_free(entropies->in);
-    cr_free(entropies->out);
-    *entropies = (struct cr_ood_entropies){0};
 }
 
 cr_status cr_ood_measure(struct cr_scoring *s, const struct cr_outcomes *in, struct cr_ood_metrics *out,

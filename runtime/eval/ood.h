@@ -6,19 +6,12 @@
 #ifndef CR_EVAL_OOD_H
 #define CR_EVAL_OOD_H
 
-#include "runtime/eval/outcome.h"
 #include "runtime/eval/scoring.h"
-
-/* The entropies behind the figures, in file order. */
-struct cr_ood_entropies {
-    double *in, *out; /* owned: [n_in], [n_out] */
-    size_t n_in, n_out;
-};
+#include "runtime/metrics/outcome.h"
 
 /* Looks at s->ood with the sets of weights that gave `in`. *entropies is zeroed before and owned after, untouched on
  * failure. Errors: those of cr_scoring_run, CR_E_MEMORY. */
 cr_status cr_ood_measure(struct cr_scoring *s, const struct cr_outcomes *in, struct cr_ood_metrics *out,
                          struct cr_ood_entropies *entropies, struct cr_error *err);
-void cr_ood_entropies_deinit(struct cr_ood_entropies *entropies);
 
 #endif

@@ -1,50 +1,15 @@
 /* Options of an evaluation: defaults, and what can be refused before any file is read. */
-#include <errno.h>
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "runtime/core/alloc.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/result.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
+#include "runtime/metrics/metrics.h"
 
 void cr_eval_options_init(struct cr_eval_options *options)
 {
     *options = (struct cr_eval_options){.size = sizeof *options};
-}
-
-bool cr_same_file(const char *a, const char *b)
-{
-    struct stat x;
-    struct stat y;
-    return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
-
-cr_status cr_check_output(const char *flag, const char *path, struct cr_error *err)
-{
-    struct stat info;
-    char shown[CR_ESCAPE_BYTES];
-    if (path == NULL) {
-        return CR_OK;
-    }
-    if (path[0] == '\0') {
-        return cr_fail(err, CR_E_USAGE, "%s: an empty path", flag);
-    }
-    cr_escape(shown, sizeof shown, path, strlen(path));
-    if (lstat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        return cr_fail(err, CR_E_IO, "%s %s: %s", flag, shown, strerror(EISDIR));
-    }
-    char *parent = cr_path_parent(path);
-    if (parent == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
-    }
-    int code = stat(parent, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
-    cr_free(parent);
-    return code == 0 ? CR_OK : cr_fail(err, CR_E_IO, "%s %s: its directory: %s", flag, shown, strerror(code));
 }
 
 static cr_status check_paths(const struct cr_eval_options *o, struct cr_error *err)

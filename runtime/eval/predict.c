@@ -3,10 +3,10 @@
 #include <stdlib.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/result.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/eval/temperature.h"
+#include "runtime/io/json.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/thread/float_env.h"
 
 struct receiver {

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "credence/kernels/math.h"
-#include "runtime/eval/metrics.h"
 #include "runtime/eval/temperature.h"
+#include "runtime/metrics/metrics.h"
 
 cr_status cr_scoring_not_finite(const struct cr_scoring_set *set, const struct cr_example *example,
                                 struct cr_error *err)

@@ -1,7 +1,7 @@
 #include "runtime/eval/temperature.h"
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/calibrate.h"
+#include "runtime/metrics/calibrate.h"
 
 struct gathered {
     struct cr_logits set;

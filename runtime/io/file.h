@@ -59,7 +59,8 @@ cr_status cr_file_write(const char *path, const void *data, size_t n, struct cr_
  * A lone `.lock` counts as empty. Nothing is deleted. */
 cr_status cr_dir_prepare_output(const char *path, bool force, bool resume, struct cr_error *err);
 
-/* The same refusals before the minutes of work; nothing is created yet, so that a later refusal leaves nothing behind. */
+/* The same refusals before the minutes of work; nothing is created yet, so that a later refusal leaves nothing behind.
+ */
 cr_status cr_dir_check_output(const char *path, bool force, bool resume, struct cr_error *err);
 
 /* Creates the directory `path` unless it is there already; the parent must exist. */
@@ -75,5 +76,15 @@ char *cr_path_join(const char *dir, const char *name);
 
 /* The directory that holds `path` ("." when it has no slash, "/" for the root). Returns owned or NULL. */
 char *cr_path_parent(const char *path);
+
+/* "name" of "dir/name" or "dir/name/"; borrowed. */
+const char *cr_base_name(const char *path);
+
+/* True for two names of one existing file or directory; either may be NULL. */
+bool cr_same_file(const char *a, const char *b);
+
+/* An output that cannot be written is better refused before the work than after it. path may be NULL; flag is the
+ * option that named it. Errors: CR_E_USAGE, CR_E_IO, CR_E_MEMORY. */
+cr_status cr_check_output(const char *flag, const char *path, struct cr_error *err);
 
 #endif

@@ -296,3 +296,15 @@ cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *
     free(text);
     return status;
 }
+
+json_t *cr_json_finite(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+json_t *cr_json_text(const char *text)
+{
+    json_t *value = json_string(text);
+    char shown[CR_ESCAPE_BYTES];
+    return value != NULL ? value : json_string(cr_escape(shown, sizeof shown, text, strlen(text)));
+}

@@ -36,6 +36,12 @@ cr_status cr_json_get_number(const json_t *object, const char *key, bool require
 cr_status cr_json_get_bool(const json_t *object, const char *key, bool required, bool *out, const char *label,
                            struct cr_error *err);
 
+/* A number, or null when it is none. New reference, NULL without memory. */
+json_t *cr_json_finite(double value);
+
+/* A string; bytes that are not UTF-8 are written as escapes. New reference, NULL without memory. */
+json_t *cr_json_text(const char *text);
+
 /* Atomic write: sorted keys, indent 2, lists of numbers on one line, a final line feed. */
 cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *err);
 

@@ -5,7 +5,6 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/data/lines.h"
-#include "runtime/eval/result.h"
 #include "runtime/io/file.h"
 #include "runtime/io/hash.h"
 #include "runtime/train/train.h"

@@ -10,8 +10,8 @@
 #include "credence/kernels/math.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
-#include "runtime/eval/compare.h"
 #include "runtime/io/json.h"
+#include "runtime/review/compare.h"
 #include "tests/support/io_test.h"
 
 enum { N = 60, SEEDS = 3, MEMBERS = 2 };

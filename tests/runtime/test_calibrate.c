@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/eval/calibrate.h"
+#include "runtime/metrics/calibrate.h"
 #include "tests/support/golden.h"
 #include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"

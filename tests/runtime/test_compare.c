@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "runtime/core/buf.h"
-#include "runtime/eval/compare.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/review/compare.h"
 #include "tests/runtime/compare_case.h"
 #include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"

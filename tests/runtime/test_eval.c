@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "runtime/core/buf.h"
-#include "runtime/eval/outcome.h"
+#include "runtime/metrics/outcome.h"
 #include "tests/runtime/eval_case.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/output_test.h"

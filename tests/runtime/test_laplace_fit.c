@@ -7,8 +7,8 @@
 
 #include "credence/kernels/tl16.h"
 #include "runtime/eval/curvature.h"
-#include "runtime/eval/metrics.h"
 #include "runtime/eval/scoring.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/posterior/posterior.h"
 #include "runtime/thread/parallel.h"
 #include "tests/runtime/laplace_fit_case.h"

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/posterior/members.h"
 #include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"

@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "credence/kernels/math.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
 #include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
 

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "runtime/core/buf.h"
-#include "runtime/eval/metrics.h"
 #include "runtime/eval/sets.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/posterior/method.h"
 #include "tests/runtime/posterior_case.h"
 #include "tests/support/kernel_test.h"

@@ -1,10 +1,10 @@
 /* outcome: what is kept of each example, and the figures of a group of examples with their uncertainty.
  *
  * Sums run in the order of the outcomes, which is that of the file: no figure depends on batches or threads.
- * Private to runtime/eval.
+ * Private to the runtime.
  */
-#ifndef CR_EVAL_OUTCOME_H
-#define CR_EVAL_OUTCOME_H
+#ifndef CR_METRICS_OUTCOME_H
+#define CR_METRICS_OUTCOME_H
 
 #include "credence/credence.h"
 #include "runtime/core/error.h"
@@ -27,6 +27,14 @@ struct cr_outcomes {
     bool classification;
     size_t n_bins;
 };
+
+/* Entropies, over the log of the number of choices, of the examples here and elsewhere (`--ood`), in file order. */
+struct cr_ood_entropies {
+    double *in, *out; /* owned: [n_in], [n_out] */
+    size_t n_in, n_out;
+};
+
+void cr_ood_entropies_deinit(struct cr_ood_entropies *entropies);
 
 /* Outcomes of one task moved together, in file order: view over outcomes whose task is `task`. Returns owned items
  * (cr_free) in *out. Errors: CR_E_MEMORY. */

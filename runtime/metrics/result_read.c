@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/columns.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/result.h"
 #include "runtime/io/json.h"
+#include "runtime/metrics/columns.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/metrics/result.h"
 
 /* More than a million examples take. */
 #define MAX_FILE_BYTES ((size_t)1 << 29)

@@ -1,5 +1,5 @@
 /* cr_compare: reads the evaluations, makes sure that they looked at the same examples, and says what differs. */
-#include "runtime/eval/compare.h"
+#include "runtime/review/compare.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -7,8 +7,9 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/review.h"
+#include "runtime/io/file.h"
 #include "runtime/io/json.h"
+#include "runtime/review/review.h"
 #include "runtime/thread/float_env.h"
 
 void cr_compare_options_init(struct cr_compare_options *options)

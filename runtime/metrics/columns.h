@@ -1,15 +1,16 @@
-/* columns: what an evaluation keeps of each example, as lists of a JSON object, one a field. Private to runtime/eval.
+/* columns: what an evaluation keeps of each example, as lists of a JSON object, one a field. Private to
+ * runtime/metrics.
  *
  * In file order; "line" (from 1), "task" (place in the list of tasks, -1 = none), "nll" (texts: sum over the targets).
  * Choices: "prediction", "correct" (0, 1), "confidence", "brier", "entropy". Texts: "targets". Numbers come back bit by
  * bit.
  */
-#ifndef CR_EVAL_COLUMNS_H
-#define CR_EVAL_COLUMNS_H
+#ifndef CR_METRICS_COLUMNS_H
+#define CR_METRICS_COLUMNS_H
 
 #include <jansson.h>
 
-#include "runtime/eval/outcome.h"
+#include "runtime/metrics/outcome.h"
 
 /* Returns owned. */
 json_t *cr_columns_object(const struct cr_outcomes *outcomes);

@@ -1,16 +1,16 @@
-/* compare: evaluations of one test file beside each other, and whether they differ. Private to runtime/eval.
+/* compare: evaluations of one test file beside each other, and whether they differ. Private to runtime/review.
  *
  * A contender is a method with one evaluation a seed. Figures of a contender are means over its seeds of the figure of
  * each evaluation; intervals come from CR_COMPARE_DRAWS resamples, the same for all contenders, of seeds and of
  * examples (crossed; Owen 2007). A difference is contender minus the first one. With few seeds their part of the
  * interval is too small: three values say little of their spread.
  */
-#ifndef CR_EVAL_COMPARE_H
-#define CR_EVAL_COMPARE_H
+#ifndef CR_REVIEW_COMPARE_H
+#define CR_REVIEW_COMPARE_H
 
 #include "runtime/core/buf.h"
-#include "runtime/eval/calibrate.h"
-#include "runtime/eval/result.h"
+#include "runtime/metrics/calibrate.h"
+#include "runtime/metrics/result.h"
 
 enum { CR_COMPARE_DRAWS = 2000 };
 

@@ -1,4 +1,4 @@
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,58 +1,18 @@
-#include "runtime/eval/review.h"
+#include "runtime/review/review.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/calibrate.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/result.h"
-#include "runtime/eval/review_parts.h"
 #include "runtime/io/file.h"
-#include "runtime/io/hash.h"
 #include "runtime/io/json.h"
+#include "runtime/metrics/calibrate.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/metrics/result.h"
+#include "runtime/review/review_parts.h"
 
-enum { MAX_FACTS = 8, MAX_COMMANDS = 2, FLOOR_DRAWS = 500 };
-
-cr_status cr_kept_add(struct cr_kept *kept, void *block, struct cr_error *err)
-{
-    if (block != NULL && kept->n == kept->capacity) {
-        size_t capacity = kept->capacity > 0 ? 2 * kept->capacity : 64;
-        void **larger = cr_realloc(kept->blocks, kept->capacity, capacity, sizeof *larger);
-        if (larger != NULL) {
-            kept->blocks = larger;
-            kept->capacity = capacity;
-        }
-    }
-    if (block == NULL || kept->n == kept->capacity) {
-        cr_free(block);
-        return cr_fail(err, CR_E_MEMORY, "no memory for the report");
-    }
-    kept->blocks[kept->n++] = block;
-    return CR_OK;
-}
-
-cr_status cr_kept_text(struct cr_kept *kept, struct cr_buf *buf, const char **out, struct cr_error *err)
-{
-    cr_buf_putc(buf, '\0'); /* an empty text is a text */
-    char *text = cr_buf_take(buf, NULL);
-    if (text == NULL) {
-        cr_buf_free(buf);
-    }
-    CR_TRY(cr_kept_add(kept, text, err));
-    *out = text;
-    return CR_OK;
-}
-
-void cr_kept_free(struct cr_kept *kept)
-{
-    for (size_t i = 0; i < kept->n; i++) {
-        cr_free(kept->blocks[i]);
-    }
-    cr_free(kept->blocks);
-    *kept = (struct cr_kept){0};
-}
+enum { MAX_COMMANDS = 2, FLOOR_DRAWS = 500 };
 
 cr_status cr_review_bins(const struct cr_outcomes *o, struct cr_kept *kept, struct cr_report_group *group,
                          struct cr_error *err)
@@ -76,13 +36,14 @@ cr_status cr_review_bins(const struct cr_outcomes *o, struct cr_kept *kept, stru
 
 /* Everything of a page in the making. */
 struct page {
-    const struct cr_scoring *s;
+    const struct cr_eval_options *o;
+    const struct cr_host *host;
     const struct cr_evaluation *e;
     struct cr_kept kept;
     struct cr_report report;
     struct cr_report_run run;
     struct cr_view view;
-    struct cr_report_pair facts[MAX_FACTS], commands[MAX_COMMANDS];
+    struct cr_report_pair commands[MAX_COMMANDS];
 };
 
 static struct cr_report_figure figure(double value, const double interval[2])
@@ -100,8 +61,8 @@ static cr_status set_floor(const struct page *page, const struct cr_outcomes *o,
     for (size_t i = 0; i < o->n; i++) {
         confidence[i] = o->items[i].confidence;
     }
-    cr_status status = cr_ece_floor(confidence, o->n, o->n_bins, CR_BIN_RIGHT_CLOSED, page->s->options.seed,
-                                    FLOOR_DRAWS, &estimate, err);
+    cr_status status =
+        cr_ece_floor(confidence, o->n, o->n_bins, CR_BIN_RIGHT_CLOSED, page->o->seed, FLOOR_DRAWS, &estimate, err);
     *floor = estimate.mean;
     cr_free(confidence);
     return status;
@@ -111,7 +72,7 @@ static cr_status set_group(struct page *page, const struct cr_outcomes *o, const
                            uint32_t stream, struct cr_report_group *group, struct cr_error *err)
 {
     struct cr_intervals i;
-    CR_TRY(cr_outcomes_bootstrap(o, page->s->options.seed, stream, page->s->host, &i, err));
+    CR_TRY(cr_outcomes_bootstrap(o, page->o->seed, stream, page->host, &i, err));
     *group = (struct cr_report_group){.name = stream == 0 ? "all" : m->task,
                                       .n = m->n,
                                       .accuracy = figure(m->accuracy, i.accuracy),
@@ -165,87 +126,6 @@ static cr_status set_groups(struct page *page, struct cr_error *err)
     return CR_OK;
 }
 
-const char *cr_base_name(const char *path)
-{
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') {
-        n--;
-    }
-    while (n > 0 && path[n - 1] != '/') {
-        n--;
-    }
-    return path + n;
-}
-
-static cr_status add_fact(struct page *page, const char *key, struct cr_buf *value, struct cr_error *err)
-{
-    struct cr_report_pair *fact = &page->facts[page->report.n_facts];
-    fact->key = key;
-    CR_TRY(cr_kept_text(&page->kept, value, &fact->value, err));
-    page->report.n_facts++;
-    return CR_OK;
-}
-
-static cr_status add_adapter_fact(struct page *page, struct cr_error *err)
-{
-    const struct cr_sets *sets = &page->s->sets;
-    struct cr_buf text = {0};
-    if (sets->n_posteriors == 0) {
-        cr_buf_puts(&text, "none: the base model alone");
-    } else {
-        const struct cr_adapter *a = sets->posteriors[0]->adapter;
-        cr_buf_printf(&text, "%s, method %s, ", page->s->options.adapter, sets->method);
-        if (a->prefix != NULL) {
-            cr_buf_printf(&text, "%" PRIu32 " vertices of %" PRIu32 " rows", a->prefix->n_vertices, a->prefix->n_rows);
-        } else {
-            cr_buf_printf(&text, "rank %" PRIu32 ",", a->rank);
-        }
-        for (int p = 0, n = 0; p < CR_N_PROJ; p++) {
-            if ((a->targets >> p & 1) != 0) {
-                cr_buf_printf(&text, "%s %s", n++ > 0 ? "," : "", cr_proj_hf_name((enum cr_proj)p));
-            }
-        }
-    }
-    if (sets->n_posteriors > 1) {
-        cr_buf_printf(&text, ", and %zu more", sets->n_posteriors - 1);
-    }
-    if (sets->n > 1) {
-        cr_buf_printf(&text, "; mean of %zu sets of weights", sets->n);
-    }
-    return add_fact(page, "Adapter", &text, err);
-}
-
-static cr_status set_facts(struct page *page, struct cr_error *err)
-{
-    const struct cr_scoring *s = page->s;
-    struct cr_buf text = {0};
-    char hex[33];
-    cr_buf_printf(&text, "Evaluation of %s on %s",
-                  cr_base_name(s->sets.n_posteriors > 0 ? s->options.adapter : s->options.model),
-                  cr_base_name(s->options.data));
-    CR_TRY(cr_kept_text(&page->kept, &text, &page->report.title, err));
-    cr_buf_printf(&text, "%s, %s, %" PRIu32 " layers, width %" PRIu32 ", weights %s", s->options.model,
-                  s->model->config.architecture, s->model->config.n_layers, s->model->config.n_embd,
-                  cr_hex_64(hex, s->model->base_hash));
-    CR_TRY(add_fact(page, "Model", &text, err));
-    CR_TRY(add_adapter_fact(page, err));
-    struct cr_hash128 digest = {.high = s->main.data.digest[0], .low = s->main.data.digest[1]};
-    cr_buf_printf(&text, "%s, %zu of %zu examples, contents %s", s->options.data, s->main.n, s->main.data.n,
-                  cr_hex_128(hex, digest));
-    CR_TRY(add_fact(page, "Data", &text, err));
-    if (s->main.data.n_truncated + s->main.data.n_skipped > 0) {
-        cr_buf_printf(&text, "%" PRIu64 " cut to %" PRIu32 " tokens, %" PRIu64 " left out", s->main.data.n_truncated,
-                      s->options.max_seq_length, s->main.data.n_skipped);
-        CR_TRY(add_fact(page, "Long examples", &text, err));
-    }
-    cr_buf_printf(&text, "%" PRIu64 " tokens in %.0f s (%.0f tokens/s), %s, %d thread%s, credence %s", s->tokens,
-                  s->seconds, page->e->result->tok_s, cr_tier_name(s->workers.tier), s->workers.parallel->n_workers,
-                  s->workers.parallel->n_workers == 1 ? "" : "s", CREDENCE_VERSION);
-    CR_TRY(add_fact(page, "Run", &text, err));
-    page->report.facts = page->facts;
-    return CR_OK;
-}
-
 /* The flags of this evaluation: as the caller tells, else what the options say. Returns owned or NULL. */
 static json_t *eval_flags(const struct cr_eval_options *o)
 {
@@ -268,7 +148,7 @@ static json_t *eval_flags(const struct cr_eval_options *o)
 static cr_status set_commands(struct page *page, const char *finetune, struct cr_error *err)
 {
     struct cr_buf line = {0};
-    json_t *flags = eval_flags(&page->s->options);
+    json_t *flags = eval_flags(page->o);
     cr_command_line(&line, "eval", flags);
     json_decref(flags);
     if (finetune != NULL) {
@@ -284,7 +164,6 @@ static cr_status set_commands(struct page *page, const char *finetune, struct cr
 
 static cr_status make_page(struct page *page, struct cr_buf *html, struct cr_error *err)
 {
-    const struct cr_scoring *s = page->s;
     const struct cr_outcomes *outcomes = &page->e->outcomes;
     struct cr_training training = {0};
     struct cr_review_source source = {.data = page->e->data,
@@ -294,12 +173,11 @@ static cr_status make_page(struct page *page, struct cr_buf *html, struct cr_err
                                       .n = 1};
     page->report.classification = outcomes->classification;
     page->report.n_resamples = CR_BOOTSTRAP;
-    CR_TRY(set_facts(page, err));
     CR_TRY(set_groups(page, err));
     CR_TRY(cr_review_charts(&page->view, 1, NULL, &page->kept, &page->report, err));
-    CR_TRY(cr_review_examples(&source, s->host, &page->kept, &page->report, err));
-    if (s->options.adapter != NULL) {
-        CR_TRY(cr_review_training(s->options.adapter, s->host, &page->kept, &training, err));
+    CR_TRY(cr_review_examples(&source, page->host, &page->kept, &page->report, err));
+    if (page->o->adapter != NULL) {
+        CR_TRY(cr_review_training(page->o->adapter, page->host, &page->kept, &training, err));
         CR_TRY(cr_review_training_charts(&training, NULL, 1, &page->kept, &page->report, err));
         page->report.settings = training.settings;
         page->report.n_settings = training.n_settings;
@@ -309,14 +187,18 @@ static cr_status make_page(struct page *page, struct cr_buf *html, struct cr_err
     return html->failed ? cr_fail(err, CR_E_MEMORY, "no memory for the report") : CR_OK;
 }
 
-cr_status cr_review_write(const struct cr_scoring *scoring, const struct cr_evaluation *evaluation,
+cr_status cr_review_write(const struct cr_eval_options *options, const struct cr_host *host,
+                          const struct cr_review_about *about, const struct cr_evaluation *evaluation,
                           struct cr_error *err)
 {
-    struct page page = {.s = scoring, .e = evaluation};
+    struct page page = {.o = options,
+                        .host = host,
+                        .e = evaluation,
+                        .report = {.title = about->title, .facts = about->facts, .n_facts = about->n_facts}};
     struct cr_buf html = {0};
     cr_status status = make_page(&page, &html, err);
     if (status == CR_OK) {
-        status = cr_file_write(scoring->options.report, html.data, html.n, err);
+        status = cr_file_write(options->report, html.data, html.n, err);
     }
     cr_buf_free(&html);
     cr_kept_free(&page.kept);

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/compare.h"
 #include "runtime/io/json.h"
+#include "runtime/review/compare.h"
 
 enum { MAX_COLUMNS = 7, CELL_BYTES = CR_ESCAPE_BYTES };
 

@@ -5,9 +5,9 @@
 #include "credence/kernels/rng.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/host.h"
-#include "runtime/eval/calibrate.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/outcome.h"
+#include "runtime/metrics/calibrate.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/metrics/outcome.h"
 
 enum { ACCURACY, NLL, ECE, BRIER, N_FIGURES };
 

@@ -1,23 +1,11 @@
-#include "runtime/eval/result.h"
+#include "runtime/metrics/result.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/columns.h"
 #include "runtime/io/json.h"
-
-json_t *cr_json_finite(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
-json_t *cr_json_text(const char *text)
-{
-    json_t *value = json_string(text);
-    char shown[CR_ESCAPE_BYTES];
-    return value != NULL ? value : json_string(cr_escape(shown, sizeof shown, text, strlen(text)));
-}
+#include "runtime/metrics/columns.h"
 
 /* Figures after the first 1, 2, ... members. */
 static json_t *running_list(const struct cr_group_metrics *running, size_t n_members, bool classification)

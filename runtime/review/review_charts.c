@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/calibrate.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/review_parts.h"
+#include "runtime/metrics/calibrate.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/review/review_parts.h"
 
 enum { MAX_SECTIONS = 4, ENTROPY_BINS = 20 };
 

@@ -6,9 +6,9 @@
 #include "runtime/core/host.h"
 #include "runtime/data/line.h"
 #include "runtime/data/lines.h"
-#include "runtime/eval/metrics.h"
-#include "runtime/eval/review_parts.h"
 #include "runtime/io/hash.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/review/review_parts.h"
 
 enum { SHOWN = 12, TEXT_BYTES = 700, ANSWER_BYTES = 160 };
 

@@ -10,8 +10,8 @@
  * Natural logarithms, 0 log 0 = 0. Means over nothing are NaN. Sums run in the order given.
  * Definitions: Guo et al. 2017 (ECE); Brier 1950; Houlsby et al. 2011 (MI); choices among their variants as written.
  */
-#ifndef CR_EVAL_METRICS_H
-#define CR_EVAL_METRICS_H
+#ifndef CR_METRICS_H
+#define CR_METRICS_H
 
 #include <stdbool.h>
 #include <stddef.h>

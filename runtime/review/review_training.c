@@ -6,9 +6,9 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/host.h"
-#include "runtime/eval/review_parts.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
+#include "runtime/review/review_parts.h"
 
 /* Far above what a run of any length writes. */
 #define MAX_FILE_BYTES ((size_t)1 << 28)

@@ -1,13 +1,12 @@
-/* result: the figures of an evaluation as the JSON file that other programs read. Private to runtime/eval. */
-#ifndef CR_EVAL_RESULT_H
-#define CR_EVAL_RESULT_H
+/* result: the figures of an evaluation as the JSON file that other programs read. Private to the runtime. */
+#ifndef CR_METRICS_RESULT_H
+#define CR_METRICS_RESULT_H
 
 #include <jansson.h>
 
 #include "credence/credence.h"
 #include "runtime/core/error.h"
-#include "runtime/eval/ood.h"
-#include "runtime/eval/outcome.h"
+#include "runtime/metrics/outcome.h"
 
 /* What an evaluation found. All borrowed. */
 struct cr_evaluation {
@@ -49,18 +48,5 @@ struct cr_result_file {
  * Errors: CR_E_IO, CR_E_MEMORY, CR_E_INPUT naming the file and what is wrong, also when there are no examples in it. */
 cr_status cr_result_load(const char *path, bool calibrated, struct cr_result_file *file, struct cr_error *err);
 void cr_result_close(struct cr_result_file *file);
-
-/* True for two names of one existing file or directory; either may be NULL. */
-bool cr_same_file(const char *a, const char *b);
-
-/* An output that cannot be written is better refused before the work than after it. path may be NULL.
- * Errors: CR_E_USAGE, CR_E_IO. */
-cr_status cr_check_output(const char *flag, const char *path, struct cr_error *err);
-
-/* A number, or null when it is none. */
-json_t *cr_json_finite(double value);
-
-/* A string; bytes that are not UTF-8 are written as escapes. */
-json_t *cr_json_text(const char *text);
 
 #endif

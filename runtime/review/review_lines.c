@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/review_parts.h"
 #include "runtime/io/json.h"
+#include "runtime/review/review_parts.h"
 
 /* Far above what a page can show. */
 #define MAX_FILE_BYTES ((size_t)1 << 26)

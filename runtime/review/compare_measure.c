@@ -4,8 +4,8 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/host.h"
-#include "runtime/eval/compare.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
+#include "runtime/review/compare.h"
 
 enum { FLOOR_DRAWS = 500 };
 

@@ -1,4 +1,4 @@
-#include "runtime/eval/calibrate.h"
+#include "runtime/metrics/calibrate.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "runtime/core/buf.h"
-#include "runtime/eval/review_parts.h"
+#include "runtime/review/review_parts.h"
 
 static void put_word(struct cr_buf *out, const char *word)
 {

@@ -1,11 +1,11 @@
-#include "runtime/eval/columns.h"
+#include "runtime/metrics/columns.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/result.h"
+#include "runtime/io/json.h"
 
 enum kind { WHOLE_64, WHOLE_32, SIGNED_32, FLAG, REAL };
 

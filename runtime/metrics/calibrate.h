@@ -7,11 +7,11 @@
  *   bootstrap     percentile intervals of a mean over seeds x examples, both drawn again    (Efron 1979; Owen 2007)
  *   equivalence   two one-sided tests: the 90 % interval within the margins                 (Schuirmann 1987)
  */
-#ifndef CR_EVAL_CALIBRATE_H
-#define CR_EVAL_CALIBRATE_H
+#ifndef CR_METRICS_CALIBRATE_H
+#define CR_METRICS_CALIBRATE_H
 
 #include "runtime/core/error.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
 
 /* Logits of n examples, row i at logits + i stride with n_classes[i] <= stride of them (NULL: stride). Of a mixture,
  * the logarithms of its probabilities: cr_log_probs. */

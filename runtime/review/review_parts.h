@@ -1,31 +1,17 @@
-/* review_parts: the pieces of a page, for one evaluation and for several. Private to runtime/eval. */
-#ifndef CR_EVAL_REVIEW_PARTS_H
-#define CR_EVAL_REVIEW_PARTS_H
+/* review_parts: the pieces of a page, for one evaluation and for several. Private to runtime/review. */
+#ifndef CR_REVIEW_PARTS_H
+#define CR_REVIEW_PARTS_H
 
 #include <jansson.h>
 
-#include "runtime/eval/review.h"
 #include "runtime/report/report.h"
-
-/* Texts and arrays that live as long as the page is made. */
-struct cr_kept {
-    void **blocks; /* owned, each owned */
-    size_t n, capacity;
-};
-
-/* Takes a block; NULL (or no room) is CR_E_MEMORY, and the block is freed. */
-cr_status cr_kept_add(struct cr_kept *kept, void *block, struct cr_error *err);
-/* Takes the buffer's bytes; *out borrows them from kept. */
-cr_status cr_kept_text(struct cr_kept *kept, struct cr_buf *buf, const char **out, struct cr_error *err);
-void cr_kept_free(struct cr_kept *kept);
+#include "runtime/review/kept.h"
+#include "runtime/review/review.h"
 
 /* Appends "credence COMMAND --flag value ... operand ..." as a shell takes it. flags: object of flags by their long
  * names; those of several values are repeated. */
 void cr_command_line(struct cr_buf *out, const char *command, const json_t *flags);
 void cr_command_operand(struct cr_buf *out, const char *operand);
-
-/* "name" of "dir/name" or "dir/name/"; borrowed. */
-const char *cr_base_name(const char *path);
 
 /* What charts show of an evaluation, or of the evaluations of several seeds together. */
 struct cr_view_group {

@@ -1,10 +1,10 @@
-#include "runtime/eval/outcome.h"
+#include "runtime/metrics/outcome.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/metrics.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/posterior/bora.h"
 
 /* Documents of a batch in the paper's runs. */
@@ -125,4 +125,11 @@ cr_status cr_outcomes_bora_ppl(const struct cr_outcomes *outcomes, size_t n_task
     *out = cr_bora_ppl(parts, n_batches, n_tasks);
     cr_free(parts);
     return CR_OK;
+}
+
+void cr_ood_entropies_deinit(struct cr_ood_entropies *entropies)
+{
+    cr_free(entropies->in);
+    cr_free(entropies->out);
+    *entropies = (struct cr_ood_entropies){0};
 }

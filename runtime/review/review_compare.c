@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/eval/compare.h"
-#include "runtime/eval/review_parts.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
+#include "runtime/review/compare.h"
+#include "runtime/review/review_parts.h"
 
 /* With more evaluations than this, diagrams are drawn of pooled groups only. */
 enum { FEW = 4 };
