@@ -341,6 +341,8 @@ struct cr_export_options {
     bool member_set;     /* member number `member` (from 0) of an ensemble */
     uint32_t member;
     const char *task;    /* of bora, the adapter of this task; NULL = the common one */
+    bool drop_head;      /* a member with label rows of its own is written without them; else its PEFT directory has them
+                            as a pair on lm_head, which needs `model`, and one with an output matrix of its own */
 };
 CR_API cr_status cr_export(const struct cr_export_options *options, const struct cr_host *host, struct cr_error *err);
 

@@ -10,8 +10,9 @@
 #define CR_KEY_HEAD_DIM "credence.head_dim"
 #define CR_KEY_METHOD "credence.method"
 
-/* Reads a directory (PEFT) or a file (GGUF LoRA, checkpoint). model NULL: shapes are those of the file, and *base is what the file
- * says. base_hash of the adapter is the recorded one, 0 when there is none; it is not compared. Returns owned. */
+/* Reads a directory (PEFT) or a file (GGUF LoRA, checkpoint). model NULL: shapes are those of the file, and *base is
+ * what the file says. base_hash of the adapter is the recorded one, 0 when there is none; it is not compared. Returns
+ * owned. */
 cr_status cr_adapter_read(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                           struct cr_adapter_base *base, struct cr_error *err);
 cr_status cr_adapter_read_peft(const char *dir, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
@@ -22,9 +23,18 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
 cr_status cr_adapter_read_gguf(const char *path, const struct cr_model *model, bool with_grads, struct cr_adapter **out,
                                struct cr_adapter_base *base, struct cr_error *err);
 
-/* method may be NULL. Errors: CR_E_USAGE when rows must be reordered and the head size is unknown. */
-cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *dir,
-                                const char *method, struct cr_error *err);
+/* Rows of the output matrix that are trained as well: row ids[i] of n_vocab gets delta[i] added. PEFT takes them as a
+ * pair of rank n on lm_head, B having one 1 in each column. */
+struct cr_peft_head {
+    const int32_t *ids; /* [n] */
+    const float *delta; /* [n][n_embd] */
+    uint32_t n, n_embd, n_vocab;
+};
+
+/* head and method may be NULL. Errors: CR_E_USAGE when rows must be reordered and the head size is unknown. */
+cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+                                const struct cr_peft_head *head, const char *dir, const char *method,
+                                struct cr_error *err);
 cr_status cr_adapter_write_gguf(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *path,
                                 struct cr_error *err);
 

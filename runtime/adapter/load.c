@@ -86,7 +86,7 @@ cr_status cr_adapter_save_peft(const struct cr_adapter *adapter, const struct cr
 {
     struct cr_adapter_base base;
     cr_adapter_base_of(model, &base);
-    return cr_adapter_write_peft(adapter, &base, dir, method, err);
+    return cr_adapter_write_peft(adapter, &base, NULL, dir, method, err);
 }
 
 cr_status cr_adapter_save_gguf(const struct cr_adapter *adapter, const struct cr_model *model, const char *path,

@@ -12,6 +12,9 @@
 #include "runtime/io/hash.h"
 #include "runtime/io/json.h"
 
+/* The module of the output matrix. */
+#define HEAD "lm_head"
+
 /* 16 rather than 16.0, as PEFT writes it. */
 static json_t *number(double value)
 {
@@ -19,7 +22,7 @@ static json_t *number(double value)
     return whole ? json_integer((json_int_t)value) : json_real(value);
 }
 
-static json_t *target_list(uint32_t targets)
+static json_t *target_list(uint32_t targets, bool head)
 {
     json_t *list = json_array();
     for (int p = 0; p < CR_N_PROJ; p++) {
@@ -28,6 +31,9 @@ static json_t *target_list(uint32_t targets)
             json_decref(list);
             return NULL;
         }
+    }
+    if (head) {
+        json_array_append_new(list, json_string(HEAD));
     }
     return list;
 }
@@ -53,14 +59,24 @@ static bool add_patterns(const struct cr_adapter *adapter, json_t *ranks, json_t
     return true;
 }
 
+/* A pair of rank n that is added as it stands. */
+static void add_head_patterns(const struct cr_peft_head *head, json_t *ranks, json_t *alphas)
+{
+    json_object_set_new(ranks, HEAD, json_integer(head->n));
+    json_object_set_new(alphas, HEAD, json_integer(head->n));
+}
+
 /* The long-stable fields only: older PEFT refuses keys it does not know. */
-static json_t *make_config(const struct cr_adapter *adapter)
+static json_t *make_config(const struct cr_adapter *adapter, const struct cr_peft_head *head)
 {
     json_t *ranks = json_object();
     json_t *alphas = json_object();
-    json_t *targets = target_list(adapter->targets);
+    json_t *targets = target_list(adapter->targets, head != NULL);
     json_t *config = NULL;
     if (ranks != NULL && alphas != NULL && targets != NULL && add_patterns(adapter, ranks, alphas)) {
+        if (head != NULL) {
+            add_head_patterns(head, ranks, alphas);
+        }
         config =
             json_pack("{s:O,s:O,s:O,s:o,s:I,s:o,"
                       "s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:b,s:b,s:{},s:n,s:n,s:n,s:n,s:n,s:n,s:n}",
@@ -77,11 +93,12 @@ static json_t *make_config(const struct cr_adapter *adapter)
     return config;
 }
 
-static cr_status write_config(const struct cr_adapter *adapter, const char *dir, struct cr_error *err)
+static cr_status write_config(const struct cr_adapter *adapter, const struct cr_peft_head *head, const char *dir,
+                              struct cr_error *err)
 {
     cr_status status = CR_OK;
     char *path = cr_path_join(dir, CR_PEFT_CONFIG);
-    json_t *config = make_config(adapter);
+    json_t *config = make_config(adapter, head);
     if (path == NULL || config == NULL) {
         status = cr_fail(err, CR_E_MEMORY, "out of memory for adapter_config.json");
     } else {
@@ -163,8 +180,23 @@ static size_t reordered_floats(const struct cr_adapter *adapter, const struct cr
     return n;
 }
 
-cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base, const char *dir,
-                                const char *method, struct cr_error *err)
+/* Takes room [n_vocab][n] of zeros for B. */
+static cr_status add_head(struct cr_safetensors_writer *w, const struct cr_peft_head *head, float *room,
+                          struct cr_error *err)
+{
+    const uint64_t shape_a[2] = {head->n, head->n_embd};
+    const uint64_t shape_b[2] = {head->n_vocab, head->n};
+    for (uint32_t i = 0; i < head->n; i++) {
+        room[(size_t)head->ids[i] * head->n + i] = 1;
+    }
+    CR_TRY(cr_safetensors_writer_tensor(w, "base_model.model." HEAD ".lora_A.weight", CR_ST_F32, 2, shape_a,
+                                        head->delta, err));
+    return cr_safetensors_writer_tensor(w, "base_model.model." HEAD ".lora_B.weight", CR_ST_F32, 2, shape_b, room, err);
+}
+
+cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct cr_adapter_base *base,
+                                const struct cr_peft_head *head, const char *dir, const char *method,
+                                struct cr_error *err)
 {
     if (adapter->prefix != NULL) {
         return cr_prefix_write_peft(adapter, base, dir, method, err);
@@ -172,17 +204,22 @@ cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct c
     cr_status status = CR_OK;
     char *path = cr_path_join(dir, CR_PEFT_TENSORS);
     float *room = cr_alloc(reordered_floats(adapter, base), sizeof *room);
+    float *head_room = cr_zalloc(head != NULL ? (size_t)head->n_vocab * head->n : 0, sizeof *head_room);
     struct cr_safetensors_writer *w = cr_safetensors_writer_create();
-    if (path == NULL || room == NULL || w == NULL) {
+    if (path == NULL || room == NULL || head_room == NULL || w == NULL) {
         status = cr_fail(err, CR_E_MEMORY, "out of memory for writing an adapter");
         goto out;
     }
     CR_TRY_OUT(status, cr_peft_add_metadata(w, adapter, base, method, err));
     CR_TRY_OUT(status, add_pairs(w, adapter, base, room, err));
+    if (head != NULL) {
+        CR_TRY_OUT(status, add_head(w, head, head_room, err));
+    }
     CR_TRY_OUT(status, cr_safetensors_writer_write(w, path, err));
-    status = write_config(adapter, dir, err);
+    status = write_config(adapter, head, dir, err);
 out:
     cr_safetensors_writer_destroy(w);
+    cr_free(head_room);
     cr_free(room);
     cr_free(path);
     return status;

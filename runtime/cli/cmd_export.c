@@ -17,6 +17,7 @@ cr_status cr_cli_run_export(const struct cr_cli_args *args, struct cr_cli_host *
         .posterior_temperature = cr_cli_real(args, CR_CLI_POSTERIOR_TEMPERATURE, 0),
         .member_set = cr_cli_given(args, CR_CLI_MEMBER),
         .member = (uint32_t)cr_cli_uint(args, CR_CLI_MEMBER, 0),
+        .drop_head = cr_cli_given(args, CR_CLI_DROP_HEAD),
         .task = cr_cli_text(args, CR_CLI_TASK),
         .prune = cr_cli_real(args, CR_CLI_PRUNE, 0),
     };

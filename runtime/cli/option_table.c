@@ -198,6 +198,8 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .commands = CR_CLI_EXPORT, .help = "draw number K of a posterior, from 0, as eval with this seed makes it"},
     [CR_CLI_MEMBER] = {.name = "member", .kind = CR_CLI_UINT, .value = "K", .min = 0, .max = 1023,
         .commands = CR_CLI_EXPORT, .help = "member number K of an ensemble, from 0"},
+    [CR_CLI_DROP_HEAD] = {.name = "drop-head", .kind = CR_CLI_SWITCH, .commands = CR_CLI_EXPORT,
+        .help = "write a member without the label rows of its own, and say what that costs"},
     [CR_CLI_TASK] = {.name = "task", .kind = CR_CLI_TEXT, .value = "NAME", .commands = CR_CLI_EXPORT,
         .help = "the adapter of one task, of a run with --method bora; the mean of the tasks without it"},
     [CR_CLI_STRICT_TASK] = {.name = "strict-task", .kind = CR_CLI_SWITCH, .commands = SCORING,

@@ -87,6 +87,7 @@ enum cr_cli_option_id {
     CR_CLI_FORMAT,
     CR_CLI_SAMPLE,
     CR_CLI_MEMBER,
+    CR_CLI_DROP_HEAD,
     CR_CLI_TASK,
     CR_CLI_STRICT_TASK,
     CR_CLI_JSONL,

@@ -25,7 +25,7 @@ struct learner {
     struct cr_learner base;        /* first: the state of a method that is AdamW alone */
     struct cr_adamw_group *groups; /* owned: [2 members] matrices and label rows; NULL where there are no rows */
     float *model_rows;             /* owned: the label rows that all members started around; NULL likewise */
-    double own_nll, model_nll; /* of held-out examples with the members' rows and with the model's; NaN: not known */
+    struct cr_members_nll nll;     /* what these rows are worth */
 };
 
 static const char *const init_names[] = {
@@ -153,7 +153,7 @@ static cr_status init(void *learner, const struct cr_method_setup *setup, struct
     uint32_t n = setup->adapter->n_sets;
     size_t n_set = setup->adapter->n_params / n;
     size_t rows = n_rows(setup->adapter), begin = cr_adapter_rows_begin(setup->adapter);
-    l->own_nll = l->model_nll = (double)NAN;
+    l->nll = (struct cr_members_nll){(double)NAN, (double)NAN};
     if (rows > 0) {
         l->groups = cr_alloc(2 * n, sizeof *l->groups);
         l->model_rows = cr_alloc(rows, sizeof *l->model_rows);
@@ -219,10 +219,10 @@ static cr_status tune(void *state, const struct cr_method_trial *trial, struct c
         struct cr_adapter member = cr_adapter_set(l->base.adapter, m);
         memcpy(own + m * n, member.params + cr_adapter_rows_begin(&member), n * sizeof *own);
     }
-    cr_status status = cr_trial_mean(trial, &l->own_nll, err);
+    cr_status status = cr_trial_mean(trial, &l->nll.own, err);
     if (status == CR_OK) {
         put_rows(l, l->model_rows, 0);
-        status = cr_trial_mean(trial, &l->model_nll, err);
+        status = cr_trial_mean(trial, &l->nll.model, err);
         put_rows(l, own, n);
     }
     cr_free(own);
@@ -242,16 +242,17 @@ static void facts(const void *state, json_t *object)
     const struct learner *l = state;
     json_object_set_new(object, "members", json_integer(l->base.adapter->n_sets));
     json_object_set_new(object, "head", json_string(l->model_rows != NULL ? "own" : "frozen"));
-    if (isfinite(l->model_nll)) {
-        json_object_set_new(object, "nll", json_real(l->own_nll));
-        json_object_set_new(object, "nll_model_head", json_real(l->model_nll));
+    if (isfinite(l->nll.model)) {
+        json_object_set_new(object, "nll", json_real(l->nll.own));
+        json_object_set_new(object, "nll_model_head", json_real(l->nll.model));
     }
 }
 
 static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
 {
-    const struct cr_learner *l = state;
-    return cr_members_write(about, init_name(l->options), gain_of(l->options), dir, err);
+    const struct learner *l = state;
+    const struct cr_finetune_options *o = l->base.options;
+    return cr_members_write(about, init_name(o), gain_of(o), l->nll, dir, err);
 }
 
 const struct cr_method cr_method_ensemble = {

@@ -63,14 +63,89 @@ static cr_status choose_member(struct cr_posterior *posterior, const struct cr_e
                        "%s is an ensemble, of which no one set of weights is the mean: --member K, 0 to %u, expected",
                        posterior->label, posterior->sets.n - 1);
     }
-    if (posterior->adapter->n_labels > 0) {
-        return cr_fail(err, CR_E_USAGE,
-                       "%s: its members have label rows of their own, for which a file of an adapter has no place; "
-                       "members/%02u is this one without them (summary.json has the NLL with and without)",
-                       posterior->label, options->member);
-    }
     struct cr_posterior_draw draw = {.sample = options->member};
     return cr_posterior_draw(posterior, &draw, posterior->adapter->params, err);
+}
+
+/* Label rows of the members' own. */
+static bool has_rows(const struct cr_posterior *posterior)
+{
+    return cr_posterior_is_ensemble(posterior) && posterior->adapter->n_labels > 0;
+}
+
+/* Whether label rows of the members' own can go where they are asked to go. */
+static cr_status check_head(const struct cr_posterior *posterior, const struct cr_model *model, bool gguf,
+                            struct cr_error *err)
+{
+    uint32_t n = posterior->adapter->n_labels;
+    if (gguf) {
+        return cr_fail(err, CR_E_USAGE,
+                       "%s: its members have %u label rows of their own, for which a GGUF adapter has no place: "
+                       "--drop-head writes one without them",
+                       posterior->label, n);
+    }
+    if (model == NULL) {
+        return cr_fail(err, CR_E_USAGE,
+                       "%s: its members have %u label rows of their own, written as the difference to those of the "
+                       "model: --model expected, or --drop-head",
+                       posterior->label, n);
+    }
+    if (model->config.tied) {
+        return cr_fail(err, CR_E_USAGE,
+                       "%s: its members have %u label rows of their own; the output matrix of this model is its "
+                       "embedding, which must stay as it is: --drop-head writes one without them",
+                       posterior->label, n);
+    }
+    if (posterior->sets.label_ids == NULL) {
+        return cr_fail(
+            err, CR_E_USAGE,
+            "%s: a checkpoint does not say which tokens its %u label rows are of: export the finished run, or "
+            "--drop-head",
+            posterior->label, n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if ((uint32_t)posterior->sets.label_ids[i] >= model->config.n_vocab) {
+            return cr_fail(err, CR_E_INPUT, "%s: label token %d, the model has %u", posterior->label,
+                           (int)posterior->sets.label_ids[i], model->config.n_vocab);
+        }
+    }
+    return CR_OK;
+}
+
+/* The label rows of the member that has been chosen. head->delta is owned. */
+static cr_status make_head(const struct cr_posterior *posterior, const struct cr_model *model,
+                           struct cr_peft_head *head, float **delta, struct cr_error *err)
+{
+    const struct cr_adapter *adapter = posterior->adapter;
+    const float *rows = adapter->params + cr_adapter_rows_begin(adapter);
+    size_t n = (size_t)adapter->n_labels * adapter->n_embd;
+    *delta = cr_alloc(n, sizeof **delta);
+    if (*delta == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %u label rows", adapter->n_labels);
+    }
+    cr_model_label_rows(model, CR_TIER_SCALAR, posterior->sets.label_ids, adapter->n_labels, *delta);
+    for (size_t i = 0; i < n; i++) {
+        (*delta)[i] = rows[i] - (*delta)[i];
+    }
+    *head = (struct cr_peft_head){.ids = posterior->sets.label_ids,
+                                  .delta = *delta,
+                                  .n = adapter->n_labels,
+                                  .n_embd = adapter->n_embd,
+                                  .n_vocab = model->config.n_vocab};
+    return CR_OK;
+}
+
+static void say_dropped(const struct cr_posterior *posterior, const struct cr_host *host)
+{
+    const struct cr_members_nll *nll = &posterior->sets.nll;
+    if (isfinite(nll->model)) {
+        cr_host_log(host, CR_LOG_WARNING,
+                    "%s: without its label rows; held-out NLL of all members together %.4f with them, %.4f without",
+                    posterior->label, nll->own, nll->model);
+    } else {
+        cr_host_log(host, CR_LOG_WARNING, "%s: without its label rows; what that costs was not measured",
+                    posterior->label);
+    }
 }
 
 static cr_status choose_task(struct cr_posterior *posterior, const char *task, struct cr_error *err)
@@ -146,7 +221,7 @@ static cr_status check_file(const char *path, bool force, struct cr_error *err)
 static const char *method_of(const struct cr_posterior *posterior, const struct cr_export_options *options)
 {
     if (cr_posterior_is_ensemble(posterior)) {
-        return CR_MEMBER_METHOD;
+        return has_rows(posterior) && options->drop_head ? CR_HEADLESS_METHOD : CR_MEMBER_METHOD;
     }
     if (cr_posterior_has_tasks(posterior)) {
         return options->task != NULL ? CR_TASK_METHOD : CR_COMMON_METHOD;
@@ -170,6 +245,8 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
     bool gguf = false;
     struct cr_model *model = NULL;
     struct cr_posterior *posterior = NULL;
+    struct cr_peft_head head = {0};
+    float *delta = NULL; /* owned: its rows */
     CR_TRY(check_options(options, &gguf, err));
     if (options->model != NULL) {
         CR_TRY(cr_model_open(options->model, &model, err));
@@ -179,6 +256,19 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
                                          &posterior, err));
     CR_TRY_OUT(status, choose(posterior, options, err));
     const struct cr_adapter *adapter = posterior->adapter;
+    if (options->drop_head && !has_rows(posterior)) {
+        status =
+            cr_fail(err, CR_E_USAGE, "--drop-head: %s has no members with label rows of their own", posterior->label);
+        goto out;
+    }
+    if (has_rows(posterior)) {
+        if (options->drop_head) {
+            say_dropped(posterior, host);
+        } else {
+            CR_TRY_OUT(status, check_head(posterior, model, gguf, err));
+            CR_TRY_OUT(status, make_head(posterior, model, &head, &delta, err));
+        }
+    }
     if (gguf) {
         CR_TRY_OUT(status, check_file(options->output, options->force, err));
         status = cr_adapter_write_gguf(adapter, &posterior->base, options->output, err);
@@ -188,9 +278,11 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
                         "%s: its trained label rows have no place in a PEFT directory of a prefix", posterior->label);
         }
         CR_TRY_OUT(status, cr_dir_prepare_output(options->output, options->force, false, err));
-        status = cr_adapter_write_peft(adapter, &posterior->base, options->output, method_of(posterior, options), err);
+        status = cr_adapter_write_peft(adapter, &posterior->base, head.n > 0 ? &head : NULL, options->output,
+                                       method_of(posterior, options), err);
     }
 out:
+    cr_free(delta);
     cr_posterior_close(posterior);
     cr_model_close(model);
     return status;

@@ -137,6 +137,24 @@ cr_status cr_posterior_file_add_rows(const struct cr_posterior_file *file, const
     return cr_adapter_add_rows(adapter, (uint32_t)t->shape[0], (uint32_t)t->shape[1], err);
 }
 
+cr_status cr_posterior_file_labels(const struct cr_posterior_file *file, uint32_t n, int32_t *ids, struct cr_error *err)
+{
+    const char *text = cr_safetensors_metadata(file->st, CR_KEY_LABELS, NULL);
+    const char *c = text != NULL ? text : "";
+    uint32_t found = 0;
+    while (found < n && *c >= '0' && *c <= '9') {
+        int64_t id = 0;
+        for (; *c >= '0' && *c <= '9' && id <= INT32_MAX; c++) {
+            id = 10 * id + *c - '0';
+        }
+        ids[found++] = (int32_t)(id <= INT32_MAX ? id : INT32_MAX);
+        c += *c == ',' && found < n;
+    }
+    return found == n && *c == '\0' ? CR_OK
+                                    : cr_fail(err, CR_E_INPUT, "%s: metadata %s: the tokens of %u label rows expected",
+                                              cr_safetensors_label(file->st), CR_KEY_LABELS, n);
+}
+
 static cr_status read_label_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                  const char *suffix, float *values, struct cr_error *err)
 {

@@ -82,6 +82,9 @@ cr_status cr_posterior_file_check(const struct cr_posterior_file *file, const st
 /* *adapter (of one set) gets room for label rows where the file has some with this suffix. */
 cr_status cr_posterior_file_add_rows(const struct cr_posterior_file *file, const char *suffix,
                                      struct cr_adapter **adapter, struct cr_error *err);
+/* ids [n] = the tokens that label rows are of. */
+cr_status cr_posterior_file_labels(const struct cr_posterior_file *file, uint32_t n, int32_t *ids,
+                                   struct cr_error *err);
 void cr_posterior_file_close(struct cr_posterior_file *file); /* zeroed: no effect */
 
 /* values [adapter->n_params] (gaps untouched) = the tensors with this suffix, finite and of the adapter's shapes. */

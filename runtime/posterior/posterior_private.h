@@ -23,6 +23,9 @@ size_t cr_posterior_reordered_floats(const struct cr_adapter *adapter, const str
 void cr_posterior_move_rows(uint16_t *file, uint16_t *memory, const uint64_t shape[2], size_t head_dim, bool moves,
                             bool out);
 
+/* Metadata: the tokens of label rows, in their order, separated by commas. */
+#define CR_KEY_LABELS "credence.labels"
+
 void cr_posterior_label_rows_name(char *out, size_t n, const char *suffix);
 
 /* posterior_sides.c: room [floats of the values] holds reordered ones until the file is written. */

@@ -87,7 +87,7 @@ static cr_status add_lists(struct cr_safetensors_writer *w, const struct cr_post
         status = cr_safetensors_writer_metadata(w, "credence.targets", targets.data, err);
     }
     if (status == CR_OK && about->n_labels > 0) {
-        status = cr_safetensors_writer_metadata(w, "credence.labels", labels.data, err);
+        status = cr_safetensors_writer_metadata(w, CR_KEY_LABELS, labels.data, err);
     }
     cr_buf_free(&targets);
     cr_buf_free(&labels);

@@ -43,7 +43,25 @@ expect paper 0 'label rows of their own' tune -o paper --method ensemble --prese
 check paper grep -q '"head": "own"' paper/summary.json
 expect paper 0 '2 sets of weights' score eval -a paper
 expect paper 0 'label rows of its own, which are not here' score eval -a paper/members/01
-expect paper 2 'members/01 is this one without them' "$credence" export -a paper --member 1 -o none
+expect paper 2 '--model expected, or --drop-head' "$credence" export -a paper --member 1 -o none
+expect paper 2 'its embedding, which must stay' "$credence" export -m m.gguf -a paper --member 1 -o none
+expect paper 2 'a GGUF adapter has no place' "$credence" export -m m.gguf -a paper --member 1 --format gguf -o none
+expect drop 0 'held-out NLL of all members together [0-9.]* with them, [0-9.]* without' \
+    "$credence" export -a paper --member 1 --drop-head -o dropped
+check drop cmp -s dropped/adapter_model.safetensors paper/members/01/adapter_model.safetensors
+expect drop 0 'label rows of its own, which are not here' score eval -a dropped
+expect drop 0 'without its label rows' "$credence" export -a paper --member 0 --drop-head --format gguf -o dropped.gguf
+check drop [ -s dropped.gguf ]
+"$make_model" model-untied m2.gguf || exit 1
+expect head 0 'label rows of their own' "$credence" finetune -m m2.gguf -d d.jsonl --steps 4 -t 2 -o untied \
+    --method ensemble --preset paper --members 2 --warmup 1
+expect head 0 '' "$credence" export -m m2.gguf -a untied --member 1 -o with-head
+step=untied/checkpoints/step-00000004.cck
+expect head 2 'does not say which tokens' "$credence" export -m m2.gguf -a $step --member 1 -o none
+expect head 0 'what that costs was not measured' "$credence" export -m m2.gguf -a $step --member 1 --drop-head -o half
+expect head 2 'run has no members with label rows' "$credence" export -a run --member 1 --drop-head -o none
+check head grep -q '"lm_head": 2' with-head/adapter_config.json
+expect head 3 '"lm_head": only q_proj' "$credence" eval -m m2.gguf -a with-head -d d.jsonl
 
 expect many 2 '--samples 4: the ensemble run has 3 members' score eval -a run --samples 4
 expect zero 2 '--samples: expected a whole number from 1' score eval -a run --samples 0
