@@ -1,8 +1,9 @@
-/* What safetensors.c builds and safetensors_get.c reads. */
+/* What safetensors.c builds (each description by safetensors_entry.c) and safetensors_get.c reads. */
 #ifndef CR_IO_SAFETENSORS_PRIVATE_H
 #define CR_IO_SAFETENSORS_PRIVATE_H
 
 #include "runtime/io/file.h"
+#include "runtime/io/members.h"
 #include "runtime/io/safetensors.h"
 
 struct cr_st_meta {
@@ -27,5 +28,9 @@ struct cr_safetensors {
     char *text;               /* unescaped names, keys and values, each terminated */
     size_t text_bytes;
 };
+
+/* dtype, shape, place and size of an entry of the header. Errors: CR_E_INPUT naming tensor and field, CR_E_MEMORY. */
+cr_status cr_st_parse_entry(const struct cr_safetensors *st, const struct cr_member *m, struct cr_st_tensor *t,
+                            struct cr_error *err);
 
 #endif

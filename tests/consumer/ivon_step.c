@@ -90,6 +90,33 @@ static double worst_difference(const float *found, const double *expected)
     return worst;
 }
 
+/* The whole of the arrays, first draw of the first step. */
+static void set_args(struct cr_ivon_args *args)
+{
+    memset(args, 0, sizeof *args);
+    args->mean = mean;
+    args->momentum = momentum;
+    args->hess = hess;
+    args->grad = grad;
+    args->avg_grad = avg_grad;
+    args->avg_curv = avg_curv;
+    args->next = w;
+    args->lr = lr;
+    args->ess = ess;
+    args->weight_decay = weight_decay;
+    args->beta1 = beta1;
+    args->beta2 = beta2;
+    args->hess_init = hess_init;
+    args->clip_radius = HUGE_VAL;
+    args->grad_scale = 1;
+    args->clip = 1;
+    args->t = 1;
+    args->sample = 1;
+    args->debias = true;
+    args->rescale_lr = true;
+    args->noise_next = noise_of(1, 1);
+}
+
 /* As many steps as asked for; where they are N_STEPS, mean and curvature have to have arrived. */
 static int run(enum cr_tier tier, uint32_t n_steps)
 {
@@ -111,28 +138,7 @@ static int run(enum cr_tier tier, uint32_t n_steps)
         hess[e] = (float)hess_init;
         plain.hess[e] = hess_init;
     }
-    memset(&args, 0, sizeof args);
-    args.mean = mean;
-    args.momentum = momentum;
-    args.hess = hess;
-    args.grad = grad;
-    args.avg_grad = avg_grad;
-    args.avg_curv = avg_curv;
-    args.next = w;
-    args.lr = lr;
-    args.ess = ess;
-    args.weight_decay = weight_decay;
-    args.beta1 = beta1;
-    args.beta2 = beta2;
-    args.hess_init = hess_init;
-    args.clip_radius = HUGE_VAL;
-    args.grad_scale = 1;
-    args.clip = 1;
-    args.t = 1;
-    args.sample = 1;
-    args.debias = true;
-    args.rescale_lr = true;
-    args.noise_next = noise_of(1, 1);
+    set_args(&args);
     ops.perturb(&args, 0, D);
 
     for (uint32_t t = 1; t <= n_steps; t++) {
