@@ -315,6 +315,7 @@ search_row() {
         done
         set -- "$@" "$variant=$files"
     done 3<"$found/grid"
+    [ $# -gt 1 ] || die "one combination of $row: nothing to compare"
     "$program" compare "$@" >"$found/table.md"
     say "$found/table.md"
 }

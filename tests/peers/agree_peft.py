@@ -24,25 +24,26 @@ args = parser.parse_args()
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
+
+from peer_model import Questions
 
 torch.set_num_threads(1)
 examples = common.load_examples(args.data, args.n)
-tokenizer = AutoTokenizer.from_pretrained(args.hf_dir)
+questions = Questions(args.hf_dir)
 model = AutoModelForCausalLM.from_pretrained(args.hf_dir, dtype=torch.float32)
 if not args.base:
     model = PeftModel.from_pretrained(model, args.adapter_dir)
 model.eval()
-label_ids = [tokenizer(" " + letter, add_special_tokens=False).input_ids for letter in common.LETTERS]
 
 ours = common.predict(args.program, args.model, None if args.base else args.adapter_dir, examples, args.cpu)
 worst, worst_at, total, n_labels, shift = 0.0, -1, 0.0, 0, 0.0
 with torch.inference_mode():
     for index, (example, record) in enumerate(zip(examples, ours)):
         n = len(example["choices"])
-        ids = tokenizer(common.prompt(example), add_special_tokens=False).input_ids
+        ids = questions.prompt(example)
         theirs = model(input_ids=torch.tensor([ids])).logits[0, -1]
-        theirs = [theirs[label_ids[i][0]].item() for i in range(n)]
+        theirs = [theirs[questions.labels[i]].item() for i in range(n)]
         differences = [abs(a - b) for a, b in zip(theirs, record["logits"], strict=True)]
         total += sum(differences)
         n_labels += n
@@ -51,7 +52,7 @@ with torch.inference_mode():
         if not args.base:
             with model.disable_adapter():
                 without = model(input_ids=torch.tensor([ids])).logits[0, -1]
-            shift = max(shift, max(abs(theirs[i] - without[label_ids[i][0]].item()) for i in range(n)))
+            shift = max(shift, max(abs(theirs[i] - without[questions.labels[i]].item()) for i in range(n)))
 
 print(f"{len(examples)} examples, {n_labels} label logits, credence --cpu {args.cpu}")
 if not args.base:

@@ -36,10 +36,9 @@ if args.epoch % args.batch:
 
 import ivon
 import torch
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from peer_model import Questions, with_adapter
 from peer_philox import TRAINING_NOISE, epoch_order, normals
 
 PROJ = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -52,23 +51,17 @@ class Peer:
     """The PyTorch side: model, adapter, batches."""
 
     def __init__(self):
-        self.tokenizer = AutoTokenizer.from_pretrained(args.hf_dir)
-        base = AutoModelForCausalLM.from_pretrained(args.hf_dir, dtype=torch.float32)
-        self.head_dim = base.config.hidden_size // base.config.num_attention_heads
-        torch.manual_seed(0)
-        self.model = get_peft_model(base, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["q_proj", "v_proj"],
-                                                     task_type="CAUSAL_LM"))
+        questions = Questions(args.hf_dir)
+        self.model = with_adapter(args.hf_dir, torch.float32, 0, RANK, ALPHA)
+        self.head_dim = self.model.config.hidden_size // self.model.config.num_attention_heads
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         for name, p in self.parameters.items():
             if "lora_B" in name:  # at 0 it would leave A without a gradient
                 torch.nn.init.normal_(p, std=0.02)
         self.start = {name: p.detach().clone() for name, p in self.parameters.items()}
         self.examples = common.load_examples(args.data, args.epoch)
-        self.labels = [self.encode(" " + letter)[0] for letter in common.LETTERS]
-        self.prompts = [self.encode(common.prompt(e)) for e in self.examples]
-
-    def encode(self, text):
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        self.labels = questions.labels
+        self.prompts = [questions.prompt(e) for e in self.examples]
 
     def reset(self):
         for name, p in self.parameters.items():

@@ -38,9 +38,8 @@ args = parser.parse_args()
 
 import ivon
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from peer_model import Questions, with_adapter
 from peer_philox import epoch_order
 
 RANK, ALPHA, SHOWN = 8, 16, 32
@@ -49,27 +48,20 @@ torch.set_num_threads(args.threads)
 
 class Peer:
     def __init__(self, seed):
-        torch.manual_seed(seed)
-        self.tokenizer = AutoTokenizer.from_pretrained(args.hf_dir)
-        base = AutoModelForCausalLM.from_pretrained(args.hf_dir, dtype=torch.bfloat16)
-        self.model = get_peft_model(base, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=["q_proj", "v_proj"],
-                                                     task_type="CAUSAL_LM"))
+        self.questions = Questions(args.hf_dir)
+        self.model = with_adapter(args.hf_dir, torch.bfloat16, seed, RANK, ALPHA)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.labels = [self.encode(" " + letter)[0] for letter in common.LETTERS]
-        self.head = base.lm_head.weight
-
-    def encode(self, text):
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        self.head = self.model.base_model.model.lm_head.weight
 
     def logits(self, batch):
         """[n][choices] of examples with equally many choices; padding stands in front."""
-        prompts = [self.encode(common.prompt(e)) for e in batch]
+        prompts = [self.questions.prompt(e) for e in batch]
         length = max(map(len, prompts))
         ids = torch.tensor([[0] * (length - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (length - len(p)) + [1] * len(p) for p in prompts])
         body = self.model.base_model.model.model
         last = body(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[:, -1]
-        return torch.nn.functional.linear(last, self.head[self.labels[:len(batch[0]["choices"])]]).float()
+        return torch.nn.functional.linear(last, self.head[self.questions.labels[:len(batch[0]["choices"])]]).float()
 
     def train(self, examples, seed):
         per_epoch = -(-len(examples) // args.batch)
