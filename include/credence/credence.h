@@ -120,7 +120,7 @@ struct cr_finetune_options {
     double init_gain;            /* of where their A start; 0 = 1, for normal starts .02 */
     const char *member_init;     /* "xavier" (NULL), "normal", or "peft": without a gain, as a single adapter */
     bool member_heads;           /* label rows of every member's own, for questions with choices; else the model's, frozen */
-    double head_lr;              /* their learning rate; 0 = lr */
+    double head_lr;              /* their learning rate; 0 = lr, for the label rows of a prefix 2e-4 */
     double head_noise;           /* .01: standard deviation around the model's rows they start with, in their root mean
                                   * square */
     uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as fit; changes no bit */
@@ -134,7 +134,6 @@ struct cr_finetune_options {
     uint32_t vertices;           /* 1...8 of a simplex, 3; 1 = plain prefix tuning */
     uint32_t prefix_length;      /* 1...256 rows a layer, 10 */
     uint32_t valid_draws;        /* 10 looks at each held-out text; 0 = one, at the centroid */
-    double lr_head;              /* 2e-4: of the label rows that it trains for choices */
 };
 
 /* What a finished (or dry) run says. Strings are fixed buffers. */

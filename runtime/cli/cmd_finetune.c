@@ -58,6 +58,7 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->kl_lr = cr_cli_real(args, CR_CLI_KL_LR, o->kl_lr);
     o->vertices = (uint32_t)cr_cli_uint(args, CR_CLI_VERTICES, o->vertices);
     o->prefix_length = (uint32_t)cr_cli_uint(args, CR_CLI_PREFIX_LENGTH, o->prefix_length);
+    o->head_lr = cr_cli_real(args, CR_CLI_HEAD_LR, o->head_lr);
     o->valid_draws = (uint32_t)cr_cli_uint(args, CR_CLI_VALID_DRAWS, o->valid_draws);
     o->mc_samples = (uint32_t)cr_cli_uint(args, CR_CLI_MC_SAMPLES, o->mc_samples);
 }

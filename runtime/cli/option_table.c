@@ -152,6 +152,9 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_VALID_DRAWS] = {.name = "valid-draws", .kind = CR_CLI_UINT, .value = "R", .min = 0, .max = 1000,
         .commands = CR_CLI_FINETUNE, .initial = "10", .method = "prefix",
         .help = "prefix: points at which validation looks at each of at most 200 texts; 0 = all of them at the centroid"},
+    [CR_CLI_HEAD_LR] = {.name = "head-lr", .kind = CR_CLI_REAL, .value = "X", .min = 0, .open_min = true,
+        .commands = CR_CLI_FINETUNE, .initial = "2e-4", .method = "prefix",
+        .help = "prefix: learning rate of the label rows, which are trained as well for choices"},
 
     [CR_CLI_SAMPLES] = {.name = "samples", .kind = CR_CLI_UINT, .value = "S", .min = 1, .max = 10000,
         .commands = SCORING, .initial = "10 of a posterior, all of an ensemble, 1 of a point; of a prefix the centroid",

@@ -15,6 +15,9 @@
 #include "runtime/optim/trial.h"
 #include "runtime/posterior/prefix_file.h"
 
+/* Rate of the label rows unless one is given: they hold much of what the model knows, and start where it has them. */
+#define HEAD_LR 2e-4
+
 /* Points between a vertex and the centroid at which the finished result is looked at: half way, and the vertex. */
 enum { PATH_STEPS = 2, DRAWS_MAX = 1000 };
 
@@ -26,6 +29,11 @@ struct learner {
     uint32_t stream, draw;
     double path[CR_PREFIX_VERTICES_MAX][PATH_STEPS], centroid; /* loss on held-out texts; NaN: not measured */
 };
+
+static double head_lr(const struct cr_finetune_options *o)
+{
+    return o->head_lr > 0 ? o->head_lr : HEAD_LR;
+}
 
 static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
 {
@@ -40,8 +48,8 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
     if (o->valid_draws > DRAWS_MAX) {
         return cr_fail(err, CR_E_USAGE, "--valid-draws %u, expected 0 to %d", o->valid_draws, DRAWS_MAX);
     }
-    if (!(o->lr_head > 0 && isfinite(o->lr_head))) {
-        return cr_fail(err, CR_E_USAGE, "rate of the label rows %g, expected a number above 0", o->lr_head);
+    if (!(o->head_lr >= 0 && isfinite(o->head_lr))) {
+        return cr_fail(err, CR_E_USAGE, "--head-lr %g, expected a number above 0", o->head_lr);
     }
     if (o->rank != plain.rank || o->alpha > 0 || o->dropout > 0 ||
         (o->targets != NULL && strcmp(o->targets, plain.targets) != 0)) {
@@ -60,7 +68,7 @@ static void settings(const struct cr_finetune_options *o, json_t *object)
     json_object_set_new(object, "vertices", json_integer(o->vertices));
     json_object_set_new(object, "prefix-length", json_integer(o->prefix_length));
     json_object_set_new(object, "valid-draws", json_integer(o->valid_draws));
-    json_object_set_new(object, "lr-head", json_real(o->lr_head));
+    json_object_set_new(object, "head-lr", json_real(head_lr(o)));
 }
 
 static void weights(const void *ctx, uint32_t member, uint32_t example, uint32_t layer, double *lambda)
@@ -120,7 +128,7 @@ static void update(void *state, const struct cr_method_step *step)
     const struct cr_prefix *prefix = l->base.adapter->prefix;
     const struct cr_finetune_options *o = l->base.options;
     const struct cr_adamw_group groups[] = {{cr_prefix_rows_floats(prefix), step->lr},
-                                            {cr_prefix_floats(prefix), step->lr * (o->lr_head / o->lr)}};
+                                            {cr_prefix_floats(prefix), step->lr * (head_lr(o) / o->lr)}};
     cr_adamw_step_groups(&l->base.adamw, l->base.adapter->params, l->base.adapter->grads, step->norm, groups, 2);
 }
 

@@ -3,7 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+
+#include "runtime/io/file.h"
 
 /* The largest number of steps: far beyond any run, and exact in a double. */
 #define MAX_STEPS ((uint64_t)1 << 50)
@@ -41,7 +42,6 @@ void cr_finetune_options_init(struct cr_finetune_options *options)
         .tau = (double)NAN,
         .bora_spread = 1e-3,
         .valid_draws = 10,
-        .lr_head = 2e-4,
     };
 }
 
@@ -55,15 +55,6 @@ cr_status cr_finetune_options_for(struct cr_finetune_options *options, const cha
     return CR_OK;
 }
 
-/* True for two names of one existing file or directory. */
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x;
-    struct stat y;
-    return a != NULL && b != NULL && stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
-           x.st_ino == y.st_ino;
-}
-
 static cr_status check_paths(const struct cr_finetune_options *o, struct cr_error *err)
 {
     if (o->model == NULL || o->data == NULL || (o->output == NULL && !o->dry_run)) {
@@ -75,10 +66,10 @@ static cr_status check_paths(const struct cr_finetune_options *o, struct cr_erro
     const char *inputs[] = {o->model, o->data, o->valid, o->adapter};
     const char *names[] = {"--model", "--data", "--valid", "--adapter"};
     for (int i = 0; i < 4; i++) {
-        if (same_file(o->output, inputs[i])) {
+        if (cr_same_file(o->output, inputs[i])) {
             return cr_fail(err, CR_E_USAGE, "--output is the same as %s", names[i]);
         }
-        if (same_file(o->trace, inputs[i])) {
+        if (cr_same_file(o->trace, inputs[i])) {
             return cr_fail(err, CR_E_USAGE, "--trace is the same as %s", names[i]);
         }
     }

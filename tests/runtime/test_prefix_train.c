@@ -25,7 +25,7 @@ static void init(struct cr_train_run *run, const char *output)
     run->options.prefix_length = 5;
     run->options.valid_draws = 4;
     run->options.lr = 2e-2;
-    run->options.lr_head = 2e-3;
+    run->options.head_lr = 2e-3;
     run->options.steps = 10;
 }
 
@@ -210,7 +210,7 @@ START_TEST(rates)
 {
     struct cr_train_run run;
     init(&run, "out");
-    run.options.lr_head = 1e-12;
+    run.options.head_lr = 1e-12;
     run.options.save_every = 1;
     run.options.keep_checkpoints = 20;
     cr_train_must(&run);
@@ -316,7 +316,7 @@ START_TEST(refusals)
     CR_TRAIN_REFUSE(run, init, prefix_length, 0, "--prefix-length 0");
     CR_TRAIN_REFUSE(run, init, prefix_length, 257, "--prefix-length 257");
     CR_TRAIN_REFUSE(run, init, valid_draws, 1001, "--valid-draws");
-    CR_TRAIN_REFUSE(run, init, lr_head, 0, "rate of the label rows");
+    CR_TRAIN_REFUSE(run, init, head_lr, -1, "--head-lr -1");
     CR_TRAIN_REFUSE(run, init, rank, 4, "of low-rank adapters");
     CR_TRAIN_REFUSE(run, init, alpha, 4, "of low-rank adapters");
     CR_TRAIN_REFUSE(run, init, dropout, 0.1, "of low-rank adapters");
