@@ -31,6 +31,15 @@ static void run(void *state)
     cr_bench_over(part, s, s->args.n_heads, group);
 }
 
+/* Whether a tier's table computes in bf16: amx does where tiles are built in. */
+static bool is_bf16(enum cr_tier tier)
+{
+    struct cr_attention_ops f32, own;
+    cr_attention_ops_init(&f32, CR_TIER_AVX512);
+    cr_attention_ops_init(&own, tier);
+    return tier == CR_TIER_AVX512_BF16 || (tier == CR_TIER_AMX && own.fwd != f32.fwd);
+}
+
 static void *open_state(const struct cr_bench_entry *entry)
 {
     size_t len = entry->shape[0], heads = entry->shape[1], kv = entry->shape[2], dim = entry->shape[3];
@@ -40,7 +49,7 @@ static void *open_state(const struct cr_bench_entry *entry)
     cr_bench_reseed();
     s->seg[1] = (uint32_t)(n_blocks * CR_LANES);
     s->bwd = entry->flag;
-    s->bf16 = entry->tier == CR_TIER_AVX512_BF16;
+    s->bf16 = is_bf16(entry->tier);
     float *qkv = cr_bench_operand(CR_X_F32, all, n_blocks);
     float *dqkv = cr_bench_operand(CR_X_F32, all, n_blocks);
     s->args = (struct cr_attention_args){.q = qkv,
@@ -161,11 +170,13 @@ static void entry(enum cr_tier tier, bool bwd, enum cr_xtype scores, size_t len,
                                .tour = tour,
                                .shape = {len, heads, kv, dim}};
     double n = (double)(cr_tl16_blocks(len) * CR_LANES), pairs = n * (n + 1) / 2 * (double)heads;
-    bool bf16 = tier == CR_TIER_AVX512_BF16;
+    bool bf16 = is_bf16(tier), vector_f32 = bf16 && scores == CR_X_F32; /* f32 is half the rate of bf16 */
     double products = bwd ? 5 : 2;
-    e.unit = bf16 ? cr_bench_bf16(tier) : cr_bench_fma(tier);
+    e.unit = !bf16                                  ? cr_bench_fma(tier)
+             : vector_f32 && tier == CR_TIER_AMX ? CR_UNIT_NONE /* partly tiles, partly vectors: no one peak */
+                                                 : cr_bench_bf16(tier);
     e.flops = products * 2 * (double)dim * pairs;
-    e.work = (products + (bf16 && scores == CR_X_F32)) * 2 * (double)dim * pairs; /* f32 is half the rate of bf16 */
+    e.work = (products + vector_f32) * 2 * (double)dim * pairs;
     e.bytes = (bwd ? 7 : 2) * n * (double)(heads * dim) * 4 + 2 * n * (double)(kv * dim) * 4;
     e.items = pairs;
     snprintf(e.name, sizeof e.name, "attention/%s/%s/T%zu_H%zu_G%zu_D%zu/%s", bwd ? "bwd" : "fwd",
@@ -198,7 +209,7 @@ void cr_bench_attention(const enum cr_tier *tiers, size_t n_tiers)
                 }
                 for (int bwd = 0; bwd < 2; bwd++) {
                     entry(own[t], bwd, CR_X_F32, len, heads, kv, dim, tour);
-                    if (own[t] == CR_TIER_AVX512_BF16) {
+                    if (is_bf16(own[t])) {
                         entry(own[t], bwd, CR_X_BF16, len, heads, kv, dim, tour);
                     }
                 }

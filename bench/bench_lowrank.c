@@ -179,7 +179,7 @@ static void entry(enum cr_tier tier, enum op op, enum cr_xtype type, size_t m, s
     e.flops = 2 * n * (double)k * (double)rank;
     e.bytes =
         n * ((double)k * (op == UP ? 8 : x_bytes) + 4 * (double)rank) + 4 * (double)(rank * k) * (op == GRAD ? 2 : 1);
-    e.memory = cr_bench_level(e.bytes);
+    e.memory = cr_bench_level(op == UP ? e.bytes - 4 * n * (double)k : e.bytes); /* y is read and written */
     snprintf(e.name, sizeof e.name, "lowrank/%s%s/%s/M%zu_K%zu_R%zu/%s", ops[op], drop ? "_drop" : "",
              cr_bench_xname(type), m, k, rank, cr_tier_name(tier));
     cr_bench_register(&e);

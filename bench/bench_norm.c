@@ -131,7 +131,7 @@ static void entry(enum cr_tier tier, enum op op, enum cr_xtype x_type, enum cr_x
     double n = (double)(cr_tl16_blocks(m) * CR_LANES) * (double)k;
     e.flops = flops[op] * n;
     e.bytes = ((x_type == CR_X_BF16 ? 2 : 4) + (op == BWD ? 12 : y_type == CR_X_BF16 ? 2 : 4)) * n;
-    e.memory = cr_bench_level(e.bytes);
+    e.memory = cr_bench_level(op == BWD ? e.bytes - 4 * n : e.bytes); /* dx is read and written */
     snprintf(e.name, sizeof e.name, "norm/%s/%s_%s/M%zu_K%zu/%s", ops[op], cr_bench_xname(x_type),
              cr_bench_xname(y_type), m, k, cr_tier_name(tier));
     cr_bench_register(&e);

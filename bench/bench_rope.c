@@ -95,7 +95,7 @@ static void entry(enum cr_tier tier, enum cr_rope_style style, bool inverse, siz
     double n = (double)(cr_tl16_blocks(m) * CR_LANES * model->heads * model->head_dim);
     e.flops = 3 * n;
     e.bytes = 8 * n;
-    e.memory = cr_bench_level(e.bytes);
+    e.memory = cr_bench_level(4 * n);
     snprintf(e.name, sizeof e.name, "rope/%s/%s/M%zu_H%zu_D%zu/%s", inverse ? "inverse" : "apply",
              style == CR_ROPE_NEOX ? "neox" : "norm", m, model->heads, model->head_dim, cr_tier_name(tier));
     cr_bench_register(&e);

@@ -152,7 +152,7 @@ obtain() {
         set -- -m "$model" -a "$adapters" -d "$train" -o "$dir" --seed "$2" \
             $(printf %s "$own" | sed 's/--valid VALID//')
         case $own in *VALID*) set -- "$@" --valid "$valid" ;; esac
-        same_key "$dir.key" "$@" || rm -rf "$dir"
+        same_key "$dir.key" "$@" "$(cat "$adapters.key")" || rm -rf "$dir"
         if [ ! -f "$dir/posterior.safetensors" ]; then
             rm -rf "$dir"
             logged "$dir" "$program" laplace "$@"

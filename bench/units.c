@@ -24,6 +24,9 @@ static struct arrays arrays[4][MAX_WORKERS]; /* L1, L2, L3, DRAM */
 static double *bursts[CR_UNITS];
 static size_t n_bursts[CR_UNITS];
 
+/* Bytes of a worker's arrays in memory at the least: bursts of four places at once fit into them. */
+#define DRAM_LEAST ((double)(16 << 20))
+
 /* One level: the share of its bytes that the arrays fill, its size where the system tells none, bytes of one burst. */
 static const struct level {
     double share, unknown, burst_bytes;
@@ -57,29 +60,35 @@ static int width_of(enum cr_tier tier)
     return tier >= CR_TIER_AVX512 && tier <= CR_TIER_AMX ? 2 : tier == CR_TIER_AVX2 ? 1 : 0;
 }
 
+/* Loops of our own reach the peaks of x86 only: a NEON tier is compared with none. */
+static bool has_peaks(enum cr_tier tier)
+{
+    return tier <= CR_TIER_AMX;
+}
+
 enum cr_bench_unit cr_bench_bf16(enum cr_tier tier)
 {
-    return tier == CR_TIER_AMX ? CR_UNIT_TILE : CR_UNIT_BF16;
+    return !has_peaks(tier) ? CR_UNIT_NONE : tier == CR_TIER_AMX ? CR_UNIT_TILE : CR_UNIT_BF16;
 }
 
 enum cr_bench_unit cr_bench_fma(enum cr_tier tier)
 {
-    return (enum cr_bench_unit)(CR_UNIT_FMA_SCALAR + width_of(tier));
+    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_FMA_SCALAR + width_of(tier)) : CR_UNIT_NONE;
 }
 
 enum cr_bench_unit cr_bench_exp(enum cr_tier tier)
 {
-    return (enum cr_bench_unit)(CR_UNIT_EXP_SCALAR + width_of(tier));
+    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_EXP_SCALAR + width_of(tier)) : CR_UNIT_NONE;
 }
 
 enum cr_bench_unit cr_bench_mul(enum cr_tier tier)
 {
-    return (enum cr_bench_unit)(CR_UNIT_MUL_SCALAR + width_of(tier));
+    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_MUL_SCALAR + width_of(tier)) : CR_UNIT_NONE;
 }
 
 enum cr_bench_unit cr_bench_normals(enum cr_tier tier)
 {
-    return (enum cr_bench_unit)(CR_UNIT_NORMAL_SCALAR + width_of(tier));
+    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_NORMAL_SCALAR + width_of(tier)) : CR_UNIT_NONE;
 }
 
 enum cr_bench_unit cr_bench_level(double n_bytes)
@@ -195,6 +204,7 @@ static struct arrays *arrays_of(int level, int worker)
     struct arrays *a = &arrays[level][worker];
     if (a->x == NULL) {
         double n_bytes = levels[level].share * level_bytes(level) / (level < 2 ? 1 : cr_bench_threads());
+        n_bytes = level == 3 && n_bytes < DRAM_LEAST ? DRAM_LEAST : n_bytes;
         a->n_floats = (size_t)(n_bytes / 8) / 1024 * 1024;
         a->x = cr_bench_pages(a->n_floats * sizeof *a->x);
         a->y = cr_bench_pages(a->n_floats * sizeof *a->y);

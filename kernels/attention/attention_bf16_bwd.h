@@ -290,6 +290,10 @@ static void backward_item(const struct cr_attention_args *args, const struct ite
         pair.n_keys = least(TILE_BLOCKS, end - key);
         size_t n_last = prefix && key + pair.n_keys == end ? item->prefix_rows - (end - 1) * CR_LANES : CR_LANES;
         pair.last_seen = (1u << n_last) - 1;
+        if (item->n_blocks == 0) { /* only a prefix: no query adds to what its keys get */
+            memset(m->dk, 0, TILE_BLOCKS * m->dim * CR_LANES * sizeof *m->dk);
+            memset(m->dv, 0, TILE_BLOCKS * m->dim * CR_LANES * sizeof *m->dv);
+        }
         for (pair.query = from; pair.query < item->n_blocks; pair.query += QUERIES) {
             pair.n_queries = least(QUERIES, item->n_blocks - pair.query);
             pair.first_queries = pair.query == from;

@@ -99,7 +99,7 @@ static void inputs(struct cr_contract *c, const struct cr_attention_args *a, con
     cr_contract_f32_blocks(c, a->k, a->kv_stride, shape->kv_features, shape->n_blocks, "k");
     cr_contract_f32_blocks(c, a->v, a->kv_stride, shape->kv_features, shape->n_blocks, "v");
     cr_contract_f32_blocks(c, a->o, a->o_stride, shape->q_features, shape->n_blocks, "o");
-    cr_contract_pointer(c, a->lse, "lse");
+    cr_contract_f32_blocks(c, a->lse, a->n_heads * CR_LANES, a->n_heads, shape->n_blocks, "lse");
     cr_contract_that(c, a->scale > 0 && a->scale <= 3.402823466e38f, "scale", "is no positive number");
     if (a->prefix != NULL) {
         prefix_rows(c, a->prefix, shape, a->prefix->k, "prefix.k");

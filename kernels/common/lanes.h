@@ -133,15 +133,10 @@ CR_INLINE lanes lanes_from_bits(lanes_u x)
     return (lanes)x;
 }
 
-/* Values converted: to the nearest f32, ties to even; to an integer towards zero (in range only). */
+/* Values converted to the nearest f32, ties to even. */
 CR_INLINE lanes lanes_from_i(lanes_i x)
 {
     return __builtin_convertvector(x, lanes);
-}
-
-CR_INLINE lanes_i lanes_to_i(lanes x)
-{
-    return __builtin_convertvector(x, lanes_i);
 }
 
 /* a > b, false where either is NaN. For <, swap. */
@@ -170,20 +165,6 @@ CR_INLINE lanes lanes_select(lanes_i mask, lanes a, lanes b)
 CR_INLINE lanes_u lanes_select_u(lanes_i mask, lanes_u a, lanes_u b)
 {
     return (a & (lanes_u)mask) | (b & ~(lanes_u)mask);
-}
-
-/* Any lane of the mask set. */
-CR_INLINE int lanes_any(lanes_i mask)
-{
-#if LANES_N == 16
-    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
-#elif LANES_N == 8
-    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
-#elif defined(CR_NEON)
-    return vmaxvq_u32((uint32x4_t)mask) != 0;
-#else
-    return ((mask[0] | mask[1]) | (mask[2] | mask[3])) != 0;
-#endif
 }
 
 /* a > b ? a : b, so b wherever either is NaN or both are zero; the rule of the x86 instruction. */

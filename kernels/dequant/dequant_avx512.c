@@ -8,26 +8,10 @@
 
 #include "kernels/common/blocks.h"
 #include "kernels/common/half.h"
+#include "kernels/common/levels_avx512.h"
 #include "kernels/dequant/variants.h"
 
 #define INLINE static inline __attribute__((always_inline))
-
-INLINE __m512 spread(uint16_t half)
-{
-    return _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
-}
-
-INLINE __m512 levels(float from)
-{
-    const __m512 count = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_add_ps(count, _mm512_set1_ps(from));
-}
-
-INLINE __m512 iq4_levels(void)
-{
-    static const int8_t values[16] = CR_IQ4_VALUES;
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)values)));
-}
 
 INLINE __m512i bytes16(const uint8_t *qs)
 {
@@ -102,14 +86,6 @@ INLINE void q8_0(const struct cr_block_q8_0 *b, size_t sub, float out[32])
         __m512i q = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(b->qs + i)));
         _mm512_storeu_ps(out + i, _mm512_mul_ps(d, _mm512_cvtepi32_ps(q)));
     }
-}
-
-/* 0 ... n - 1 over and over, plus `from`: a table for indices of which only log2(n) low bits count. */
-INLINE __m512 repeated_levels(int n, float from)
-{
-    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512 level = _mm512_cvtepi32_ps(_mm512_and_si512(count, _mm512_set1_epi32(n - 1)));
-    return _mm512_add_ps(level, _mm512_set1_ps(from));
 }
 
 INLINE void q2_k(const struct cr_block_q2_k *b, size_t sub, float out[32])

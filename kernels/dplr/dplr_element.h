@@ -74,6 +74,18 @@ static inline double dplr_join(const float chain[DPLR_CHAINS])
     return sum;
 }
 
+/* The mantissa of a positive number, 1 to below 2; its exponent is added to *exponents. */
+static inline double dplr_mantissa(float v, int64_t *exponents)
+{
+    uint32_t bits;
+    float m;
+    memcpy(&bits, &v, sizeof bits);
+    *exponents += (int64_t)(bits >> 23) - 127;
+    bits = (bits & 0x7fffffu) | 0x3f800000u;
+    memcpy(&m, &bits, sizeof m);
+    return (double)m;
+}
+
 /* Product of the mantissas of a chunk in 16 chains (element mod 16), below 2^256, and the sum of the exponents. */
 static inline double dplr_join_logs(const double mantissa[DPLR_CHAINS], int64_t exponents)
 {

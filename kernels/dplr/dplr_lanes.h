@@ -281,13 +281,8 @@ static void square_and_logs(const struct chunk *c, double *sums)
     }
     for (size_t i = c->whole; i < c->n; i++) {
         size_t e = c->at + i;
-        float v = dplr_var(c->args, e), d = c->args->x[e] - c->args->mean[e], m;
-        uint32_t bits;
-        memcpy(&bits, &v, sizeof bits);
-        exponents += (int64_t)(bits >> 23) - 127;
-        bits = (bits & 0x7fffffu) | 0x3f800000u;
-        memcpy(&m, &bits, sizeof m);
-        mantissa[e % DPLR_CHAINS] *= (double)m;
+        float v = dplr_var(c->args, e), d = c->args->x[e] - c->args->mean[e];
+        mantissa[e % DPLR_CHAINS] *= dplr_mantissa(v, &exponents);
         c->weight[i] = 1.0f / v;
         c->p[i] = c->weight[i] * d;
         chain[dplr_chain(e)] = dplr_fused(d, c->p[i], chain[dplr_chain(e)]);

@@ -30,13 +30,8 @@ static double square_and_logs(const struct cr_dplr_args *a, size_t begin, size_t
         mantissa[i] = 1;
     }
     for (size_t e = begin; e < end; e++) {
-        float v = dplr_var(a, e), d = a->x[e] - a->mean[e], m;
-        uint32_t bits;
-        memcpy(&bits, &v, sizeof bits);
-        exponents += (int64_t)(bits >> 23) - 127;
-        bits = (bits & 0x7fffffu) | 0x3f800000u;
-        memcpy(&m, &bits, sizeof m);
-        mantissa[e % DPLR_CHAINS] *= (double)m;
+        float v = dplr_var(a, e), d = a->x[e] - a->mean[e];
+        mantissa[e % DPLR_CHAINS] *= dplr_mantissa(v, &exponents);
         chain[dplr_chain(e)] = dplr_fused(d, (1.0f / v) * d, chain[dplr_chain(e)]);
     }
     *logs = dplr_join_logs(mantissa, exponents);

@@ -263,6 +263,9 @@ static void accumulate(const struct cr_ivon_args *args, size_t begin, size_t end
         struct tail tail;
         struct cr_ivon_args few = *args;
         few.momentum = NULL;
+        if (!job.emits) { /* not read, as in whole blocks: another thread may write them */
+            few.mean = few.hess = NULL;
+        }
         tail_begin(&tail, &few, at, end - at);
         accumulate_block(&job, &tail.args, 0, (uint32_t)(at / BLOCK));
         memcpy(args->avg_grad + at, tail.avg_grad, (end - at) * sizeof *tail.avg_grad);

@@ -37,25 +37,4 @@ static inline size_t cr_qgemm_max_rank(const struct cr_qgemm_args *a)
     return rank;
 }
 
-/* A call with members as one call for each: for variants that know one term only. */
-static inline void cr_qgemm_each_member(cr_qgemm_fn *fn, const struct cr_qgemm_args *a, size_t begin, size_t end,
-                                        void *scratch)
-{
-    struct cr_qgemm_member m;
-    for (size_t block = 0; block < a->n_blocks; block = m.end) {
-        m = cr_qgemm_member_at(a, block);
-        struct cr_qgemm_args part = *a;
-        part.x = (const char *)a->x + block * a->x_stride;
-        part.y = a->y + block * a->y_stride;
-        part.u = m.p != NULL ? a->u + block * a->u_stride : NULL;
-        part.p = m.p;
-        part.p_os = m.p_os;
-        part.p_rs = m.p_rs;
-        part.rank = m.rank;
-        part.n_blocks = m.end - block;
-        part.n_members = 0;
-        fn(&part, begin, end, scratch);
-    }
-}
-
 #endif

@@ -80,6 +80,7 @@ cr_status cr_qgemm_dx_checked(const struct cr_qgemm_ops *ops, const struct cr_qg
         return c.status;
     }
     cr_contract_that(&c, ops->dx != NULL, "ops.dx", "is NULL");
+    cr_contract_that(&c, args->bias == NULL, "bias", "is of the forward product only");
     product(&c, ops, args, args->w.n_rows, args->w.n_cols);
     if (c.status == CR_OK) {
         cr_contract_range(&c, begin, end, ops->step, args->w.n_cols);

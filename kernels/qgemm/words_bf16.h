@@ -13,26 +13,9 @@
 
 #include "kernels/common/blocks.h"
 #include "kernels/common/half.h"
+#include "kernels/common/levels_avx512.h"
 
 #define WORDS static inline __attribute__((always_inline)) __m512i
-
-static inline __m512 spread(uint16_t half)
-{
-    return _mm512_cvtph_ps(_mm256_set1_epi16((short)half));
-}
-
-/* 0 ... 15, plus `from` */
-static inline __m512 levels(float from)
-{
-    const __m512 count = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_add_ps(count, _mm512_set1_ps(from));
-}
-
-static inline __m512 iq4_levels(void)
-{
-    static const int8_t values[16] = CR_IQ4_VALUES;
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)values)));
-}
 
 /* Sixteen values as a table for the word permute. */
 WORDS table16(__m512 values)

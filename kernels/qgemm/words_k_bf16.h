@@ -126,14 +126,6 @@ SCALES scales_q2_k(const void *row, size_t n, struct k_scales *s)
     _mm512_store_ps(s->m, _mm512_mul_ps(minimum, spread(block->dmin)));
 }
 
-/* 0 ... n - 1 over and over, plus `from`; n a power of two. */
-static inline __m512 repeated_levels(int n, float from)
-{
-    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512 level = _mm512_cvtepi32_ps(_mm512_and_si512(count, _mm512_set1_epi32(n - 1)));
-    return _mm512_add_ps(level, _mm512_set1_ps(from));
-}
-
 WORDS run_q2_k(const void *row, size_t n, size_t run, const struct k_scales *s)
 {
     const struct cr_block_q2_k *block = (const struct cr_block_q2_k *)row + n;

@@ -28,6 +28,11 @@ static int word_index(const char *words, const char *text, size_t n)
     }
 }
 
+bool cr_cli_word_in(const char *words, const char *word)
+{
+    return word_index(words, word, strlen(word)) >= 0;
+}
+
 static bool words_valid(const char *words, const char *list)
 {
     for (;;) {
@@ -81,9 +86,6 @@ static cr_status read_value(const struct cr_cli_args *args, enum cr_cli_option_i
                             struct cr_error *err)
 {
     const struct cr_cli_option *option = &cr_cli_options[id];
-    if (option->later != NULL) {
-        return cr_cli_fail(err, CR_E_USAGE, "%s: --%s: %s", args->command, option->name, option->later);
-    }
     if (!convert(option, value)) {
         char expects[160];
         return cr_cli_fail(err, CR_E_USAGE, "%s: --%s: expected %s, got \"%s\"", args->command, option->name,

@@ -17,9 +17,9 @@ struct cr_cli_value {
 
 struct cr_cli_args {
     const char *command;
-    unsigned commands;   /* its bit */
+    unsigned commands; /* its bit */
     struct cr_cli_value values[CR_CLI_N_OPTIONS];
-    char **operands;     /* borrows argv, which it reorders */
+    char **operands; /* borrows argv, which it reorders */
     size_t n_operands;
     void (*note)(void *ctx, const char *line); /* hears of flags that win over the file; may be NULL */
     void *note_ctx;
@@ -34,6 +34,9 @@ cr_status cr_cli_args_read_config(struct cr_cli_args *args, struct cr_error *err
 /* Required flags are there; no output is also an input or another output. Errors: CR_E_USAGE. */
 cr_status cr_cli_args_check(const struct cr_cli_args *args, struct cr_error *err);
 void cr_cli_args_deinit(struct cr_cli_args *args);
+
+/* Whether a word is one of those joined by |. */
+bool cr_cli_word_in(const char *words, const char *word);
 
 static inline bool cr_cli_given(const struct cr_cli_args *args, enum cr_cli_option_id id)
 {

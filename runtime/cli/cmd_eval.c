@@ -97,6 +97,10 @@ static void print_result(const struct cr_eval_result *r)
         cr_cli_print("%zu sets of weights: entropy %.4f, of which %.4f by their disagreement (mutual information); "
                      "%.2f %% answer otherwise than their mean\n",
                      r->n_members, r->all.entropy, r->all.mutual_information, 100 * r->all.disagreement);
+    } else if (r->samples > 1 && r->classification) {
+        cr_cli_print("%u draws of the linearised model: entropy %.4f, of which %.4f by their disagreement (mutual "
+                     "information)\n",
+                     r->samples, r->all.entropy, r->all.mutual_information);
     } else if (r->n_members > 1) {
         cr_cli_print("%zu sets of weights\n", r->n_members);
     }

@@ -67,7 +67,7 @@ static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_opti
 {
     o->lr_schedule = (enum cr_lr_schedule)cr_cli_uint(args, CR_CLI_LR_SCHEDULE, (uint64_t)o->lr_schedule);
     o->grad_checkpoint = (enum cr_tristate)cr_cli_uint(args, CR_CLI_GRAD_CHECKPOINT, CR_AUTO);
-    o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;       /* cut|skip */
+    o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;        /* cut|skip */
     o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */
     o->no_valid = cr_cli_given(args, CR_CLI_NO_VALID);
     o->keep_best_set = cr_cli_given(args, CR_CLI_KEEP);
@@ -84,7 +84,7 @@ static cr_status check_method(const struct cr_cli_args *args, const char *method
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
         const struct cr_cli_option *option = &cr_cli_options[id];
         if (option->method != NULL && cr_cli_given(args, (enum cr_cli_option_id)id) &&
-            strcmp(option->method, method) != 0) {
+            !cr_cli_word_in(option->method, method)) {
             return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s belongs to --method %s, not to %s", option->name,
                                option->method, method);
         }
@@ -99,9 +99,9 @@ static cr_status check_method(const struct cr_cli_args *args, const char *method
 static cr_status check_conflicts(const struct cr_cli_args *args, struct cr_error *err)
 {
     static const enum cr_cli_option_id pairs[][2] = {
-        {CR_CLI_EPOCHS, CR_CLI_STEPS},
-        {CR_CLI_VALID, CR_CLI_NO_VALID},
-        {CR_CLI_RESUME, CR_CLI_FORCE},
+        {CR_CLI_EPOCHS, CR_CLI_STEPS},  {CR_CLI_VALID, CR_CLI_NO_VALID},
+        {CR_CLI_RESUME, CR_CLI_FORCE},  {CR_CLI_ADAPTER, CR_CLI_RANK}, /* an adapter that goes on keeps its shape */
+        {CR_CLI_ADAPTER, CR_CLI_ALPHA}, {CR_CLI_ADAPTER, CR_CLI_TARGETS},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         if (cr_cli_given(args, pairs[i][0]) && cr_cli_given(args, pairs[i][1])) {

@@ -8,12 +8,12 @@
 struct cr_cli_command {
     const char *name;
     unsigned bit;
-    const char *operands;      /* as usage says them, "" = none */
+    const char *operands; /* as usage says them, "" = none */
     size_t min_operands, max_operands;
-    const char *summary;       /* one line */
-    const char *detail;        /* a paragraph for help; lines end in \n */
-    bool polls;                /* its work asks host.stop: the first signal only requests a stop */
-    cr_status (*run)(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err); /* NULL: later */
+    const char *summary; /* one line */
+    const char *detail;  /* a paragraph for help; lines end in \n */
+    bool polls;          /* its work asks host.stop: the first signal only requests a stop */
+    cr_status (*run)(const struct cr_cli_args *args, struct cr_cli_host *host, struct cr_error *err);
 };
 
 extern const struct cr_cli_command cr_cli_commands[];

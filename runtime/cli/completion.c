@@ -6,7 +6,7 @@
 
 static bool offered(const struct cr_cli_option *option, unsigned command)
 {
-    return option->later == NULL && (option->commands & command) != 0;
+    return (option->commands & command) != 0;
 }
 
 /* Words after `--flag`: the fixed ones of the table; files otherwise. */
@@ -41,22 +41,18 @@ cr_status cr_cli_completion(const char *shell, struct cr_error *err)
                  "    local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} words=\n"
                  "    COMPREPLY=()\n    case $before in\n    credence) words=\"");
     for (size_t i = 0; i < cr_cli_n_commands; i++) {
-        if (cr_cli_commands[i].run != NULL) {
-            cr_cli_print("%s ", cr_cli_commands[i].name);
-        }
+        cr_cli_print("%s ", cr_cli_commands[i].name);
     }
     cr_cli_print("--help --version --man --completion\" ;;\n    --completion) words=\"bash\" ;;\n");
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
         enum cr_cli_kind kind = cr_cli_options[id].kind;
-        if ((kind == CR_CLI_WORD || kind == CR_CLI_WORDS) && cr_cli_options[id].later == NULL) {
+        if (kind == CR_CLI_WORD || kind == CR_CLI_WORDS) {
             print_words_case(&cr_cli_options[id]);
         }
     }
     cr_cli_print("    esac\n    if [[ -z $words && $current == -* ]]; then\n        case ${COMP_WORDS[1]} in\n");
     for (size_t i = 0; i < cr_cli_n_commands; i++) {
-        if (cr_cli_commands[i].run != NULL) {
-            print_command_case(&cr_cli_commands[i]);
-        }
+        print_command_case(&cr_cli_commands[i]);
     }
     cr_cli_print("        esac\n    fi\n    [[ -n $words ]] && COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
                  "}\ncomplete -o default -F _credence credence\n");

@@ -13,9 +13,7 @@ void cr_cli_help(void)
     cr_cli_print("usage: credence COMMAND [FLAG ...]\n\n"
                  "Fine-tunes quantised language models (GGUF) on a CPU and says how sure they are.\n\n");
     for (size_t i = 0; i < cr_cli_n_commands; i++) {
-        if (cr_cli_commands[i].run != NULL) {
-            cr_cli_print("  %-10s %s\n", cr_cli_commands[i].name, cr_cli_commands[i].summary);
-        }
+        cr_cli_print("  %-10s %s\n", cr_cli_commands[i].name, cr_cli_commands[i].summary);
     }
     cr_cli_print("\ncredence COMMAND --help tells the flags of a command. Also: --version, --man, --completion bash.\n"
                  "Exit codes: 0 done, 2 usage, 3 bad input file, 4 input/output, 5 memory, 6 diverged,\n"
@@ -70,7 +68,7 @@ static void print_options(unsigned command, bool common)
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
         const struct cr_cli_option *option = &cr_cli_options[id];
         bool is_common = option->commands == CR_CLI_EVERY;
-        if (option->later == NULL && (option->commands & command) != 0 && is_common == common) {
+        if ((option->commands & command) != 0 && is_common == common) {
             print_option(option, command);
         }
     }

@@ -15,7 +15,7 @@ static cr_status unknown_command(const char *word, struct cr_error *err)
     size_t limit = 2;
     for (size_t i = 0; i < cr_cli_n_commands && word[0] != '-'; i++) {
         size_t edits = cr_cli_edits(word, strlen(word), cr_cli_commands[i].name);
-        if (edits <= limit && cr_cli_commands[i].run != NULL) {
+        if (edits <= limit) {
             limit = edits;
             near = cr_cli_commands[i].name;
         }
@@ -74,9 +74,6 @@ static cr_status run_parsed(const struct cr_cli_command *command, struct cr_cli_
 
 static cr_status run_command(const struct cr_cli_command *command, int argc, char **argv, struct cr_error *err)
 {
-    if (command->run == NULL) {
-        return cr_cli_fail(err, CR_E_USAGE, "command %s is not built yet", command->name);
-    }
     struct cr_cli_args args = {0};
     cr_status status = cr_cli_args_parse(&args, command->name, command->bit, argc, argv, err);
     if (status == CR_OK) {
@@ -129,7 +126,7 @@ static cr_status dispatch(int argc, char **argv, struct cr_error *err)
     const struct cr_cli_command *command = cr_cli_command_find(argv[1]);
     if (command == NULL && strcmp(argv[1], "help") == 0 && argc == 3) { /* credence help COMMAND */
         command = cr_cli_command_find(argv[2]);
-        if (command != NULL && command->run != NULL) {
+        if (command != NULL) {
             cr_cli_help_command(command);
             return CR_OK;
         }

@@ -47,8 +47,7 @@ static void print_list(unsigned command, bool common)
     cr_cli_print(".Bl -tag -width Ds\n");
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
         const struct cr_cli_option *option = &cr_cli_options[id];
-        if (option->later == NULL && (option->commands & command) != 0 &&
-            (option->commands == CR_CLI_EVERY) == common) {
+        if ((option->commands & command) != 0 && (option->commands == CR_CLI_EVERY) == common) {
             print_item(option);
         }
     }
@@ -59,7 +58,7 @@ static bool has_own_options(unsigned command)
 {
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
         const struct cr_cli_option *option = &cr_cli_options[id];
-        if (option->later == NULL && (option->commands & command) != 0 && option->commands != CR_CLI_EVERY) {
+        if ((option->commands & command) != 0 && option->commands != CR_CLI_EVERY) {
             return true;
         }
     }
@@ -86,9 +85,7 @@ void cr_cli_manual(void)
                  "Trains low\\-rank adapters for a model that stays in its GGUF blocks, and says how sure the result "
                  "is.\n.Sh COMMANDS\n");
     for (size_t i = 0; i < cr_cli_n_commands; i++) {
-        if (cr_cli_commands[i].run != NULL) {
-            print_command(&cr_cli_commands[i]);
-        }
+        print_command(&cr_cli_commands[i]);
     }
     cr_cli_print(".Ss Flags of every command\n");
     print_list(CR_CLI_EVERY, true);

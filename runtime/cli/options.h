@@ -149,8 +149,7 @@ struct cr_cli_option {
     double min, max;     /* numbers; max 0 = none */
     const char *initial; /* default, as help says it; NULL = none */
     const char *help;
-    const char *later;   /* why it is refused for now, NULL = works */
-    const char *method;  /* the one it belongs to, NULL = all */
+    const char *method;  /* those it belongs to, with | between, NULL = all */
     const char *except;  /* the one it has no meaning for, NULL = none */
 };
 

@@ -38,6 +38,12 @@ static cr_status check_family(struct reader *reader, const struct cr_line *line,
     return CR_OK;
 }
 
+static cr_status check_answer(const struct reader *reader, const struct cr_line *line, struct cr_error *err)
+{
+    bool missing = line->kind == CR_EXAMPLE_CHOICE && !line->answered && !reader->encoder.options->answer_optional;
+    return missing ? cr_fail(err, CR_E_INPUT, "field \"answer\" is missing") : CR_OK;
+}
+
 static cr_status add_example(struct reader *reader, const struct cr_line *line, uint64_t number,
                              const struct cr_encoded *encoded, struct cr_error *err)
 {
@@ -48,6 +54,7 @@ static cr_status add_example(struct reader *reader, const struct cr_line *line, 
                                  .kind = line->kind,
                                  .n_choices = line->n_choices,
                                  .answer = line->answer,
+                                 .unanswered = line->kind == CR_EXAMPLE_CHOICE && !line->answered,
                                  .task = -1,
                                  .line = number,
                                  .truncated = encoded->truncated};
@@ -74,6 +81,7 @@ static cr_status read_line(struct reader *reader, const char *text, size_t n_byt
     cr_status status = CR_OK;
     CR_TRY_OUT(status, cr_line_parse(text, n_bytes, &line, err));
     CR_TRY_OUT(status, check_family(reader, &line, err));
+    CR_TRY_OUT(status, check_answer(reader, &line, err));
     CR_TRY_OUT(status, cr_encode_line(&reader->encoder, &line, &encoded, err));
     if (encoded.skip != CR_ENCODE_KEPT) {
         reader->counts.skipped[encoded.skip]++;

@@ -25,6 +25,7 @@ struct cr_example {
     enum cr_example_kind kind;
     uint32_t n_choices; /* choice: 2 ... CR_LABELS_MAX */
     uint32_t answer;    /* choice: 0-based */
+    bool unanswered;    /* choice: the file says no answer (answer is 0) */
     int32_t task;       /* index into task_names, -1 = none */
     uint64_t line;      /* 1-based line of the file */
     bool truncated;
@@ -52,6 +53,7 @@ struct cr_dataset {
 struct cr_dataset_options {
     uint32_t max_seq_length; /* tokens */
     bool on_long_skip, train_on_prompt;
+    bool answer_optional;      /* questions may have no answer */
     const char *chat_template; /* NULL = from the model */
     const char *system, *normalize;
 };

@@ -5,26 +5,6 @@
 #include "runtime/core/error.h"
 #include "runtime/io/json.h"
 
-static const char *type_name(const json_t *value)
-{
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "an integer";
-    case JSON_REAL:
-        return "a fraction";
-    case JSON_NULL:
-        return "null";
-    default:
-        return "true or false";
-    }
-}
-
 static struct cr_line_text text_of(const json_t *string)
 {
     return (struct cr_line_text){json_string_value(string), json_string_length(string)};
@@ -37,7 +17,7 @@ static cr_status field_text(const json_t *object, const char *key, struct cr_lin
         return cr_fail(err, CR_E_INPUT, "field \"%s\" is missing", key);
     }
     if (!json_is_string(value)) {
-        return cr_fail(err, CR_E_INPUT, "field \"%s\" is %s, a string expected", key, type_name(value));
+        return cr_fail(err, CR_E_INPUT, "field \"%s\" is %s, a string expected", key, cr_json_type_name(value));
     }
     *out = text_of(value);
     return CR_OK;
@@ -50,19 +30,15 @@ static cr_status field_array(const json_t *object, const char *key, const json_t
         return cr_fail(err, CR_E_INPUT, "field \"%s\" is missing", key);
     }
     if (!json_is_array(value)) {
-        return cr_fail(err, CR_E_INPUT, "field \"%s\" is %s, an array expected", key, type_name(value));
+        return cr_fail(err, CR_E_INPUT, "field \"%s\" is %s, an array expected", key, cr_json_type_name(value));
     }
     *out = value;
     return CR_OK;
 }
 
-static cr_status parse_answer(const json_t *object, uint32_t n_choices, uint32_t *answer, struct cr_error *err)
+static cr_status parse_answer(const json_t *value, uint32_t n_choices, uint32_t *answer, struct cr_error *err)
 {
-    const json_t *value = json_object_get(object, "answer");
     char last = (char)('A' + (int)n_choices - 1);
-    if (value == NULL) {
-        return cr_fail(err, CR_E_INPUT, "field \"answer\" is missing");
-    }
     if (json_is_integer(value)) {
         json_int_t index = json_integer_value(value);
         if (index < 0 || index >= (json_int_t)n_choices) {
@@ -83,7 +59,7 @@ static cr_status parse_answer(const json_t *object, uint32_t n_choices, uint32_t
         return CR_OK;
     }
     return cr_fail(err, CR_E_INPUT, "field \"answer\" is %s, an index 0...%u or a letter A...%c expected",
-                   type_name(value), n_choices - 1, last);
+                   cr_json_type_name(value), n_choices - 1, last);
 }
 
 static cr_status parse_task(const json_t *object, struct cr_line_text *task, struct cr_error *err)
@@ -117,13 +93,15 @@ static cr_status parse_choices(struct cr_line *line, struct cr_error *err)
         const json_t *choice = json_array_get(line->choices, i);
         if (!json_is_string(choice)) {
             return cr_fail(err, CR_E_INPUT, "field \"choices\": entry %zu is %s, a string expected", i,
-                           type_name(choice));
+                           cr_json_type_name(choice));
         }
         if (json_string_length(choice) == 0) {
             return cr_fail(err, CR_E_INPUT, "field \"choices\": entry %zu is empty", i);
         }
     }
-    return parse_answer(line->object, line->n_choices, &line->answer, err);
+    const json_t *answer = json_object_get(line->object, "answer");
+    line->answered = answer != NULL && !json_is_null(answer);
+    return line->answered ? parse_answer(answer, line->n_choices, &line->answer, err) : CR_OK;
 }
 
 static cr_status parse_messages(struct cr_line *line, struct cr_error *err)
@@ -134,7 +112,7 @@ static cr_status parse_messages(struct cr_line *line, struct cr_error *err)
         const json_t *message = json_array_get(line->messages, i);
         if (!json_is_object(message)) {
             return cr_fail(err, CR_E_INPUT, "field \"messages\": entry %zu is %s, an object expected", i,
-                           type_name(message));
+                           cr_json_type_name(message));
         }
         struct cr_line_text unused;
         cr_status status = field_text(message, "role", &unused, err);
@@ -186,7 +164,7 @@ cr_status cr_line_parse(const char *data, size_t n_bytes, struct cr_line *line, 
     CR_TRY(status);
     if (!json_is_object(fresh.object)) {
         status = cr_fail(err, CR_E_INPUT, "the line is %s, an object expected (JSON Lines: one object a line)",
-                         type_name(fresh.object));
+                         cr_json_type_name(fresh.object));
     } else {
         status = parse_fields(&fresh, err);
     }

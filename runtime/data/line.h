@@ -1,11 +1,12 @@
 /* line: one JSON object of a data file, told apart by its fields and checked.
  *
- *   question, choices, answer   choices: 2...26 texts; answer: 0-based index, or the letter of the choice
+ *   question, choices, answer   choices: 2...26 texts; answer: 0-based index, or the letter of the choice;
+ *                               absent or null: not known, which the caller may refuse
  *   prompt, completion          two texts
  *   messages                    [{role, content}...]
  *   text                        one text
- * Each may have a task, a name. Other fields are ignored. Errors: CR_E_INPUT naming the field, what was found and what is expected (no file name,
- * no line number: the caller puts them in front); CR_E_MEMORY.
+ * Each may have a task, a name. Other fields are ignored. Errors: CR_E_INPUT naming the field, what was found and what
+ * is expected (no file name, no line number: the caller puts them in front); CR_E_MEMORY.
  */
 #ifndef CR_DATA_LINE_H
 #define CR_DATA_LINE_H
@@ -30,6 +31,7 @@ struct cr_line {
     struct cr_line_text task;                               /* bytes NULL: none */
     const json_t *choices, *messages;                       /* checked: strings; objects with two strings */
     uint32_t n_choices, answer;
+    bool answered; /* choices: there is an answer; else it is 0 */
 };
 
 cr_status cr_line_parse(const char *data, size_t n_bytes, struct cr_line *line, struct cr_error *err);

@@ -285,8 +285,12 @@ static cr_status run(struct show *show, uint32_t limit, struct cr_error *err)
     const struct cr_data_options *o = show->options;
     struct cr_dataset dataset = {0};
     struct cr_read_counts counts = {0};
-    struct cr_dataset_options reading = {limit,     o->on_long_skip, o->train_on_prompt, o->chat_template,
-                                         o->system, o->normalize};
+    struct cr_dataset_options reading = {.max_seq_length = limit,
+                                         .on_long_skip = o->on_long_skip,
+                                         .train_on_prompt = o->train_on_prompt,
+                                         .chat_template = o->chat_template,
+                                         .system = o->system,
+                                         .normalize = o->normalize};
     CR_TRY(cr_dataset_read(o->data, show->tokenizer, &reading, NULL, keep_error, show, &counts, &dataset, err));
     CR_TRY_OUT(status, put_summary(show, &dataset, &counts, limit, err));
     uint64_t n_shown = o->limit != 0 ? o->limit : EXAMPLES_SHOWN;

@@ -27,15 +27,15 @@ struct keeper {
 };
 
 /* What probabilities of the choices say of an example. */
-static void set_choice(struct cr_outcome *o, const struct cr_score *score, const double *probs)
+static void set_choice(struct cr_outcome *o, const struct cr_score *score, const double *probs, double entropy)
 {
     uint32_t n = score->example->n_choices;
     o->prediction = (uint32_t)cr_argmax(probs, n);
     o->confidence = probs[o->prediction];
     o->correct = o->prediction == score->example->answer;
     o->brier = cr_brier(probs, n, score->example->answer);
-    o->entropy = score->entropy; /* these of all members */
-    o->expected_entropy = score->expected_entropy;
+    o->entropy = entropy;
+    o->expected_entropy = score->expected_entropy; /* these of all members, before any temperature */
     o->mutual_information = score->mutual_information;
     o->disagreement = score->disagreement;
 }
@@ -60,11 +60,12 @@ static cr_status keep(void *ctx, const struct cr_score *score, struct cr_error *
         struct cr_outcome *o = add_outcome(&keeper->running[m], score, score->running_nll[m]);
         if (score->probs != NULL) {
             cr_mean_probs(score->member_probs, m + 1, score->example->n_choices, mean);
-            set_choice(o, score, mean);
+            set_choice(o, score, mean, score->entropy); /* that of all members */
         }
     }
     if (score->calibrated != NULL) {
-        set_choice(add_outcome(&keeper->calibrated, score, score->calibrated_nll), score, score->calibrated);
+        set_choice(add_outcome(&keeper->calibrated, score, score->calibrated_nll), score, score->calibrated,
+                   cr_entropy(score->calibrated, score->example->n_choices));
     }
     if (score->probs != NULL && keeper->n_members <= COMPARED_MAX) {
         cr_members_compare(score->member_probs, keeper->n_members, score->example->n_choices, &keeper->diversity);

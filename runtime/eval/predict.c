@@ -26,7 +26,8 @@ static void set_choices(json_t *line, const struct cr_score *score)
             json_array_append_new(logits, json_real((double)score->logits[c]));
         }
     }
-    json_object_set_new(line, "answer", json_integer(score->example->answer));
+    json_object_set_new(line, "answer",
+                        score->example->unanswered ? json_null() : json_integer(score->example->answer));
     json_object_set_new(line, "prediction", json_integer((json_int_t)cr_argmax(score->probs, n)));
     json_object_set_new(line, "probs", probs);
     json_object_set_new(line, "logits", logits);
@@ -68,8 +69,10 @@ static cr_status give(void *ctx, const struct cr_score *score, struct cr_error *
     }
     json_object_set_new(line, "entropy", cr_json_finite(score->entropy));
     json_object_set_new(line, "mutual_information", cr_json_finite(score->mutual_information));
-    if (score->n_members > 1) {
+    if (score->n_members > 1 || receiver->scoring->sets.logit_draws > 0) {
         json_object_set_new(line, "expected_entropy", cr_json_finite(score->expected_entropy));
+    }
+    if (score->n_members > 1) {
         json_object_set_new(line, "disagreement", cr_json_finite(score->disagreement));
         json_object_set_new(line, "members", json_integer((json_int_t)score->n_members));
     }
@@ -86,7 +89,7 @@ static cr_status give(void *ctx, const struct cr_score *score, struct cr_error *
 cr_status cr_predict(const struct cr_eval_options *options, const struct cr_host *host,
                      bool (*emit)(void *ctx, const char *line), void *ctx, struct cr_error *err)
 {
-    struct cr_scoring scoring = {0};
+    struct cr_scoring scoring = {.answers = true};
     struct receiver receiver = {.scoring = &scoring, .emit = emit, .ctx = ctx};
     uint64_t saved = cr_float_env_enter();
     cr_status status = cr_scoring_open(options, host, &scoring, err);

@@ -74,7 +74,8 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
     cr_mean_probs(probs, n_members, n, mean);
     double entropy = cr_entropy(mean, n);
     double expected = linear != NULL ? linear->expected_entropy : cr_expected_entropy(probs, n_members, n);
-    double information = linear != NULL ? entropy - expected : cr_mutual_information(probs, n_members, n, mean);
+    double information =
+        linear != NULL ? fmax(entropy - expected, 0) : cr_mutual_information(probs, n_members, n, mean);
     struct cr_score score = {.index = index,
                              .example = example,
                              .probs = mean,
@@ -88,7 +89,7 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
                              .entropy = entropy,
                              .expected_entropy = expected,
                              .mutual_information = information,
-                             .disagreement = disagreement(s, logits, n)};
+                             .disagreement = linear != NULL ? (double)NAN : disagreement(s, logits, n)};
     if (isfinite(s->temperature)) {
         cr_temperature_apply(s->temperature, &score, calibrated, &score.calibrated_nll);
         score.calibrated = calibrated;

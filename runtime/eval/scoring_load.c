@@ -13,6 +13,7 @@ static cr_status load_data(struct cr_scoring *s, const char *path, struct cr_sco
     struct cr_dataset_options options = {.max_seq_length = o->max_seq_length,
                                          .on_long_skip = o->on_long_skip,
                                          .train_on_prompt = o->train_on_prompt,
+                                         .answer_optional = set == &s->ood || (s->answers && set == &s->main),
                                          .chat_template = o->chat_template,
                                          .system = o->system,
                                          .normalize = o->normalize};
@@ -45,7 +46,9 @@ static cr_status assign_tasks(const struct cr_scoring *s, struct cr_scoring_set 
 {
     char path[CR_ESCAPE_BYTES], shown[CR_ESCAPE_BYTES];
     if (!s->sets.by_task) {
-        return CR_OK;
+        return s->options.strict_task
+                   ? cr_fail(err, CR_E_USAGE, "--strict-task: no adapter by task answers here, which could know a task")
+                   : CR_OK;
     }
     set->set_of = cr_zalloc(set->data.n_tasks + 1, sizeof *set->set_of);
     if (set->set_of == NULL) {

@@ -111,52 +111,52 @@ cr_status cr_checkpoint_write(const char *path, uint64_t run_id, uint64_t step,
 }
 
 /* What the first bytes promise, checked against `bytes` present. */
-static cr_status check_head(const char *path, const uint8_t *data, size_t bytes, struct head *head, struct entry *table,
-                            struct cr_error *err)
+static cr_status check_head(const char *label, const uint8_t *data, size_t bytes, struct head *head,
+                            struct entry *table, struct cr_error *err)
 {
     if (bytes < sizeof *head + HASH_BYTES) {
-        return cr_fail(err, CR_E_INPUT, "%s: %zu bytes, a checkpoint has at least %zu", path, bytes,
+        return cr_fail(err, CR_E_INPUT, "%s: %zu bytes, a checkpoint has at least %zu", label, bytes,
                        sizeof *head + HASH_BYTES);
     }
     memcpy(head, data, sizeof *head);
     if (memcmp(head->magic, magic, sizeof magic) != 0) {
-        return cr_fail(err, CR_E_INPUT, "%s: offset 0: not a checkpoint (magic differs)", path);
+        return cr_fail(err, CR_E_INPUT, "%s: offset 0: not a checkpoint (magic differs)", label);
     }
     if (head->version != VERSION) {
-        return cr_fail(err, CR_E_INPUT, "%s: offset 8: version %" PRIu32 ", this program reads version %d", path,
+        return cr_fail(err, CR_E_INPUT, "%s: offset 8: version %" PRIu32 ", this program reads version %d", label,
                        head->version, VERSION);
     }
     if (head->n_sections == 0 || head->n_sections > CR_CKPT_MAX_SECTIONS) {
-        return cr_fail(err, CR_E_INPUT, "%s: offset 12: %" PRIu32 " sections, expected 1 to %d", path, head->n_sections,
-                       CR_CKPT_MAX_SECTIONS);
+        return cr_fail(err, CR_E_INPUT, "%s: offset 12: %" PRIu32 " sections, expected 1 to %d", label,
+                       head->n_sections, CR_CKPT_MAX_SECTIONS);
     }
     size_t table_bytes = head->n_sections * sizeof *table;
     if (bytes - sizeof *head - HASH_BYTES < table_bytes) {
-        return cr_fail(err, CR_E_INPUT, "%s: %zu bytes, too few for a table of %" PRIu32 " sections", path, bytes,
+        return cr_fail(err, CR_E_INPUT, "%s: %zu bytes, too few for a table of %" PRIu32 " sections", label, bytes,
                        head->n_sections);
     }
     memcpy(table, data + sizeof *head, table_bytes);
     uint64_t hash = 0;
     CR_TRY(head_hash(head, table, &hash, err));
     if (hash != head->hash || head->zero[0] != 0 || head->zero[1] != 0) {
-        return cr_fail(err, CR_E_INPUT, "%s: header checksum is %016" PRIx64 ", expected %016" PRIx64, path, head->hash,
-                       hash);
+        return cr_fail(err, CR_E_INPUT, "%s: header checksum is %016" PRIx64 ", expected %016" PRIx64, label,
+                       head->hash, hash);
     }
     return CR_OK;
 }
 
-static cr_status check_sections(const char *path, const struct cr_file_map *map, const struct head *head,
+static cr_status check_sections(const char *label, const struct cr_file_map *map, const struct head *head,
                                 const struct entry *table, struct cr_checkpoint *out, struct cr_error *err)
 {
     if (head->file_bytes != map->bytes) {
-        return cr_fail(err, CR_E_INPUT, "%s: %zu bytes, the header promises %" PRIu64, path, map->bytes,
+        return cr_fail(err, CR_E_INPUT, "%s: %zu bytes, the header promises %" PRIu64, label, map->bytes,
                        head->file_bytes);
     }
     struct cr_hash128 stored;
     struct cr_hash128 whole = cr_xxh3_128(map->data, map->bytes - HASH_BYTES);
     memcpy(&stored, map->data + map->bytes - HASH_BYTES, sizeof stored);
     if (stored.low != whole.low || stored.high != whole.high) {
-        return cr_fail(err, CR_E_INPUT, "%s: checksum of the file differs from the one at its end", path);
+        return cr_fail(err, CR_E_INPUT, "%s: checksum of the file differs from the one at its end", label);
     }
     uint64_t at = sizeof *head + head->n_sections * sizeof *table;
     uint64_t end = map->bytes - HASH_BYTES;
@@ -167,15 +167,15 @@ static cr_status check_sections(const char *path, const struct cr_file_map *map,
             return cr_fail(err, CR_E_INPUT,
                            "%s: section %zu at %" PRIu64 " with %" PRIu64 " bytes, expected at %" PRIu64
                            " inside %" PRIu64,
-                           path, i, entry->offset, entry->length, at, end);
+                           label, i, entry->offset, entry->length, at, end);
         }
         for (size_t j = 0; j < i; j++) {
             if (table[j].kind == entry->kind) {
-                return cr_fail(err, CR_E_INPUT, "%s: section kind %" PRIu32 " twice", path, entry->kind);
+                return cr_fail(err, CR_E_INPUT, "%s: section kind %" PRIu32 " twice", label, entry->kind);
             }
         }
         if (cr_xxh3_64(map->data + at, (size_t)entry->length) != entry->hash) {
-            return cr_fail(err, CR_E_INPUT, "%s: checksum of section %zu (kind %" PRIu32 ") differs", path, i,
+            return cr_fail(err, CR_E_INPUT, "%s: checksum of section %zu (kind %" PRIu32 ") differs", label, i,
                            entry->kind);
         }
         out->sections[i] =
@@ -183,7 +183,7 @@ static cr_status check_sections(const char *path, const struct cr_file_map *map,
         at += entry->length;
     }
     if (at != end) {
-        return cr_fail(err, CR_E_INPUT, "%s: last section ends at %" PRIu64 ", expected %" PRIu64, path, at, end);
+        return cr_fail(err, CR_E_INPUT, "%s: last section ends at %" PRIu64 ", expected %" PRIu64, label, at, end);
     }
     return CR_OK;
 }
@@ -193,10 +193,12 @@ cr_status cr_checkpoint_open(const char *path, struct cr_checkpoint *out, struct
     struct cr_checkpoint made = {0};
     struct head head;
     struct entry table[CR_CKPT_MAX_SECTIONS];
+    char label[CR_ESCAPE_BYTES];
     CR_TRY(cr_file_map_open(path, &made.map, err));
-    cr_status status = check_head(path, made.map.data, made.map.bytes, &head, table, err);
+    cr_escape(label, sizeof label, path, strlen(path));
+    cr_status status = check_head(label, made.map.data, made.map.bytes, &head, table, err);
     if (status == CR_OK) {
-        status = check_sections(path, &made.map, &head, table, &made, err);
+        status = check_sections(label, &made.map, &head, table, &made, err);
     }
     if (status != CR_OK) {
         cr_file_map_close(&made.map);

@@ -13,35 +13,6 @@
 
 static const char lock_name[] = ".lock";
 
-char *cr_path_join(const char *dir, const char *name)
-{
-    size_t n = strlen(dir);
-    size_t bytes = n + strlen(name) + 2;
-    char *path = cr_alloc(bytes, 1);
-    if (path != NULL) {
-        snprintf(path, bytes, "%s%s%s", dir, n > 0 && dir[n - 1] != '/' ? "/" : "", name);
-    }
-    return path;
-}
-
-char *cr_path_parent(const char *path)
-{
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') { /* slashes behind the last name */
-        n--;
-    }
-    while (n > 0 && path[n - 1] != '/') {
-        n--;
-    }
-    if (n == 0) {
-        return cr_strdup(".");
-    }
-    while (n > 1 && path[n - 1] == '/') {
-        n--;
-    }
-    return cr_strndup(path, n);
-}
-
 static cr_status fail_text(struct cr_error *err, cr_status status, const char *path, const char *text)
 {
     char shown[CR_ESCAPE_BYTES];
@@ -69,7 +40,7 @@ static cr_status is_empty(const char *path, bool *empty, struct cr_error *err)
 cr_status cr_dir_create(const char *path, struct cr_error *err)
 {
     if (cr_sys()->mkdir(path, 0777) == 0) {
-        return CR_OK;
+        return cr_path_sync_parent(path, err);
     }
     int code = errno;
     struct stat info;
@@ -182,4 +153,52 @@ void cr_dir_unlock(int fd)
     if (fd >= 0) {
         cr_sys()->close(fd);
     }
+}
+
+/* Unlinks path/name; absent is fine. */
+static cr_status remove_file(const char *dir, const char *name, struct cr_error *err)
+{
+    char *path = cr_path_join(dir, name);
+    if (path == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a file name");
+    }
+    cr_status status = CR_OK;
+    if (cr_sys()->unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR) {
+        status = cr_path_fail(err, path, "remove", errno);
+    }
+    cr_free(path);
+    return status;
+}
+
+cr_status cr_dir_remove_files(const char *path, const char *const *names, size_t n, struct cr_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        CR_TRY(remove_file(path, names[i], err));
+    }
+    return CR_OK;
+}
+
+cr_status cr_dir_remove_children(const char *path, const char *const *names, size_t n, struct cr_error *err)
+{
+    DIR *dir = opendir(path);
+    cr_status status = CR_OK;
+    const struct dirent *entry;
+    if (dir == NULL) {
+        return errno == ENOENT || errno == ENOTDIR ? CR_OK : cr_path_fail(err, path, "list the directory", errno);
+    }
+    while (status == CR_OK && (entry = readdir(dir)) != NULL) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
+            continue;
+        }
+        char *child = cr_path_join(path, entry->d_name);
+        status = child != NULL ? cr_dir_remove_files(child, names, n, err)
+                               : cr_fail(err, CR_E_MEMORY, "no memory for a file name");
+        if (status == CR_OK) {
+            rmdir(child); /* fails where something else is in it, which stays */
+        }
+        cr_free(child);
+    }
+    closedir(dir);
+    rmdir(path);
+    return status;
 }

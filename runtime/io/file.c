@@ -155,3 +155,28 @@ out:
     cr_sys()->close(fd);
     return status;
 }
+
+cr_status cr_path_sync_parent(const char *path, struct cr_error *err)
+{
+    char *parent = cr_path_parent(path);
+    if (parent == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a file name");
+    }
+    cr_status status = CR_OK;
+    int fd = cr_path_open(parent, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) { /* a directory that may be written but not read cannot be synced either */
+        status = errno == EACCES ? CR_OK : cr_path_fail(err, parent, "open the directory", errno);
+        goto out;
+    }
+    int result;
+    do {
+        result = cr_sys()->fsync(fd);
+    } while (result != 0 && errno == EINTR);
+    if (result != 0 && errno != EINVAL) { /* EINVAL: a file system whose directories need no sync */
+        status = cr_path_fail(err, parent, "sync the directory", errno);
+    }
+    cr_sys()->close(fd);
+out:
+    cr_free(parent);
+    return status;
+}

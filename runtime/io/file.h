@@ -66,6 +66,11 @@ cr_status cr_dir_check_output(const char *path, bool force, bool resume, struct 
 /* Creates the directory `path` unless it is there already; the parent must exist. */
 cr_status cr_dir_create(const char *path, struct cr_error *err);
 
+/* Removes these files from the directory, and from every directory in it; there then also the directories that are
+ * empty, and `path` itself. What is not named stays. Absent is fine. */
+cr_status cr_dir_remove_files(const char *path, const char *const *names, size_t n, struct cr_error *err);
+cr_status cr_dir_remove_children(const char *path, const char *const *names, size_t n, struct cr_error *err);
+
 /* Takes the advisory lock on path/.lock (created, never removed). CR_E_BUSY when another process has it. *fd is
  * owned: cr_dir_unlock releases it, as does the end of the process. */
 cr_status cr_dir_lock(const char *path, int *fd, struct cr_error *err);

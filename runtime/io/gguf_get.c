@@ -202,19 +202,22 @@ bool cr_gguf_scalar_float(const struct cr_gguf_value *v, double *out)
     return load_float(v->type, v->data, out);
 }
 
+/* A key may hold what a file says of its architecture. */
+#define SHOWN(key) cr_escape((char[CR_ESCAPE_BYTES]){0}, CR_ESCAPE_BYTES, (key), strlen(key))
+
 /* The value with *found, or the error of an absent required key. */
 static cr_status lookup(const struct cr_gguf *g, const char *key, bool required, struct cr_gguf_value *v, bool *found,
                         struct cr_error *err)
 {
     *found = cr_gguf_find(g, key, v);
-    return *found || !required ? CR_OK : cr_fail(err, CR_E_INPUT, "%s: key \"%s\" is missing", g->label, key);
+    return *found || !required ? CR_OK : cr_fail(err, CR_E_INPUT, "%s: key \"%s\" is missing", g->label, SHOWN(key));
 }
 
 static cr_status wrong_type(const struct cr_gguf *g, const char *key, const struct cr_gguf_value *v,
                             const char *expected, struct cr_error *err)
 {
     bool array = v->type == CR_GGUF_ARRAY;
-    return cr_fail(err, CR_E_INPUT, "%s: key \"%s\" has type %s%s, expected %s", g->label, key,
+    return cr_fail(err, CR_E_INPUT, "%s: key \"%s\" has type %s%s, expected %s", g->label, SHOWN(key),
                    array ? "array of " : "", cr_gguf_type_name(array ? v->item_type : v->type), expected);
 }
 
@@ -231,7 +234,7 @@ static cr_status get_int(const struct cr_gguf *g, const char *key, bool required
         return wrong_type(g, key, &v, "an integer", err);
     }
     if (above || *out < min || *out > max) {
-        return cr_fail(err, CR_E_INPUT, "%s: key \"%s\" is %s%lld, expected %lld to %lld", g->label, key,
+        return cr_fail(err, CR_E_INPUT, "%s: key \"%s\" is %s%lld, expected %lld to %lld", g->label, SHOWN(key),
                        above ? "above " : "", (long long)*out, (long long)min, (long long)max);
     }
     return CR_OK;
@@ -272,7 +275,7 @@ cr_status cr_gguf_f32(const struct cr_gguf *g, const char *key, bool required, f
         return wrong_type(g, key, &v, "a float", err);
     }
     if (!isfinite(value) || !(fabs(value) <= 3.4028234663852886e38)) { /* largest f32 */
-        return cr_fail(err, CR_E_INPUT, "%s: key \"%s\" is %g, expected a finite f32", g->label, key, value);
+        return cr_fail(err, CR_E_INPUT, "%s: key \"%s\" is %g, expected a finite f32", g->label, SHOWN(key), value);
     }
     *out = (float)value;
     return CR_OK;

@@ -153,7 +153,7 @@ cr_status cr_json_load(const char *path, size_t max_bytes, json_t **out, struct 
     return status;
 }
 
-static const char *type_name(const json_t *value)
+const char *cr_json_type_name(const json_t *value)
 {
     static const char *const names[] = {"an object",     "an array", "a string", "an integer",
                                         "a real number", "true",     "false",    "null"};
@@ -167,7 +167,7 @@ static cr_status member(const json_t *object, const char *key, bool required, co
     *value = NULL;
     if (!json_is_object(object)) {
         return cr_fail(err, CR_E_INPUT, "%s%s%s, expected an object with \"%s\"", LABEL(label),
-                       object != NULL ? type_name(object) : "nothing", key);
+                       object != NULL ? cr_json_type_name(object) : "nothing", key);
     }
     const json_t *found = json_object_get(object, key);
     if (found == NULL || (!required && json_is_null(found))) {
@@ -180,7 +180,8 @@ static cr_status member(const json_t *object, const char *key, bool required, co
 static cr_status wrong_type(const json_t *value, const char *key, const char *expected, const char *label,
                             struct cr_error *err)
 {
-    return cr_fail(err, CR_E_INPUT, "%s%s\"%s\" is %s, expected %s", LABEL(label), key, type_name(value), expected);
+    return cr_fail(err, CR_E_INPUT, "%s%s\"%s\" is %s, expected %s", LABEL(label), key, cr_json_type_name(value),
+                   expected);
 }
 
 cr_status cr_json_get_str(const json_t *object, const char *key, bool required, const char **out, size_t *n,

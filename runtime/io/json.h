@@ -36,6 +36,9 @@ cr_status cr_json_get_number(const json_t *object, const char *key, bool require
 cr_status cr_json_get_bool(const json_t *object, const char *key, bool required, bool *out, const char *label,
                            struct cr_error *err);
 
+/* "an object", "a string", ...; static storage. */
+const char *cr_json_type_name(const json_t *value);
+
 /* A number, or null when it is none. New reference, NULL without memory. */
 json_t *cr_json_finite(double value);
 

@@ -13,7 +13,7 @@ static void skip_blanks(struct cr_members *s)
 
 static cr_status expected(const struct cr_members *s, const char *what, struct cr_error *err)
 {
-    char shown[8] = "the end";
+    char shown[16] = "the end";
     if (s->at < s->n) {
         cr_escape(shown, sizeof shown, s->text + s->at, 1);
     }

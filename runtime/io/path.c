@@ -1,10 +1,40 @@
-/* Paths as users give them: what can be refused before the work. */
+/* Paths: their parts, and what can be refused before the work. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/io/file.h"
+
+char *cr_path_join(const char *dir, const char *name)
+{
+    size_t n = strlen(dir);
+    size_t bytes = n + strlen(name) + 2;
+    char *path = cr_alloc(bytes, 1);
+    if (path != NULL) {
+        snprintf(path, bytes, "%s%s%s", dir, n > 0 && dir[n - 1] != '/' ? "/" : "", name);
+    }
+    return path;
+}
+
+char *cr_path_parent(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') { /* slashes behind the last name */
+        n--;
+    }
+    while (n > 0 && path[n - 1] != '/') {
+        n--;
+    }
+    if (n == 0) {
+        return cr_strdup(".");
+    }
+    while (n > 1 && path[n - 1] == '/') {
+        n--;
+    }
+    return cr_strndup(path, n);
+}
 
 bool cr_same_file(const char *a, const char *b)
 {

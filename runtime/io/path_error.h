@@ -1,4 +1,4 @@
-/* Shared by the file layer's sources: errors that name a path, and open without EINTR. */
+/* Shared by the file layer's sources: errors that name a path, open without EINTR, sync. */
 #ifndef CR_IO_PATH_ERROR_H
 #define CR_IO_PATH_ERROR_H
 
@@ -11,5 +11,8 @@ cr_status cr_path_fail(struct cr_error *err, const char *path, const char *actio
 
 /* open(2) with O_CLOEXEC, continued after EINTR; -1 and errno on failure. */
 int cr_path_open(const char *path, int flags, mode_t mode);
+
+/* Makes the entry of `path` in its directory last. */
+cr_status cr_path_sync_parent(const char *path, struct cr_error *err);
 
 #endif

@@ -113,31 +113,6 @@ cr_status cr_file_writer_write(struct cr_file_writer *w, const void *data, size_
     return CR_OK;
 }
 
-static cr_status sync_parent(const char *path, struct cr_error *err)
-{
-    char *parent = cr_path_parent(path);
-    if (parent == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for a file name");
-    }
-    cr_status status = CR_OK;
-    int fd = cr_path_open(parent, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0) {
-        status = cr_path_fail(err, parent, "open the directory", errno);
-        goto out;
-    }
-    int result;
-    do {
-        result = cr_sys()->fsync(fd);
-    } while (result != 0 && errno == EINTR);
-    if (result != 0 && errno != EINVAL) { /* EINVAL: a file system whose directories need no sync */
-        status = cr_path_fail(err, parent, "sync the directory", errno);
-    }
-    cr_sys()->close(fd);
-out:
-    cr_free(parent);
-    return status;
-}
-
 /* fsync is not repeated after an error other than EINTR: a second one may report success for lost pages. */
 cr_status cr_file_writer_commit(struct cr_file_writer *w, struct cr_error *err)
 {
@@ -167,7 +142,7 @@ cr_status cr_file_writer_commit(struct cr_file_writer *w, struct cr_error *err)
     }
     cr_free(w->temporary);
     w->temporary = NULL;
-    cr_status status = sync_parent(w->path, err);
+    cr_status status = cr_path_sync_parent(w->path, err);
     cr_file_writer_abort(w);
     return status;
 }

@@ -65,12 +65,16 @@ static void percentiles(double *values, double out[2])
     out[1] = made.high;
 }
 
-static void summarise(const struct cr_outcomes *outcomes, double (*values)[CR_BOOTSTRAP], struct cr_intervals *out)
+static void summarise(const struct cr_outcomes *outcomes, double ece, double (*values)[CR_BOOTSTRAP],
+                      struct cr_intervals *out)
 {
     percentiles(values[NLL], out->nll);
     if (outcomes->classification) {
         percentiles(values[ACCURACY], out->accuracy);
-        percentiles(values[ECE], out->ece);
+        struct cr_estimate around;
+        cr_interval_around(ece, values[ECE], CR_BOOTSTRAP, 0.95, &around);
+        out->ece[0] = fmax(around.low, 0);
+        out->ece[1] = around.high;
         percentiles(values[BRIER], out->brier);
     } else {
         for (int side = 0; side < 2; side++) {
@@ -108,7 +112,9 @@ cr_status cr_outcomes_bootstrap(const struct cr_outcomes *outcomes, uint64_t see
         }
     }
     if (outcomes->n > 0) {
-        summarise(outcomes, values, &made);
+        struct cr_group_metrics all;
+        CR_TRY_OUT(status, cr_outcomes_measure(outcomes, &all, err));
+        summarise(outcomes, all.ece, values, &made);
     }
     *out = made;
 out:

@@ -134,6 +134,18 @@ void cr_interval(double *values, size_t n, double level, struct cr_estimate *out
     out->high = percentile(values, n, (1 + level) / 2);
 }
 
+void cr_interval_around(double figure, double *values, size_t n, double level, struct cr_estimate *out)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += values[i];
+    }
+    double bias = sum / (double)n - figure;
+    cr_interval(values, n, level, out);
+    out->low -= bias;
+    out->high -= bias;
+}
+
 /* Words in order: word i % 4 of block (i / 4, draw, kind, 0). */
 struct words {
     uint32_t key[2], counter[4], block[4];

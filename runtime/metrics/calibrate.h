@@ -47,6 +47,10 @@ struct cr_estimate {
 /* Sets low and high to the ends of the interval of `level` of values [n >= 2], which it sorts. */
 void cr_interval(double *values, size_t n, double level, struct cr_estimate *out);
 
+/* The same, moved by what the mean of the values is off `figure`. For figures that resampling biases: noise raises an
+ * ECE, and resamples have the noise of the examples and their own, so that an ECE may lie below its plain interval. */
+void cr_interval_around(double figure, double *values, size_t n, double level, struct cr_estimate *out);
+
 /* ECE with answers drawn right with probability confidence[i], over n_draws draws (2 to 100000). Errors: CR_E_MEMORY.
  */
 cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum cr_bin_rule rule, uint64_t seed,

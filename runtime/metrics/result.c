@@ -65,7 +65,7 @@ static json_t *group(const struct cr_eval_result *result, size_t number)
     if (!classification) {
         json_object_set_new(object, "perplexity", cr_json_finite(m->perplexity));
     }
-    if (classification && result->n_members > 1) {
+    if (classification && (result->n_members > 1 || result->samples > 1)) { /* draws of logits are no members */
         json_object_set_new(object, "entropy", cr_json_finite(m->entropy));
         json_object_set_new(object, "expected_entropy", cr_json_finite(m->expected_entropy));
         json_object_set_new(object, "mutual_information", cr_json_finite(m->mutual_information));

@@ -69,6 +69,13 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
                        "label rows of the members: rate %g and noise %g, expected numbers of at least 0", o->head_lr,
                        o->head_noise);
     }
+    if (o->head_lr > 0 && !o->member_heads) {
+        return cr_fail(
+            err, CR_E_USAGE,
+            "--head-lr %g: the members share the label rows of the model, frozen; --preset paper trains rows of "
+            "their own",
+            o->head_lr);
+    }
     return o->adapter == NULL
                ? CR_OK
                : cr_fail(err, CR_E_USAGE, "--adapter: the members of an ensemble start apart, not from one adapter");

@@ -6,6 +6,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
+#include "runtime/io/json.h"
 #include "runtime/optim/ivon_options.h"
 #include "runtime/posterior/ivon_file.h"
 #include "runtime/posterior/method.h"
@@ -298,23 +299,18 @@ static void watch(void *state, const struct cr_host *host)
     l->watched_clipped = l->head.n_clipped;
 }
 
-static json_t *number(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static void facts(const void *state, json_t *object)
 {
     const struct learner *l = state;
     const struct cr_ivon_group *a = &l->ivon.settings.groups[CR_IVON_GROUP_A];
     double least, mean = scan_hess(&l->ivon, &least);
-    json_object_set_new(object, "sigma0", number(sigma0(l)));
-    json_object_set_new(object, "sigma0_over_std_a", number(ratio(sigma0(l), l->std_a)));
-    json_object_set_new(object, "ess_per_target", number(ratio(a->ess, (double)l->n_targets)));
-    json_object_set_new(object, "clipped_share", number(clipped_share(l->head.n_clipped, l->head.n_updates)));
-    json_object_set_new(object, "hess_mean", number(mean));
-    json_object_set_new(object, "hess_min", number(least));
-    json_object_set_new(object, "sigma", number(sigma_of(a, mean)));
+    json_object_set_new(object, "sigma0", cr_json_finite(sigma0(l)));
+    json_object_set_new(object, "sigma0_over_std_a", cr_json_finite(ratio(sigma0(l), l->std_a)));
+    json_object_set_new(object, "ess_per_target", cr_json_finite(ratio(a->ess, (double)l->n_targets)));
+    json_object_set_new(object, "clipped_share", cr_json_finite(clipped_share(l->head.n_clipped, l->head.n_updates)));
+    json_object_set_new(object, "hess_mean", cr_json_finite(mean));
+    json_object_set_new(object, "hess_min", cr_json_finite(least));
+    json_object_set_new(object, "sigma", cr_json_finite(sigma_of(a, mean)));
     json_object_set_new(object, "prior", json_string(a->weight_decay > 0 ? "proper" : "improper: weight decay 0"));
 }
 

@@ -28,6 +28,7 @@ struct learner {
     struct cr_swag swag;
     struct cr_swag_plan plan;
     struct cr_swag_head head;
+    bool paper;                   /* its preset, of which a part is not here */
     double scale;                 /* 0 until it is chosen */
     struct cr_swag_scales trials; /* best 0: the scale was given, or nothing was held out */
     uint64_t seed;
@@ -120,6 +121,7 @@ static cr_status init(void *learner, const struct cr_method_setup *setup, struct
     l->schedule = setup->schedule;
     l->scale = o->swag_scale;
     l->seed = o->seed;
+    l->paper = o->preset != NULL;
     l->adamw.weight_decay = o->weight_decay;
     l->adamw.max_norm = o->max_grad_norm;
     l->head.layout = sizeof l->head;
@@ -279,6 +281,11 @@ static void announce(const void *state, const struct cr_host *host)
         cr_host_log(host, CR_LOG_WARNING,
                     "swag: %" PRIu64 " snapshots, of which the first has no deviation, give rank %" PRIu64 " of %u", n,
                     n - 1, l->swag.n_rows);
+    }
+    if (l->paper) {
+        cr_host_log(host, CR_LOG_WARNING,
+                    "swag: the paper also trains and draws a label head, and returns to the best adapter before the first "
+                    "snapshot, which is not built");
     }
 }
 

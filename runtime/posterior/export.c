@@ -1,6 +1,7 @@
 /* export: an adapter, or one set of weights of a posterior, in the file form of another program. */
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -10,6 +11,8 @@
 #include "runtime/core/host.h"
 #include "runtime/io/file.h"
 #include "runtime/posterior/posterior.h"
+
+enum { METHOD_BYTES = 16 };
 
 static cr_status check_options(const struct cr_export_options *options, bool *gguf, struct cr_error *err)
 {
@@ -217,23 +220,32 @@ static cr_status check_file(const char *path, bool force, struct cr_error *err)
     return force ? CR_OK : cr_fail(err, CR_E_USAGE, "%s exists already (force replaces it)", shown);
 }
 
-/* What is written is one set of weights, and says so. */
-static const char *method_of(const struct cr_posterior *posterior, const struct cr_export_options *options)
+/* What is drawn from, or averaged over. */
+static const char *kind_of(const struct cr_posterior *posterior)
 {
+    return posterior->hess != NULL              ? "ivon"
+           : posterior->swag.n > 0              ? "swag"
+           : posterior->sigma != NULL           ? "blob"
+           : posterior->laplace.n_items > 0     ? "laplace"
+           : cr_posterior_is_simplex(posterior) ? "prefix"
+                                                : NULL;
+}
+
+/* What is written is one set of weights, and says so: "swag-sample". text [METHOD_BYTES] has room for it. */
+static const char *method_of(const struct cr_posterior *posterior, const struct cr_export_options *options, char *text)
+{
+    const char *method = posterior->adapter->method, *kind = kind_of(posterior);
     if (cr_posterior_is_ensemble(posterior)) {
         return has_rows(posterior) && options->drop_head ? CR_HEADLESS_METHOD : CR_MEMBER_METHOD;
     }
     if (cr_posterior_has_tasks(posterior)) {
         return options->task != NULL ? CR_TASK_METHOD : CR_COMMON_METHOD;
     }
-    if (!cr_posterior_is_point(posterior)) {
-        bool swag = posterior->swag.n > 0;
-        return options->sample_set ? (swag ? "swag-sample" : "ivon-sample") : swag ? "swag-mean" : "ivon-mean";
+    if (kind != NULL) {
+        snprintf(text, METHOD_BYTES, "%s-%s", kind, options->sample_set ? "sample" : "mean");
+        return text;
     }
-    if (cr_posterior_is_simplex(posterior)) {
-        return "prefix-mean";
-    }
-    return posterior->adapter->method[0] != '\0' ? posterior->adapter->method : NULL;
+    return method[0] != '\0' ? method : NULL;
 }
 
 cr_status cr_export(const struct cr_export_options *given, const struct cr_host *host, struct cr_error *err)
@@ -241,12 +253,17 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
     cr_status status = CR_OK;
     struct cr_export_options copy = {0}; /* fields that an older caller does not know are 0 */
     const struct cr_export_options *options = &copy;
-    memcpy(&copy, given, given->size != 0 && given->size < sizeof copy ? given->size : sizeof copy);
+    if (given == NULL || given->size == 0 || given->size > sizeof copy) {
+        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected 1 to %zu", given != NULL ? given->size : 0,
+                       sizeof copy);
+    }
+    memcpy(&copy, given, given->size);
     bool gguf = false;
     struct cr_model *model = NULL;
     struct cr_posterior *posterior = NULL;
     struct cr_peft_head head = {0};
     float *delta = NULL; /* owned: its rows */
+    char method[METHOD_BYTES];
     CR_TRY(check_options(options, &gguf, err));
     if (options->model != NULL) {
         CR_TRY(cr_model_open(options->model, &model, err));
@@ -279,7 +296,7 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
         }
         CR_TRY_OUT(status, cr_dir_prepare_output(options->output, options->force, false, err));
         status = cr_adapter_write_peft(adapter, &posterior->base, head.n > 0 ? &head : NULL, options->output,
-                                       method_of(posterior, options), err);
+                                       method_of(posterior, options, method), err);
     }
 out:
     cr_free(delta);

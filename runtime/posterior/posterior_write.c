@@ -133,8 +133,10 @@ static cr_status add_metadata(struct cr_safetensors_writer *w, const struct cr_p
         CR_TRY(cr_safetensors_writer_metadata(w, "credence.rank", text, err));
         CR_TRY(add_number(w, "credence.alpha", adapter->alpha, err));
     }
-    bool own_head = adapter->prefix != NULL && adapter->prefix->n_labels > 0;
-    CR_TRY(cr_safetensors_writer_metadata(w, "credence.head", own_head ? "vertices" : "frozen", err));
+    const char *head = adapter->prefix != NULL && adapter->prefix->n_labels > 0 ? "vertices"
+                       : adapter->n_labels > 0                                  ? "members"
+                                                                                : "frozen";
+    CR_TRY(cr_safetensors_writer_metadata(w, "credence.head", head, err));
     CR_TRY(cr_safetensors_writer_metadata(w, "credence.template", about->template_name, err));
     CR_TRY(cr_safetensors_writer_metadata(w, "credence.tokenizer_xxh3", cr_hex_64(hex, about->tokenizer_hash), err));
     CR_TRY(add_lists(w, about, err));

@@ -83,10 +83,11 @@ static void put_bars(struct cr_buf *out, const struct cr_report_bin *bin, size_t
 }
 
 /* Where a bin stands, with its interval, and in words. */
-static void put_mark(struct cr_buf *out, const struct cr_report_bin *bin)
+/* Answers of several seeds to one example count as one: they are far from independent. */
+static void put_mark(struct cr_buf *out, const struct cr_report_bin *bin, size_t n_seeds)
 {
     double low, high;
-    score_interval(bin->accuracy, (double)bin->n, &low, &high);
+    score_interval(bin->accuracy, (double)bin->n / (double)n_seeds, &low, &high);
     cr_buf_puts(out, "<g><title>confidence ");
     cr_html_number(out, bin->confidence, 3);
     cr_buf_puts(out, ", accuracy ");
@@ -142,7 +143,7 @@ void cr_draw_reliability(struct cr_buf *out, const struct cr_report_group *group
     cr_svg_segment(out, "diagonal", LEFT, TOP + SIDE, LEFT + SIDE, TOP);
     for (size_t b = 0; b < group->n_bins; b++) {
         if (group->bins[b].n > 0) {
-            put_mark(out, &group->bins[b]);
+            put_mark(out, &group->bins[b], group->n_seeds > 0 ? group->n_seeds : 1);
         }
     }
     cr_svg_segment(out, "axis", LEFT, STRIP_TOP + STRIP, LEFT + SIDE, STRIP_TOP + STRIP);

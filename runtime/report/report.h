@@ -27,7 +27,8 @@ struct cr_report_bin {
 
 struct cr_report_group {
     const char *name;
-    uint64_t n; /* examples, or target tokens of texts */
+    uint64_t n;     /* examples, or target tokens of texts */
+    size_t n_seeds; /* evaluations of these examples that the bins hold together; 0 = 1 */
     struct cr_report_figure accuracy, nll, ece, brier, perplexity;
     double auroc_error;
     double ece_floor;                 /* of honest confidences at these numbers */

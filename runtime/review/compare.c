@@ -57,6 +57,10 @@ static cr_status check_outputs(const struct cr_compare_options *o, struct cr_err
             }
         }
     }
+    if (cr_same_file(o->json, o->charts) || cr_same_file(o->report, o->charts)) {
+        return cr_fail(err, CR_E_USAGE, "%s is the same file as --charts",
+                       cr_same_file(o->json, o->charts) ? "--json" : "--report");
+    }
     if (o->json != NULL && o->report != NULL && (strcmp(o->json, o->report) == 0 || cr_same_file(o->json, o->report))) {
         return cr_fail(err, CR_E_USAGE, "--json and --report are the same file");
     }

@@ -125,14 +125,27 @@ static cr_status set_floors(const struct cr_comparison *c, struct cr_compared_gr
     return status;
 }
 
+/* Ends of the interval of a figure or difference whose mean is known. */
+static void set_interval(int figure, double *values, double level, struct cr_estimate *out)
+{
+    if (figure == CR_FIGURE_ECE) {
+        cr_interval_around(out->mean, values, CR_COMPARE_DRAWS, level, out);
+    } else {
+        cr_interval(values, CR_COMPARE_DRAWS, level, out);
+    }
+}
+
 static void set_intervals(const struct cr_comparison *c, const struct cr_compared_group *g, struct work *w)
 {
     for (size_t m = 0; m < c->n_contenders; m++) {
         for (int f = 0; f < CR_N_FIGURES; f++) {
-            cr_interval(values_of(w, c, m, f, false), CR_COMPARE_DRAWS, 0.95, &g->of[m].figures[f]);
-            cr_interval(values_of(w, c, m, f, true), CR_COMPARE_DRAWS, 0.95, &g->of[m].differences[f]);
-            cr_interval(values_of(w, c, m, f, true), CR_COMPARE_DRAWS, 0.90, &g->of[m].narrow[f]);
+            double *differences = values_of(w, c, m, f, true);
+            set_interval(f, values_of(w, c, m, f, false), 0.95, &g->of[m].figures[f]);
+            set_interval(f, differences, 0.95, &g->of[m].differences[f]);
+            set_interval(f, differences, 0.90, &g->of[m].narrow[f]);
         }
+        struct cr_estimate *ece = &g->of[m].figures[CR_FIGURE_ECE];
+        ece->low = c->classification ? fmax(ece->low, 0) : ece->low;
     }
 }
 

@@ -119,7 +119,8 @@ static cr_status set_groups(struct page *page, struct cr_error *err)
                                   .n_members = r->n_members,
                                   .ood = page->e->ood,
                                   .in = "this file",
-                                  .out = "elsewhere"};
+                                  .out = "elsewhere",
+                                  .entropy = CR_ENTROPY_SHARE};
     page->report.runs = &page->run;
     page->report.n_runs = page->report.n_seeds = 1;
     page->report.n_groups = r->n_groups + 1;

@@ -217,7 +217,7 @@ static cr_status add_entropies(struct maker *m, const struct cr_view *views, siz
             continue;
         }
         chart->title = views[v].name != NULL ? views[v].name : "Entropy";
-        chart->x_label = "entropy";
+        chart->x_label = views[v].entropy;
         chart->zero = true;
         CR_TRY(add_stairs(m->kept, ood->in, ood->n_in, most, views[v].in, &canvas, n_charts, err));
         CR_TRY(add_stairs(m->kept, ood->out, ood->n_out, most, views[v].out, &canvas, n_charts, err));

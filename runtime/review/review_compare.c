@@ -89,23 +89,33 @@ static cr_status set_group(struct page *page, size_t m, size_t at, struct cr_rep
     const struct cr_comparison *c = page->c;
     const struct cr_compared_group *g = group_at(c, at);
     const struct cr_compared *of = &g->of[m];
-    struct cr_group_metrics pooled;
+    struct cr_group_metrics one;
+    double auroc = 0;
+    uint64_t n = 0;
     view->name = g->name;
     CR_TRY(pool(page, &c->contenders[m], g, &view->outcomes, err));
     if (at == 0) {
         CR_TRY(mean_running(page, m, &view->running, err));
     }
-    CR_TRY(cr_outcomes_measure(&view->outcomes, &pooled, err));
+    for (size_t s = 0; s < c->n_seeds; s++) {
+        struct cr_outcomes seed = view->outcomes;
+        seed.items += s * g->n;
+        seed.n = g->n;
+        CR_TRY(cr_outcomes_measure(&seed, &one, err));
+        auroc += one.auroc_error / (double)c->n_seeds;
+        n = one.n;
+    }
     const struct cr_estimate *nll = &of->figures[CR_FIGURE_NLL];
     *group = (struct cr_report_group){
         .name = g->name,
-        .n = c->classification ? g->n : pooled.n / c->n_seeds,
+        .n = n,
+        .n_seeds = c->n_seeds,
         .accuracy = figure(&of->figures[CR_FIGURE_ACCURACY]),
         .nll = figure(nll),
         .ece = figure(&of->figures[CR_FIGURE_ECE]),
         .brier = figure(&of->figures[CR_FIGURE_BRIER]),
         .perplexity = {cr_perplexity(nll->mean, 1), cr_perplexity(nll->low, 1), cr_perplexity(nll->high, 1)},
-        .auroc_error = pooled.auroc_error,
+        .auroc_error = auroc,
         .ece_floor = of->floor};
     bool drawn = c->classification && (c->n_contenders <= FEW || !g->is_task);
     return drawn ? cr_review_bins(&view->outcomes, &page->kept, group, err) : CR_OK;
@@ -143,6 +153,7 @@ static cr_status set_entropies(struct page *page, size_t m, struct cr_error *err
     }
     view->in = measured ? "this file" : "in domain";
     view->out = measured ? "elsewhere" : "shifted";
+    view->entropy = measured ? CR_ENTROPY_SHARE : "entropy, nats";
     if (measured) {
         view->ood = c->contenders[m].runs[0].ood;
         return CR_OK;

@@ -20,12 +20,16 @@ struct cr_view_group {
     const struct cr_group_metrics *running; /* [n_members] after the first 1, 2, ...; NULL: unknown */
 };
 
+/* What --ood measures. */
+#define CR_ENTROPY_SHARE "entropy over the log of the number of choices"
+
 struct cr_view {
     const char *name;                   /* NULL: it is the only one */
     const struct cr_view_group *groups; /* [n_groups]: all of it first */
     size_t n_groups, n_members;
     struct cr_ood_entropies ood; /* n_out 0: none */
     const char *in, *out;        /* what these are of */
+    const char *entropy;         /* in which unit they are */
 };
 
 /* Fills the bins of a group of choices. Errors: CR_E_MEMORY. */

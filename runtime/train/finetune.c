@@ -27,7 +27,8 @@ static cr_status start_adapter(struct cr_train *train, struct cr_error *err)
     }
     CR_TRY(cr_adapter_load(o->adapter, train->model, true, o->allow_inexact, train->host, &train->adapter, err));
     if (train->adapter->prefix != NULL) {
-        return cr_fail(err, CR_E_USAGE, "--adapter: a prefix, which --method %s cannot go on from", train->method->name);
+        return cr_fail(err, CR_E_USAGE, "--adapter: a prefix, which --method %s cannot go on from",
+                       train->method->name);
     }
     if (train->adapter->n_labels > 0) {
         return cr_fail(err, CR_E_USAGE, "--adapter: label rows of a member's own cannot be continued from");
@@ -44,9 +45,10 @@ static cr_status check_space(const struct cr_train *train, struct cr_error *err)
 {
     struct statvfs fs;
     uint64_t params = (uint64_t)train->adapter->n_params * sizeof(float);
-    uint64_t checkpoint = params + train->memory.optimiser + train->best_bytes + 65536 +
-                          train->max_evals * sizeof(struct cr_train_eval);
-    uint64_t need = 2 * checkpoint + 2 * params + train->method->result_bytes(&train->options, train->adapter->n_params) + 1048576;
+    uint64_t checkpoint =
+        params + train->memory.optimiser + train->best_bytes + 65536 + train->max_evals * sizeof(struct cr_train_eval);
+    uint64_t need =
+        2 * checkpoint + 2 * params + train->method->result_bytes(&train->options, train->adapter->n_params) + 1048576;
     if (statvfs(train->options.output, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < need) {
         return cr_fail(err, CR_E_IO, "%s: %.1f MiB free, %.1f MiB needed for two checkpoints and the adapter",
                        train->options.output, (double)((uint64_t)fs.f_bavail * fs.f_frsize) / CR_MIB,
@@ -71,6 +73,7 @@ static cr_status take_output(struct cr_train *train, struct cr_error *err)
 static cr_status begin_fresh(struct cr_train *train, struct cr_error *err)
 {
     CR_TRY(check_space(train, err));
+    CR_TRY(cr_train_clear_outputs(train, err));
     CR_TRY(cr_dir_create(train->checkpoint_dir, err));
     cr_checkpoint_sweep(train->checkpoint_dir);
     CR_TRY(cr_journal_open(train, 0, err));
@@ -167,8 +170,7 @@ static cr_status probe(struct cr_train *train, struct cr_finetune_result *result
     double work = epochs * (double)train_tokens + evals * (double)valid_tokens / 3;
     train->train_seconds = seconds;
     const struct cr_train_history *h = train->history;
-    train->history->last_report_loss =
-        h->report_steps > 0 ? h->report_loss / (double)h->report_steps : (double)NAN;
+    train->history->last_report_loss = h->report_steps > 0 ? h->report_loss / (double)h->report_steps : (double)NAN;
     cr_train_fill_result(train, result);
     result->tokens = tokens;
     result->tok_s = seconds > 0 ? (double)tokens / seconds : 0;
@@ -208,8 +210,7 @@ cr_status cr_finetune(const struct cr_finetune_options *options, const struct cr
                       struct cr_finetune_result *result, struct cr_error *err)
 {
     static const struct cr_host silent;
-    struct cr_finetune_result done = {
-        .final_loss = (double)NAN, .best_nll = (double)NAN};
+    struct cr_finetune_result done = {.final_loss = (double)NAN, .best_nll = (double)NAN};
     struct cr_train *train = cr_zalloc(1, sizeof *train);
     if (train == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for a run");

@@ -9,21 +9,29 @@
 #include "runtime/io/hash.h"
 #include "runtime/train/train.h"
 
-/* The lines of the held-out examples, which are in the order of the file. */
+/* The lines of the held-out examples, in the order of the file whatever theirs is. */
 static cr_status copy_lines(const struct cr_train *train, struct cr_lines *lines, struct cr_file_writer *out,
                             struct cr_error *err)
 {
     const char *text;
-    size_t n, i = 0;
-    while (i < train->n_valid && cr_lines_next(lines, &text, &n)) {
-        if (lines->number != train->data.examples[train->valid_pool[i]].line) {
+    size_t n, at = 0;
+    bool *held_out = cr_zalloc(train->data.n, sizeof *held_out);
+    cr_status status = held_out != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the held-out lines");
+    for (size_t i = 0; i < train->n_valid && status == CR_OK; i++) {
+        held_out[train->valid_pool[i]] = true;
+    }
+    while (status == CR_OK && at < train->data.n && cr_lines_next(lines, &text, &n)) {
+        if (lines->number != train->data.examples[at].line) {
             continue;
         }
-        CR_TRY(cr_file_writer_write(out, text, n, err));
-        CR_TRY(cr_file_writer_write(out, "\n", 1, err));
-        i++;
+        if (held_out[at++]) {
+            CR_TRY_OUT(status, cr_file_writer_write(out, text, n, err));
+            CR_TRY_OUT(status, cr_file_writer_write(out, "\n", 1, err));
+        }
     }
-    return CR_OK;
+out:
+    cr_free(held_out);
+    return status;
 }
 
 static bool same_bytes(const struct cr_train *train, const struct cr_lines *lines)

@@ -65,9 +65,9 @@ static cr_status read_earlier(struct cr_train *train, uint64_t keep_lines, size_
         read_lines(train, (const char *)text, n, keep_lines, keep_bytes);
     }
     if (train->journal_lines < keep_lines) {
-        cr_host_log(train->host, CR_LOG_WARNING, "%s has %" PRIu64 " of the %" PRIu64
-                    " lines that the checkpoint knows: reports are lost", train->journal_path, train->journal_lines,
-                    keep_lines);
+        cr_host_log(train->host, CR_LOG_WARNING,
+                    "%s has %" PRIu64 " of the %" PRIu64 " lines that the checkpoint knows: reports are lost",
+                    train->journal_path, train->journal_lines, keep_lines);
     }
     cr_free(text);
     return CR_OK;
@@ -125,11 +125,6 @@ static void append(struct cr_train *train, const char *text, size_t n)
     }
 }
 
-static json_t *number_or_null(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 /* A figure of a clock or a machine, to a readable number of digits. */
 static json_t *rounded(double value, double unit)
 {
@@ -145,9 +140,9 @@ static void write_line(struct cr_train *train, const struct cr_progress *p)
     json_t *line = json_object();
     json_object_set_new(line, "step", json_integer((json_int_t)p->step));
     json_object_set_new(line, "epoch", json_real(p->epoch));
-    json_object_set_new(line, "loss", number_or_null(p->loss));
+    json_object_set_new(line, "loss", cr_json_finite(p->loss));
     json_object_set_new(line, "lr", json_real(p->lr));
-    json_object_set_new(line, "grad_norm", number_or_null(p->grad_norm));
+    json_object_set_new(line, "grad_norm", cr_json_finite(p->grad_norm));
     json_object_set_new(line, "tokens", json_integer((json_int_t)p->tokens));
     json_object_set_new(line, "tok_s", rounded(p->tok_s, 0.001));
     json_object_set_new(line, "gflops", rounded(gflops, 0.001));
@@ -170,7 +165,9 @@ void cr_train_report(struct cr_train *train, const struct cr_step_result *step, 
     double wall = cr_clock_since(train->started_ns);
     uint64_t done = train->step - train->first_step;
     double mean = h->report_steps > 0 ? h->report_loss / (double)h->report_steps : (double)NAN;
-    uint64_t tokens = report ? h->tokens - h->report_tokens : step->tokens;
+    /* Tokens of this process since the last report: what one before it trained took seconds that are not counted here.
+     */
+    uint64_t since = h->report_tokens > train->first_tokens ? h->report_tokens : train->first_tokens;
     struct cr_progress p = {
         .phase = "train",
         .step = train->step,
@@ -179,7 +176,7 @@ void cr_train_report(struct cr_train *train, const struct cr_step_result *step, 
         .loss = report ? mean : step->loss,
         .lr = cr_train_lr(train, train->step - 1),
         .grad_norm = step->norm,
-        .tok_s = train->report_seconds > 0 ? (double)tokens / train->report_seconds : (double)NAN,
+        .tok_s = train->report_seconds > 0 ? (double)(h->tokens - since) / train->report_seconds : (double)NAN,
         .eta_s = done > 0 ? wall / (double)done * (double)(train->n_steps - train->step) : (double)NAN,
         .tokens = h->tokens,
         .report = report,

@@ -67,7 +67,10 @@ static cr_status load_data(struct cr_train *train, struct cr_error *err)
     if (memcmp(valid->digest, train->data.digest, sizeof valid->digest) == 0) {
         cr_host_log(train->host, CR_LOG_WARNING, "training and validation data are the same file contents");
     }
-    train->n_labels = valid->n_labels > train->n_labels ? valid->n_labels : train->n_labels;
+    if (valid->n_labels > train->n_labels) { /* the tokens of letters that the training file does not need */
+        train->n_labels = valid->n_labels;
+        memcpy(train->data.label_ids, valid->label_ids, sizeof train->data.label_ids);
+    }
     return stop_early(train, err);
 }
 
@@ -82,8 +85,8 @@ static cr_status split(struct cr_train *train, struct cr_error *err)
     }
     if (train->options.valid == NULL && !train->options.no_valid) {
         train->valid = &train->data;
-        cr_dataset_split(&train->data, train->options.seed, 0.1, train->train_pool, &train->n_train,
-                         train->valid_pool, &train->n_valid);
+        cr_dataset_split(&train->data, train->options.seed, 0.1, train->train_pool, &train->n_train, train->valid_pool,
+                         &train->n_valid);
     } else {
         train->valid = &train->valid_file;
         train->n_train = n;

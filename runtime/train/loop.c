@@ -166,11 +166,9 @@ cr_status cr_train_loop(struct cr_train *train, struct cr_error *err)
     for (;;) {
         if (cr_train_eval_due(train)) {
             CR_TRY(evaluate(train, saved, err));
-            train->history->finished |= train->step >= train->n_steps;
             saved = false;
         }
         if (!saved && (at_end(train) || train->step % train->options.save_every == 0)) {
-            train->history->finished |= at_end(train);
             CR_TRY(cr_train_save(train, false, false, err));
             saved = train->failed_saves == 0;
         }

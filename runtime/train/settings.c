@@ -35,15 +35,9 @@ static json_t *target_names(uint32_t targets)
     return list;
 }
 
-/* A string or null. Text of a flag that is not UTF-8 is stored escaped. */
 static json_t *text_or_null(const char *text)
 {
-    if (text == NULL) {
-        return json_null();
-    }
-    json_t *value = json_string(text);
-    char shown[CR_ESCAPE_BYTES];
-    return value != NULL ? value : json_string(cr_escape(shown, sizeof shown, text, strlen(text)));
+    return text != NULL ? cr_json_text(text) : json_null();
 }
 
 static void set_training(const struct cr_train *train, json_t *object)
@@ -119,11 +113,11 @@ cr_status cr_train_make_digests(struct cr_train *train, struct cr_error *err)
     json_object_set_new(object, "tokenizer",
                         digest_64(cr_xxh3_64(cr_gguf_bytes(gguf), (size_t)cr_gguf_data_offset(gguf))));
     json_object_set_new(object, "data", digest_of_data(&train->data));
-    json_object_set_new(object, "valid", train->options.valid != NULL ? digest_of_data(&train->valid_file)
-                                                                      : json_null());
-    json_object_set_new(object, "start",
-                        digest_64(cr_xxh3_64(train->adapter->params,
-                                             train->adapter->n_params * sizeof *train->adapter->params)));
+    json_object_set_new(object, "valid",
+                        train->options.valid != NULL ? digest_of_data(&train->valid_file) : json_null());
+    json_object_set_new(
+        object, "start",
+        digest_64(cr_xxh3_64(train->adapter->params, train->adapter->n_params * sizeof *train->adapter->params)));
     cr_free(train->digests);
     train->digests = NULL;
     CR_TRY(canonical(object, &train->digests, err));

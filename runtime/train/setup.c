@@ -27,9 +27,8 @@ static cr_status add_rows(struct cr_train *train, struct cr_error *err)
     if (!cr_train_owns_rows(train)) {
         return CR_OK;
     }
-    const struct cr_dataset *larger = train->data.n_labels < train->n_labels ? &train->valid_file : &train->data;
     CR_TRY(cr_adapter_add_rows(&train->adapter, train->n_labels, train->model->config.n_embd, err));
-    cr_model_label_rows(train->model, train->workers.tier, larger->label_ids, train->n_labels,
+    cr_model_label_rows(train->model, train->workers.tier, train->data.label_ids, train->n_labels,
                         train->adapter->params + cr_adapter_rows_begin(train->adapter));
     return CR_OK;
 }
@@ -107,7 +106,8 @@ static cr_status make_engine(struct cr_train *train, struct cr_error *err)
     train->scratch = cr_alloc((train->set_of != NULL ? 1 : train->n_sets) * floats, sizeof *train->scratch);
     train->noise = cr_zalloc(train->n_sets, sizeof *train->noise);
     train->set_loss = cr_zalloc(train->n_sets, sizeof *train->set_loss);
-    return train->scratch != NULL && train->noise != NULL && train->set_loss != NULL ? CR_OK : no_memory("validation", err);
+    return train->scratch != NULL && train->noise != NULL && train->set_loss != NULL ? CR_OK
+                                                                                     : no_memory("validation", err);
 }
 
 cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
@@ -117,8 +117,7 @@ cr_status cr_train_allocate(struct cr_train *train, struct cr_error *err)
     CR_TRY(make_engine(train, err));
     train->order = cr_alloc(train->n_train, sizeof *train->order);
     train->order_epoch = UINT64_MAX;
-    train->history =
-        cr_zalloc(1, sizeof *train->history + train->max_evals * sizeof(struct cr_train_eval));
+    train->history = cr_zalloc(1, sizeof *train->history + train->max_evals * sizeof(struct cr_train_eval));
     train->shapes = cr_adapter_shapes_text(train->adapter, train->model);
     if (train->shapes == NULL) {
         return no_memory("the shapes of the adapter", err);

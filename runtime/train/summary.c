@@ -5,7 +5,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/io/hash.h"
@@ -23,16 +22,11 @@ static double rate(const struct cr_train *train)
     return seconds > 0 ? (double)train->history->tokens / seconds : 0;
 }
 
-static json_t *number_or_null(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
-}
-
 static json_t *one_eval(uint64_t step, double nll)
 {
     json_t *object = json_object();
     json_object_set_new(object, "step", json_integer((json_int_t)step));
-    json_object_set_new(object, "nll", number_or_null(nll));
+    json_object_set_new(object, "nll", cr_json_finite(nll));
     return object;
 }
 
@@ -70,7 +64,7 @@ static void set_numbers(const struct cr_train *train, json_t *summary)
     json_object_set_new(summary, "n_params", json_integer((json_int_t)train->adapter->n_trainable));
     json_object_set_new(summary, "skipped_steps", json_integer((json_int_t)h->n_skipped));
     json_object_set_new(summary, "lr_halvings", json_integer((json_int_t)h->n_halvings));
-    json_object_set_new(summary, "final_loss", number_or_null(h->last_report_loss));
+    json_object_set_new(summary, "final_loss", cr_json_finite(h->last_report_loss));
     json_object_set_new(summary, "best", h->n_evals > 0 ? one_eval(h->best_step, h->best_nll) : json_null());
     json_t *evals = json_array();
     for (uint64_t i = 0; i < h->n_evals; i++) {
@@ -99,33 +93,6 @@ static cr_status write_summary(const struct cr_train *train, const char *path, s
     }
     json_decref(summary);
     return status;
-}
-
-/* The first ones are those of the adapter, the last that of methods with a posterior. */
-static const char *const output_names[] = {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf",
-                                           "summary.json", CR_POSTERIOR_FILE};
-
-enum { N_OF_ADAPTER = 3, N_OUTPUTS = sizeof output_names / sizeof output_names[0] };
-
-/* What this run writes: some methods leave more than an adapter, some have no form for another program. */
-static bool writes(const struct cr_train *train, const char *name)
-{
-    return strcmp(name, CR_POSTERIOR_FILE) == 0 ? train->method->write != NULL
-           : strcmp(name, "adapter.gguf") == 0  ? !train->method->prefix
-                                                : true;
-}
-
-bool cr_train_outputs_present(const struct cr_train *train)
-{
-    for (int i = train->method->no_adapter ? N_OF_ADAPTER : 0; i < N_OUTPUTS; i++) {
-        char *path = cr_path_join(train->options.output, output_names[i]);
-        bool present = path != NULL && access(path, F_OK) == 0;
-        cr_free(path);
-        if (!present && writes(train, output_names[i])) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* How prompts became tokens, as the posterior records it. */
@@ -158,7 +125,8 @@ static cr_status write_adapter(struct cr_train *train, const char *gguf_path, st
         return CR_OK;
     }
     CR_TRY(cr_adapter_save_peft(&adapter, train->model, train->options.output, train->options.method, err));
-    return writes(train, "adapter.gguf") ? cr_adapter_save_gguf(&adapter, train->model, gguf_path, err) : CR_OK;
+    return cr_train_writes(train, "adapter.gguf") ? cr_adapter_save_gguf(&adapter, train->model, gguf_path, err)
+                                                  : CR_OK;
 }
 
 cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err)

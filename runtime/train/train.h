@@ -36,7 +36,7 @@ struct cr_train_history {
     uint64_t n_skipped;    /* steps without an update because loss or gradient was not finite */
     uint64_t n_bad_in_row; /* of those, the latest without a good one between */
     uint64_t n_halvings;   /* of the learning rate, after bad steps in a row */
-    uint64_t finished;     /* 1: no further step */
+    uint64_t finished;     /* 1: stopped early, no further step */
     uint64_t best_step, last_eval_step, n_without_better, n_evals;
     uint64_t report_steps;   /* finite steps since the last report */
     uint64_t report_tokens;  /* value of `tokens` at the last report */
@@ -195,6 +195,10 @@ void cr_train_report(struct cr_train *train, const struct cr_step_result *step, 
 /* summary.c: adapter files, then summary.json as the last file of a run. */
 cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err);
 bool cr_train_outputs_present(const struct cr_train *train);
+/* Whether a run of this method writes the file of this name. */
+bool cr_train_writes(const struct cr_train *train, const char *name);
+/* Removes what an earlier run in the same directory left, so that nothing of it can be taken for this one's. */
+cr_status cr_train_clear_outputs(const struct cr_train *train, struct cr_error *err);
 void cr_train_fill_result(const struct cr_train *train, struct cr_finetune_result *result);
 
 /* trace.c: times of the engine's operations; `events` also keeps every one, to be written as Chrome trace events. */

@@ -30,6 +30,17 @@ for file in adapter_config.json adapter.gguf posterior.safetensors tasks/a/adapt
 done
 check settings grep -q '"tau": 5.0' run/summary.json
 expect resume 0 'nothing to do' tune -d d.jsonl -o run --method bora --tau 5 --resume
+# Held-out lines of all tasks are kept, however the tasks alternate.
+lines 100 ', "task": "a"' >a40 && lines 108 ', "task": "a"' >>a40 && lines 116 ', "task": "a"' >>a40
+lines 200 ', "task": "b"' >b40 && lines 208 ', "task": "b"' >>b40 && lines 216 ', "task": "b"' >>b40
+paste -d '\n' a40 b40 >ab.jsonl
+expect held 0 '5 to validate\|4 to validate' tune -d ab.jsonl -o held --method bora
+for task in a b; do
+    check held [ "$(grep -c "\"task\": \"$task\"" held/valid.jsonl)" -ge 2 ]
+done
+check held [ "$(wc -l <held/valid.jsonl)" -eq "$(sed -n 's/^ *"n_valid": \([0-9]*\).*/\1/p' held/summary.json)" ]
+check held [ "$(sort held/valid.jsonl ab.jsonl | uniq -d | wc -l)" -eq "$(wc -l <held/valid.jsonl)" ]
+
 expect default 0 'tau 10$' tune -d d.jsonl -o ten --method bora
 expect apart 0 'no prior: tasks apart' tune -d d.jsonl -o apart --method bora --tau 0
 expect joined 0 'each beside the common one' tune -d d.jsonl -o joined --method bora --bora-mode joined

@@ -63,6 +63,21 @@ expect head 2 'run has no members with label rows' "$credence" export -a run --m
 check head grep -q '"lm_head": 2' with-head/adapter_config.json
 expect head 3 '"lm_head": only q_proj' "$credence" eval -m m2.gguf -a with-head -d d.jsonl
 
+# Another run by force leaves nothing of the one before.
+expect forced 0 'ivon: ess' tune -o changed --method ivon
+expect forced 0 '3 members' tune -o changed --method ensemble --members 3 --force
+check forced [ ! -e changed/adapter.gguf ]
+check forced [ ! -e changed/adapter_config.json ]
+expect forced 0 '3 sets of weights' score eval -a changed
+mkdir changed/members/mine && touch changed/members/mine/notes
+expect forced 0 '' tune -o changed --force --quiet
+check forced [ ! -e changed/posterior.safetensors ]
+check forced [ ! -e changed/members/00 ]
+check forced [ -e changed/members/mine/notes ] # not ours to remove
+expect forced 0 '1 set of weights' score eval -a changed
+expect rate 2 '--head-lr 0.1: the members share the label rows' tune -o none --method ensemble --head-lr 0.1
+expect rate 2 '--head-lr belongs to --method prefix|ensemble, not to adamw' tune -o none --head-lr 0.1
+
 expect many 2 '--samples 4: the ensemble run has 3 members' score eval -a run --samples 4
 expect zero 2 '--samples: expected a whole number from 1' score eval -a run --samples 0
 expect mean 2 '--mean: run is an ensemble' score eval -a run --mean

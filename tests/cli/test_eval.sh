@@ -34,6 +34,17 @@ mv out first
 expect predict 0 'eval 12/12 ' score predict -d d.jsonl --batch-size 5 -t 2
 check batches cmp -s first out
 
+# A question need not have an answer to get one; it cannot be judged by.
+sed 's/, "answer": [01]//' d.jsonl >open.jsonl
+expect open 0 'eval 12/12 ' score predict -d open.jsonl
+check open [ "$(grep -c '"answer":null,"prediction":[01]' out)" -eq 12 ]
+sed 's/"answer":[01]/"answer":null/' first >known
+check open cmp -s known out
+expect open 3 'open.jsonl:1: field "answer" is missing' score eval -d open.jsonl
+expect ood 0 '' score eval -d d.jsonl --ood open.jsonl --quiet
+check ood grep -q '^elsewhere: 12 examples' out
+expect strict 2 '--strict-task: no adapter by task' score eval -d d.jsonl --strict-task
+
 expect CL-05 2 'model' "$credence" eval -d d.jsonl
 expect absent 4 'nowhere' score eval -d d.jsonl -a nowhere
 expect parent 4 'nowhere' score eval -d d.jsonl --json nowhere/j.json

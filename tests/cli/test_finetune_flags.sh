@@ -24,6 +24,9 @@ for flag in --batch-size --grad-accumulation-steps --save-every --report-every -
     tune CL-07 2 "$flag: expected a whole number from 1" "$flag" 0
     tune CL-07 2 "$flag: expected a whole number from 1" "$flag" -3
 done
+for flag in '--rank 8' '--alpha 16' '--targets all'; do
+    tune shape 2 "--adapter and ${flag% *} exclude each other" -a d.jsonl $flag
+done
 tune CL-08 2 '--max-seq-length: expected' --max-seq-length 0
 for value in 1 -0.1 2 x; do tune dropout 2 '--dropout: expected a number from 0 to below 1' --dropout "$value"; done
 tune numbers 2 '--alpha: expected a number above 0' --alpha 0

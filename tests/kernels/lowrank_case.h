@@ -38,9 +38,11 @@ static inline struct problem make(struct shape shape, uint64_t stream, enum cr_g
     struct problem p = {.shape = shape};
     struct cr_rng rng = cr_rng_make(stream);
     size_t rank = shape.rank, n_features = shape.n_features, n_blocks = shape.n_blocks;
-    size_t x_stride = cr_tl16_bytes(shape.x_type, n_features) + GAP * 4;
+    /* Blocks of whole 32 KiB stand without a gap: their lines meet in the same sets of a cache, and variants copy them. */
+    size_t x_block = cr_tl16_bytes(shape.x_type, n_features), x_gap = x_block % 32768 == 0 ? 0 : GAP * 4;
+    size_t x_stride = x_block + x_gap;
     size_t y_stride = n_features * CR_LANES + GAP, u_stride = rank * CR_LANES + GAP;
-    p.x_bytes = n_blocks * x_stride - GAP * 4;
+    p.x_bytes = n_blocks * x_stride - x_gap;
     p.y_floats = n_blocks * y_stride - GAP;
     p.u_floats = n_blocks * u_stride - GAP;
     p.g_floats = rank * n_features;

@@ -99,6 +99,7 @@ START_TEST(qgemm)
     REFUSED(FWD, , "end", 0, 40, memory, fwd_bytes);
     REFUSED(FWD, , "begin", 16, 70, memory, fwd_bytes);
     REFUSED(DX, , "end", 0, 70, memory, dx_bytes);
+    REFUSED(DX, a.bias = (const float *)memory, "bias", 0, 64, memory, dx_bytes);
     REFUSED(FWD, a.rank = 0, "rank", 0, 70, memory, fwd_bytes);
     REFUSED(FWD, a.rank = CR_RANK_MAX + 1, "rank", 0, 70, memory, fwd_bytes);
     REFUSED(FWD, a.p_os = SIZE_MAX / 8, "p", 0, 70, memory, fwd_bytes);
@@ -157,6 +158,7 @@ START_TEST(attention)
     REFUSED(FWD, a.v = NULL, "v", 0, 12, ROOM);
     REFUSED_BLOCKS(FWD, o, o_stride, 16, 0, 12, ROOM);
     REFUSED(FWD, a.lse = NULL, "lse", 0, 12, ROOM);
+    REFUSED(FWD, a.lse = (float *)(memory + 16), "lse", 0, 12, ROOM);
     REFUSED_BLOCKS(BWD, d_o, do_stride, 16, 0, 12, ROOM);
     REFUSED_BLOCKS(BWD, dk, dkv_stride, 16, 0, 12, ROOM);
     REFUSED(BWD, a.dq = NULL, "dq", 0, 12, ROOM);

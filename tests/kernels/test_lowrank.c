@@ -17,7 +17,7 @@ static const struct shape shapes[] = {
     {16, 576, 9, CR_X_BF16, 65536, true}, {256, 66, 4, CR_X_BF16, 65536, false}, {8, 19, 2, CR_X_F32, 58982, false},
     {16, 300, 9, CR_X_F32, 58982, true},  {9, 46, 8, CR_X_BF16, 32768, false},   {64, 576, 3, CR_X_BF16, 62259, true},
     {8, 301, 5, CR_X_BF16, 65536, true},  {3, 65, 11, CR_X_F32, 1, false},       {5, 31, 4, CR_X_F32, 65535, true},
-    {11, 35, 71, CR_X_F32, 65536, false},
+    {11, 35, 71, CR_X_F32, 65536, false}, {8, 512, 40, CR_X_F32, 65536, false},  {8, 1024, 70, CR_X_BF16, 65536, true},
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 

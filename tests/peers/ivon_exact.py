@@ -126,8 +126,7 @@ def ours(method, peer, scratch):
     peer.reset()
     peer.model.save_pretrained(start)
     command = [args.program, "finetune", "-m", args.model, "-d", data, "-a", start, "-o", output, "--method", method,
-               "--targets", "q_proj,v_proj", "--rank", str(RANK), "--alpha", str(ALPHA), "--steps", str(args.steps),
-               "--batch-size", str(args.batch), "--lr-schedule", "constant", "--warmup", "0", "--max-grad-norm", "0",
+               "--steps", str(args.steps), "--batch-size", str(args.batch), "--lr-schedule", "constant", "--warmup", "0", "--max-grad-norm", "0",
                "--no-valid", "--keep", "last", "--seed", str(args.seed), "--cpu", args.cpu, "-t", "1", "--quiet"]
     if method == "ivon":
         command += ["--lr", str(IVON_LR), "--ess", str(ESS), "--hess-init", str(HESS_INIT), "--clip-radius", str(CLIP)]

@@ -117,8 +117,7 @@ def ours(start, seed, name):
     run = os.path.join(args.out, name)
     common_flags = ["-m", args.model, "-t", str(args.threads), "--quiet"]
     command = [args.program, "finetune", *common_flags, "-d", args.train, "-a", start, "-o", run, "--force", "--method",
-               args.method, "--targets", "q_proj,v_proj", "--rank", str(RANK), "--alpha", str(ALPHA), "--lr",
-               str(args.lr), "--epochs", str(args.epochs), "--batch-size", str(args.batch), "--warmup",
+               args.method, "--lr", str(args.lr), "--epochs", str(args.epochs), "--batch-size", str(args.batch), "--warmup",
                str(args.warmup), "--max-grad-norm", "0", "--no-valid", "--keep", "last", "--seed", str(seed)]
     if args.method == "ivon":
         command += ["--ess", str(args.ess), "--hess-init", str(args.hess_init), "--clip-radius", str(args.clip_radius)]

@@ -23,7 +23,7 @@ static inline void full_init(struct cr_train_run *run, const char *output)
 static inline void with_heads(struct cr_train_run *run, bool heads)
 {
     run->options.member_heads = heads;
-    run->options.head_lr = 1e-3;
+    run->options.head_lr = heads ? 1e-3 : 0;
     run->options.head_noise = 0.05;
 }
 

@@ -25,7 +25,7 @@ static void train(const char *output, bool heads, const char *model)
     run.options.method = "ensemble";
     run.options.members = N_MEMBERS;
     run.options.member_heads = heads;
-    run.options.head_lr = 1e-2;
+    run.options.head_lr = heads ? 1e-2 : 0;
     run.options.head_noise = 0.05;
     run.options.valid = cr_train_kept("other.jsonl");
     cr_train_must(&run);

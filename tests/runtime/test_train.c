@@ -148,6 +148,31 @@ START_TEST(keeps_the_best)
 }
 END_TEST
 
+/* A validation file may have more choices than the training file: their letters are tokens of their own. */
+START_TEST(more_choices_to_validate)
+{
+    static const char four[] = "{\"question\":\"xy\",\"choices\":[\"a\",\"b\",\"c\",\"d\"],\"answer\":3}\n"
+                               "{\"question\":\"zw\",\"choices\":[\"a\",\"b\",\"c\"],\"answer\":2}\n";
+    struct cr_train_run run;
+    struct cr_eval_options o;
+    struct cr_eval_result result = {0};
+    struct cr_host host = {.n_threads = 1};
+    struct cr_error err = {0};
+    cr_train_write("four.jsonl", four, strlen(four));
+    cr_train_run_init(&run, "out");
+    run.options.valid = cr_train_kept("four.jsonl");
+    run.options.keep_best_set = true; /* the last */
+    cr_train_must(&run);
+    cr_eval_options_init(&o);
+    o.model = cr_train_kept("model.gguf");
+    o.data = run.options.valid;
+    o.adapter = cr_train_kept("out");
+    ck_assert_msg(cr_eval(&o, &host, &result, &err) == CR_OK, "%s", err.message);
+    ck_assert_double_eq_tol(run.result.best_nll, result.all.nll, 1e-12 * result.all.nll); /* two orders of a sum */
+    cr_eval_result_deinit(&result);
+}
+END_TEST
+
 START_TEST(memory_budget)
 {
     struct cr_train_run run;
@@ -312,6 +337,7 @@ int main(void)
     tcase_add_loop_test(all, any_thread_count, 0, 3);
     tcase_add_test(all, recomputing_changes_nothing);
     tcase_add_test(all, keeps_the_best);
+    tcase_add_test(all, more_choices_to_validate);
     tcase_add_test(all, memory_budget);
     tcase_add_test(all, dry_run_writes_nothing);
     tcase_add_test(all, texts_and_continuation);

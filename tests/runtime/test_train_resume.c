@@ -189,6 +189,23 @@ START_TEST(resume_with_other_settings)
 }
 END_TEST
 
+/* A finished run goes on when it is asked for more steps. */
+START_TEST(resume_for_more_steps)
+{
+    struct cr_train_run run;
+    cr_train_full_init(&run, "out");
+    cr_train_must(&run);
+    run.options.resume = true;
+    run.options.allow_inexact = true;
+    run.options.steps = 12;
+    run.options.epochs = 0;
+    cr_train_must(&run);
+    ck_assert(!run.result.nothing_to_do);
+    ck_assert_uint_eq(run.result.steps, 12);
+    ck_assert_int_eq(run.n_steps_seen, 3);
+}
+END_TEST
+
 START_TEST(resume_without_checkpoints)
 {
     struct cr_train_run run;
@@ -215,6 +232,8 @@ START_TEST(a_forced_run_starts_over)
     run.stop_at = 1;
     cr_train_must_fail(&run, CR_E_STOPPED, "step 1");
     ck_assert(!cr_train_exists("b/checkpoints/step-00000009.cck"));
+    ck_assert(!cr_train_exists("b/summary.json")); /* nothing of the earlier run can be taken for this one's */
+    ck_assert(!cr_train_exists("b/adapter.gguf"));
     run.options.force = false;
     run.options.resume = true;
     run.stop_at = -1;
@@ -280,6 +299,7 @@ int main(void)
     tcase_add_test(all, resume_from_an_older_checkpoint);
     tcase_add_test(all, finished_runs);
     tcase_add_test(all, resume_with_other_settings);
+    tcase_add_test(all, resume_for_more_steps);
     tcase_add_test(all, resume_without_checkpoints);
     tcase_add_test(all, a_forced_run_starts_over);
     tcase_add_test(all, checkpoint_as_adapter);

@@ -9,7 +9,7 @@
  *   q, o, dq, do       TL16 f32, n_heads * head_dim features
  *   k, v               TL16 f32, n_kv * head_dim features; head h reads kv head h / (n_heads / n_kv)
  *   dk, dv             TL16 f32, n_heads * head_dim features: one partial a query head; sum_kv adds each group
- *   lse                [n_blocks][n_heads][16] f32
+ *   lse                [n_blocks][n_heads][16] f32, 64-byte aligned
  *   seg                n_seg + 1 token bounds, ascending; sequence s is tokens [seg[s], seg[s+1]). Together they cover
  *                      every token of every block (pad tokens form a last sequence of their own)
  * scale > 0

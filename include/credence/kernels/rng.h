@@ -36,7 +36,7 @@ CR_API void cr_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint
  * in double, rounded once (so `high` itself can occur). */
 CR_API void cr_uniform_f32(const uint32_t key[2], float low, float high, float *out, size_t n);
 
-/* Permutation of 0 ... n-1 (n <= 2^32) by Fisher-Yates with unbiased draws from (key, epoch). Its counters have a last
+/* Permutation of 0 ... n-1 (n < 2^32) by Fisher-Yates with unbiased draws from (key, epoch). Its counters have a last
  * word other than 0: the key may serve cr_uniform_f32 too. */
 CR_API void cr_permutation(const uint32_t key[2], uint32_t epoch, uint32_t *out, size_t n);
 
