@@ -24,8 +24,8 @@ check two grep -q '"low90": 0.0' cmp.json
 check page grep -q '</html>' r.html
 check page grep -q 'a.json said <b>' r.html
 cp cmp.json lines.json
-expect charts 2 '--json is the same file as --charts' "$credence" compare a.json b.json --charts lines.json --json lines.json
-expect charts 2 '--report is the same file' "$credence" compare a.json b.json --charts lines.json --report lines.json
+expect charts 2 '--json and --charts are the same' "$credence" compare a.json b.json --charts lines.json --json lines.json
+expect charts 2 '--report and --charts are the same' "$credence" compare a.json b.json --charts lines.json --report lines.json
 check charts cmp -s cmp.json lines.json
 expect seeds 0 '' "$credence" compare one=a.json,b.json two=c.json,d.json --in-domain t1 --margin-nll 1e-9
 check seeds grep -q '12 examples, 2 seeds\. .* resamples of seeds and examples\.' out
