@@ -5,7 +5,8 @@
 #   bench/methods.sh quick             the main table: 300 tweets, 4 members, 3 seeds, all rows of methods.conf
 #   bench/methods.sh full              5 seeds, 8 members; all tweets, prefixes by few examples, BoRA, and, with EXTRA
 #                                      naming a directory of NAME-train.jsonl and NAME-test.jsonl, agnews and arc-easy
-#   bench/methods.sh search [ROW ...]  the grids of methods.conf, judged by tweets that no table uses
+#   bench/methods.sh search [ROW ...]  the grids of methods.conf, judged by tweets that no table uses (BoRA: by its
+#                                      validation texts, which choose tau as well)
 #   bench/methods.sh cell ROW SEED     one cell (of the set SET)
 #   bench/methods.sh tables [SET ...]  tables and page of the cells that there are
 #   bench/methods.sh data              only the data
@@ -247,6 +248,10 @@ table() {
     {
         echo "## $set_name"
         echo
+        if [ "$kind" = bora ]; then
+            echo "\"In domain\" are the tasks with many texts, \"shifted\" those with few; all are trained on."
+            echo
+        fi
         compare_cells .json ${in_domain:+--in-domain "$in_domain"} --json "$out/$set_name/tables.json" \
             --report "$out/$set_name/report.html" ${charts:+--charts "$charts"}
         if [ -n "$second" ]; then

@@ -132,7 +132,7 @@ struct cr_finetune_options {
     /* prefix: rows of learned keys and values before every text, see runtime/model/prefix.h; rank, alpha, dropout and
      * targets keep their defaults */
     uint32_t vertices;           /* 1...8 of a simplex, 3; 1 = plain prefix tuning */
-    uint32_t prefix_length;      /* 1...256 rows a layer, 10 */
+    uint32_t prefix_length;      /* 1...256 rows a layer, 40 */
     uint32_t valid_draws;        /* 10 looks at each held-out text; 0 = one, at the centroid */
 };
 

@@ -141,7 +141,7 @@ cp -R prefix odd
 sed 's/"vertex": 1/"vertex": 7/' prefix/summary.json >odd/summary.json
 expect page 0 'eval 20/20' score eval -a odd --report odd.html
 check page [ "$(grep -c 'vertex 0 to 1' odd.html)" -eq 0 ]
-expect single 0 'prefix: 1 vertex of 10 rows a layer and of label rows, [0-9]* weights; validation at the centroid' \
+expect single 0 'prefix: 1 vertex of 40 rows a layer and of label rows, [0-9]* weights; validation at the centroid' \
     tune -o single --method prefix --vertices 1
 expect info 0 '' "$credence" info prefix
 check info grep -q '^ *prefix, 3 vertices, 2 label rows each$' out
