@@ -200,7 +200,11 @@ static void put_reliability(struct cr_buf *out, const struct cr_report *r)
                 "<h2>Is it as right as it is sure?</h2>\n<p class=\"note\">Each bar is a bin of confidence, its "
                 "height the accuracy inside. On the dashed line the two agree; bars below it are overconfidence. "
                 "Dots stand at the mean confidence, lines through them are 95 % intervals, the grey bars count the "
-                "examples.</p>\n<div class=\"cards\">\n");
+                "examples.");
+    if (r->n_seeds > 1) {
+        cr_buf_puts(out, " The answers of all seeds lie in the bars; for the intervals those to one example count once.");
+    }
+    cr_buf_puts(out, "</p>\n<div class=\"cards\">\n");
     for (size_t g = 0; g < r->n_groups; g++) {
         if (g > 0 && r->n_runs > 1 && r->runs[0].groups[g].bins != NULL) {
             cr_buf_puts(out, "</div>\n<div class=\"cards\">\n");
