@@ -2,59 +2,48 @@
 #include <math.h>
 #include <string.h>
 
-#include "credence/kernels/rng.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/host.h"
 #include "runtime/metrics/calibrate.h"
 #include "runtime/metrics/metrics.h"
 #include "runtime/metrics/outcome.h"
 
-enum { ACCURACY, NLL, ECE, BRIER, N_FIGURES };
+/* Kinds of draws (calibrate.h) below are those of comparisons. */
+enum { FIRST_STREAM = 2 };
 
-/* Second key word, so that resamples share no stream with other uses of the seed. */
-enum { RESAMPLE_STREAM = 0x626f6f74 };
-
-/* Draws of one resample: word i % 4 of counter (i / 4, resample, stream, 0), scaled to [0, n) by the high half of the
- * product; a bias of n / 2^32 at most. */
-struct draws {
-    uint32_t key[2], counter[4], words[4];
-    unsigned left;
-};
-
-static uint32_t draw(struct draws *d, uint32_t n)
+void cr_outcomes_bins(const struct cr_outcomes *outcomes, const uint32_t *at, uint16_t *bin_of)
 {
-    if (d->left == 0) {
-        cr_philox4x32(d->counter, d->key, d->words);
-        d->counter[0]++;
-        d->left = 4;
+    for (size_t i = 0; i < outcomes->n && outcomes->classification; i++) {
+        const struct cr_outcome *o = &outcomes->items[at != NULL ? at[i] : i];
+        bin_of[i] = (uint16_t)cr_bin_of(o->confidence, outcomes->n_bins, CR_BIN_RIGHT_CLOSED);
     }
-    return (uint32_t)(((uint64_t)d->words[4 - d->left--] * n) >> 32);
 }
 
-static void resample(const struct cr_outcomes *outcomes, const uint16_t *bin_of, struct cr_bin *bins, struct draws *d,
-                     double *figures)
+void cr_outcomes_weigh(const struct cr_outcomes *outcomes, const uint32_t *at, const uint32_t *times,
+                       const uint16_t *bin_of, struct cr_bin *bins, double *figures)
 {
-    double right = 0, nll = 0, brier = 0;
-    uint64_t n_targets = 0;
+    double n = 0, n_targets = 0, right = 0, nll = 0, brier = 0;
+    bool choices = outcomes->classification;
     memset(bins, 0, (outcomes->n_bins + 1) * sizeof *bins);
     for (size_t i = 0; i < outcomes->n; i++) {
-        uint32_t at = draw(d, (uint32_t)outcomes->n);
-        const struct cr_outcome *o = &outcomes->items[at];
-        nll += o->nll;
-        n_targets += o->n_targets;
-        if (outcomes->classification) {
-            struct cr_bin *bin = &bins[bin_of[at]];
-            bin->n++;
-            bin->confidence += o->confidence;
-            bin->correct += o->correct;
-            right += o->correct;
-            brier += o->brier;
+        const struct cr_outcome *o = &outcomes->items[at != NULL ? at[i] : i];
+        double often = times[i];
+        n += often;
+        n_targets += often * o->n_targets;
+        nll += often * o->nll;
+        if (choices) {
+            struct cr_bin *bin = &bins[bin_of[i]];
+            bin->n += times[i];
+            bin->confidence += often * o->confidence;
+            bin->correct += often * o->correct;
+            right += often * o->correct;
+            brier += often * o->brier;
         }
     }
-    figures[ACCURACY] = right / (double)outcomes->n;
-    figures[NLL] = nll / (double)n_targets;
-    figures[ECE] = cr_bins_ece(bins, outcomes->n_bins);
-    figures[BRIER] = brier / (double)outcomes->n;
+    figures[CR_FIGURE_NLL] = nll / n_targets;
+    figures[CR_FIGURE_ACCURACY] = choices ? right / n : (double)NAN;
+    figures[CR_FIGURE_BRIER] = choices ? brier / n : (double)NAN;
+    figures[CR_FIGURE_ECE] = choices ? cr_bins_ece(bins, outcomes->n_bins) : (double)NAN;
 }
 
 static void percentiles(double *values, double out[2])
@@ -68,14 +57,14 @@ static void percentiles(double *values, double out[2])
 static void summarise(const struct cr_outcomes *outcomes, double ece, double (*values)[CR_BOOTSTRAP],
                       struct cr_intervals *out)
 {
-    percentiles(values[NLL], out->nll);
+    percentiles(values[CR_FIGURE_NLL], out->nll);
     if (outcomes->classification) {
-        percentiles(values[ACCURACY], out->accuracy);
+        percentiles(values[CR_FIGURE_ACCURACY], out->accuracy);
         struct cr_estimate around;
-        cr_interval_around(ece, values[ECE], CR_BOOTSTRAP, 0.95, &around);
+        cr_interval_around(ece, values[CR_FIGURE_ECE], CR_BOOTSTRAP, 0.95, &around);
         out->ece[0] = fmax(around.low, 0);
         out->ece[1] = around.high;
-        percentiles(values[BRIER], out->brier);
+        percentiles(values[CR_FIGURE_BRIER], out->brier);
     } else {
         for (int side = 0; side < 2; side++) {
             out->perplexity[side] = cr_perplexity(out->nll[side], 1);
@@ -89,25 +78,24 @@ cr_status cr_outcomes_bootstrap(const struct cr_outcomes *outcomes, uint64_t see
     double nan = (double)NAN;
     struct cr_intervals made = {{nan, nan}, {nan, nan}, {nan, nan}, {nan, nan}, {nan, nan}};
     cr_status status = CR_OK;
-    double(*values)[CR_BOOTSTRAP] = cr_alloc(N_FIGURES, sizeof *values);
+    double(*values)[CR_BOOTSTRAP] = cr_alloc(CR_N_FIGURES, sizeof *values);
     uint16_t *bin_of = cr_alloc(outcomes->n, sizeof *bin_of);
+    uint32_t *times = cr_alloc(outcomes->n, sizeof *times);
     struct cr_bin *bins = cr_alloc(outcomes->n_bins + 1, sizeof *bins);
-    if (values == NULL || bin_of == NULL || bins == NULL) {
+    if (values == NULL || bin_of == NULL || times == NULL || bins == NULL) {
         status = cr_fail(err, CR_E_MEMORY, "no memory for resamples of %zu examples", outcomes->n);
         goto out;
     }
-    for (size_t i = 0; i < outcomes->n && outcomes->classification; i++) {
-        bin_of[i] = (uint16_t)cr_bin_of(outcomes->items[i].confidence, outcomes->n_bins, CR_BIN_RIGHT_CLOSED);
-    }
+    cr_outcomes_bins(outcomes, NULL, bin_of);
     for (uint32_t r = 0; r < CR_BOOTSTRAP && outcomes->n > 0; r++) {
-        double figures[N_FIGURES];
-        struct draws d = {.key = {(uint32_t)seed, (uint32_t)RESAMPLE_STREAM}, .counter = {0, r, stream, 0}};
+        double figures[CR_N_FIGURES];
         if (cr_host_stopped(host)) {
             status = cr_fail(err, CR_E_STOPPED, "stopped while computing intervals");
             goto out;
         }
-        resample(outcomes, bin_of, bins, &d, figures);
-        for (int f = 0; f < N_FIGURES; f++) {
+        cr_resample(seed, r, FIRST_STREAM + stream, outcomes->n, times);
+        cr_outcomes_weigh(outcomes, NULL, times, bin_of, bins, figures);
+        for (int f = 0; f < CR_N_FIGURES; f++) {
             values[f][r] = figures[f];
         }
     }
@@ -120,6 +108,7 @@ cr_status cr_outcomes_bootstrap(const struct cr_outcomes *outcomes, uint64_t see
 out:
     cr_free(values);
     cr_free(bin_of);
+    cr_free(times);
     cr_free(bins);
     return status;
 }

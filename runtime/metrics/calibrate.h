@@ -68,7 +68,8 @@ struct cr_paired {
 cr_status cr_paired_bootstrap(const struct cr_paired *pairs, double level, uint64_t seed, size_t n_draws,
                               struct cr_estimate *out, struct cr_error *err);
 
-/* The draw behind it: how often each of n seeds (kind 0) or examples (kind 1) is taken, counts [n]. */
+/* The draw behind it: how often each of n seeds (kind 0) or examples (kind 1) is taken, counts [n]. Other kinds are
+ * other draws. */
 void cr_resample(uint64_t seed, size_t draw, uint32_t kind, size_t n, uint32_t *counts);
 
 /* Equivalent within +-margin at 5 %: interval of level 0.9 inside. Not worse than -margin (higher is better): its lower

@@ -49,8 +49,21 @@ cr_status cr_outcomes_measure(const struct cr_outcomes *outcomes, struct cr_grou
  * order: every task of a batch weighs the same. NaN without texts of tasks. Errors: CR_E_MEMORY. */
 cr_status cr_outcomes_bora_ppl(const struct cr_outcomes *outcomes, size_t n_tasks, double *out, struct cr_error *err);
 
-/* 95 % percentile intervals of the bootstrap over examples: CR_BOOTSTRAP resamples drawn by Philox from (seed, stream).
- * {low, high}, NaN where the figure is not applicable. Source: Efron 1979, percentile method. */
+enum cr_figure { CR_FIGURE_ACCURACY, CR_FIGURE_NLL, CR_FIGURE_BRIER, CR_FIGURE_ECE, CR_N_FIGURES };
+
+struct cr_bin;
+
+/* The bins of the confidences of outcomes at[i] (at NULL: i), i < n; nothing for texts. */
+void cr_outcomes_bins(const struct cr_outcomes *outcomes, const uint32_t *at, uint16_t *bin_of);
+
+/* figures [CR_N_FIGURES] with outcome at[i] taken times[i] times: a resample. bin_of as above; room for n_bins + 1
+ * bins. Of texts all but the NLL are NaN. */
+void cr_outcomes_weigh(const struct cr_outcomes *outcomes, const uint32_t *at, const uint32_t *times,
+                       const uint16_t *bin_of, struct cr_bin *bins, double *figures);
+
+/* 95 % intervals of the bootstrap over examples: CR_BOOTSTRAP resamples drawn by Philox from (seed, stream); of the ECE
+ * around its value (calibrate.h). {low, high}, NaN where the figure is not applicable. Source: Efron 1979, percentile
+ * method. */
 enum { CR_BOOTSTRAP = 1000 };
 
 struct cr_intervals {

@@ -14,8 +14,6 @@
 
 enum { CR_COMPARE_DRAWS = 2000 };
 
-enum cr_figure { CR_FIGURE_ACCURACY, CR_FIGURE_NLL, CR_FIGURE_BRIER, CR_FIGURE_ECE, CR_N_FIGURES };
-
 struct cr_contender {
     const char *name;            /* borrowed */
     struct cr_result_file *runs; /* owned: [n_seeds] */

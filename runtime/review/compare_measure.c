@@ -24,31 +24,14 @@ static double *values_of(const struct work *w, const struct cr_comparison *c, si
     return w->values + row * CR_COMPARE_DRAWS;
 }
 
-/* Figures of one run with each example as often as it was drawn. */
-static void weigh(const struct cr_outcome *items, const struct cr_compared_group *g, const uint16_t *bin_of,
-                  struct work *w, bool classification, double *figures)
+/* The examples of a group in one run. */
+static struct cr_outcomes part_of(const struct cr_comparison *c, const struct cr_compared_group *g, size_t contender,
+                                  size_t seed)
 {
-    double n = 0, n_targets = 0, right = 0, nll = 0, brier = 0;
-    memset(w->bins, 0, (CR_BINS_DEFAULT + 1) * sizeof *w->bins);
-    for (size_t i = 0; i < g->n; i++) {
-        const struct cr_outcome *o = &items[g->items[i]];
-        uint32_t times = w->examples[i];
-        n += times;
-        n_targets += (double)times * o->n_targets;
-        nll += times * o->nll;
-        if (classification) {
-            struct cr_bin *bin = &w->bins[bin_of[i]];
-            bin->n += times;
-            bin->confidence += times * o->confidence;
-            bin->correct += (double)times * o->correct;
-            right += (double)times * o->correct;
-            brier += times * o->brier;
-        }
-    }
-    figures[CR_FIGURE_NLL] = nll / n_targets;
-    figures[CR_FIGURE_ACCURACY] = classification ? right / n : (double)NAN;
-    figures[CR_FIGURE_BRIER] = classification ? brier / n : (double)NAN;
-    figures[CR_FIGURE_ECE] = classification ? cr_bins_ece(w->bins, CR_BINS_DEFAULT) : (double)NAN;
+    return (struct cr_outcomes){.items = c->contenders[contender].runs[seed].items,
+                                .n = g->n,
+                                .classification = c->classification,
+                                .n_bins = CR_BINS_DEFAULT};
 }
 
 /* Mean over the seeds, each as often as it was drawn. */
@@ -63,8 +46,8 @@ static void figures_of(const struct cr_comparison *c, const struct cr_compared_g
         if (w->seeds[s] == 0) {
             continue;
         }
-        weigh(c->contenders[contender].runs[s].items, g, w->bin_of + (contender * c->n_seeds + s) * g->n, w,
-              c->classification, one);
+        struct cr_outcomes part = part_of(c, g, contender, s);
+        cr_outcomes_weigh(&part, g->items, w->examples, w->bin_of + (contender * c->n_seeds + s) * g->n, w->bins, one);
         for (int f = 0; f < CR_N_FIGURES; f++) {
             figures[f] += one[f] * w->seeds[s] / (double)c->n_seeds;
         }
@@ -162,11 +145,8 @@ static cr_status make_work(const struct cr_comparison *c, const struct cr_compar
         return cr_fail(err, CR_E_MEMORY, "no memory for resamples of %zu examples of %zu evaluations", g->n, n_runs);
     }
     for (size_t r = 0; r < n_runs; r++) {
-        const struct cr_outcome *items = c->contenders[r / c->n_seeds].runs[r % c->n_seeds].items;
-        for (size_t i = 0; i < g->n; i++) {
-            w->bin_of[r * g->n + i] =
-                (uint16_t)cr_bin_of(items[g->items[i]].confidence, CR_BINS_DEFAULT, CR_BIN_RIGHT_CLOSED);
-        }
+        struct cr_outcomes part = part_of(c, g, r / c->n_seeds, r % c->n_seeds);
+        cr_outcomes_bins(&part, g->items, w->bin_of + r * g->n);
     }
     return CR_OK;
 }

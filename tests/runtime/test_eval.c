@@ -306,6 +306,10 @@ START_TEST(bootstrap)
     /* Binomial: half width 1.96 sqrt(.7 * .3 / n); 1000 resamples know the ends to a tenth of it. */
     ck_assert_double_eq_tol(small.accuracy[1] - small.accuracy[0], 2 * 1.96 * sqrt(0.21 / 100), 0.03);
     ck_assert_double_eq_tol(large.accuracy[1] - large.accuracy[0], 2 * 1.96 * sqrt(0.21 / 400), 0.015);
+    /* However biased resampled ECEs are, the interval lies around the figure. */
+    struct cr_group_metrics measured;
+    ck_assert_int_eq(cr_outcomes_measure(&o, &measured, NULL), CR_OK);
+    ck_assert(large.ece[0] < measured.ece && measured.ece < large.ece[1]);
     ck_assert(small.brier[0] == 0.25 && small.brier[1] == 0.25);
     ck_assert(isnan(small.perplexity[0]));
     o.n = 0;
