@@ -117,6 +117,12 @@ void cr_contract_range(struct cr_contract *c, size_t begin, size_t end, size_t s
     }
 }
 
+void cr_contract_elements(struct cr_contract *c, size_t begin, size_t end, size_t chunk)
+{
+    cr_contract_at_most(c, end, (size_t)1 << 34, "end");
+    cr_contract_range(c, begin, end, chunk, end);
+}
+
 void cr_contract_operand_type(struct cr_contract *c, enum cr_xtype type, size_t n_features, const char *argument)
 {
     cr_contract_that(c, type == CR_X_F32 || type == CR_X_BF16, argument, "is no operand type");

@@ -40,6 +40,15 @@ void cr_contract_dimension(struct cr_contract *c, size_t value, const char *argu
 /* end <= limit; both bounds multiples of step, or end the limit. */
 void cr_contract_range(struct cr_contract *c, size_t begin, size_t end, size_t step, size_t limit);
 
+/* Elements of vectors in chunks: begin a multiple of one. The last chunk may be short and only the caller knows where
+ * the vectors end, so `end` is free up to what a stream of noise can number. */
+void cr_contract_elements(struct cr_contract *c, size_t begin, size_t end, size_t chunk);
+
+static inline bool cr_contract_finite(double x)
+{
+    return x - x == 0;
+}
+
 /* A known operand type that can hold n_features (pairs in bf16). */
 void cr_contract_operand_type(struct cr_contract *c, enum cr_xtype type, size_t n_features, const char *argument);
 

@@ -2,18 +2,6 @@
 
 #include "kernels/common/contract.h"
 
-static bool bounded(double x)
-{
-    return x - x == 0;
-}
-
-/* The last chunk may be short and only the caller knows D, so `end` is free up to what a stream can number. */
-static void range(struct cr_contract *c, size_t begin, size_t end)
-{
-    cr_contract_at_most(c, end, (size_t)1 << 34, "end");
-    cr_contract_range(c, begin, end, CR_DPLR_CHUNK, end);
-}
-
 /* [n][stride] elements of `bytes` with `end` of them used: apart and addressable. */
 static void matrix(struct cr_contract *c, size_t n, size_t stride, size_t end, size_t bytes, const char *argument)
 {
@@ -34,7 +22,8 @@ static void gaussian(struct cr_contract *c, const struct cr_dplr_args *a, size_t
         cr_contract_at_most(c, a->n_rows, 1 << 16, "n_rows");
         matrix(c, a->n_rows, a->row_stride, end, sizeof *a->rows, "row_stride");
     }
-    cr_contract_that(c, a->var_floor >= 0 && bounded(a->var_floor), "var_floor", "is no finite number from 0");
+    cr_contract_that(c, a->var_floor >= 0 && cr_contract_finite(a->var_floor), "var_floor",
+                     "is no finite number from 0");
 }
 
 cr_status cr_dplr_sample_checked(const struct cr_dplr_ops *ops, const struct cr_dplr_args *args, size_t begin,
@@ -45,9 +34,10 @@ cr_status cr_dplr_sample_checked(const struct cr_dplr_ops *ops, const struct cr_
         return c.status;
     }
     cr_contract_that(&c, ops->sample != NULL, "ops.sample", "is NULL");
-    range(&c, begin, end);
+    cr_contract_elements(&c, begin, end, CR_DPLR_CHUNK);
     gaussian(&c, args, end);
-    cr_contract_that(&c, args->var_scale >= 0 && bounded(args->var_scale), "var_scale", "is no finite number from 0");
+    cr_contract_that(&c, args->var_scale >= 0 && cr_contract_finite(args->var_scale), "var_scale",
+                     "is no finite number from 0");
     cr_contract_pointer(&c, args->out, "out");
     cr_contract_dimension(&c, args->n_samples, "n_samples");
     matrix(&c, args->n_samples, args->out_stride, end, sizeof *args->out, "out_stride");
@@ -71,7 +61,7 @@ cr_status cr_dplr_density_checked(const struct cr_dplr_ops *ops, const struct cr
         return c.status;
     }
     cr_contract_that(&c, ops->density != NULL, "ops.density", "is NULL");
-    range(&c, begin, end);
+    cr_contract_elements(&c, begin, end, CR_DPLR_CHUNK);
     gaussian(&c, args, end);
     cr_contract_pointer(&c, args->x, "x");
     cr_contract_pointer(&c, args->sums, "sums");
@@ -90,7 +80,7 @@ cr_status cr_dplr_collect_checked(const struct cr_dplr_ops *ops, const struct cr
         return c.status;
     }
     cr_contract_that(&c, ops->collect != NULL, "ops.collect", "is NULL");
-    range(&c, begin, end);
+    cr_contract_elements(&c, begin, end, CR_DPLR_CHUNK);
     cr_contract_pointer(&c, args->w, "w");
     cr_contract_pointer(&c, args->mean, "mean");
     cr_contract_pointer(&c, args->mean_low, "mean_low");

@@ -2,18 +2,6 @@
 
 #include "kernels/common/contract.h"
 
-static bool bounded(double x)
-{
-    return x - x == 0;
-}
-
-/* The last chunk may be short and only the caller knows D, so `end` is free up to what a stream can number. */
-static void range(struct cr_contract *c, size_t begin, size_t end)
-{
-    cr_contract_at_most(c, end, (size_t)1 << 34, "end");
-    cr_contract_range(c, begin, end, CR_IVON_CHUNK, end);
-}
-
 static bool emits(const struct cr_ivon_args *a)
 {
     return a->next != NULL || a->next_high != NULL;
@@ -24,8 +12,9 @@ static void posterior(struct cr_contract *c, const struct cr_ivon_args *a)
 {
     cr_contract_pointer(c, a->mean, "mean");
     cr_contract_pointer(c, a->hess, "hess");
-    cr_contract_that(c, a->ess > 0 && bounded(a->ess), "ess", "is no finite number above 0");
-    cr_contract_that(c, a->weight_decay >= 0 && bounded(a->weight_decay), "weight_decay", "is no finite number from 0");
+    cr_contract_that(c, a->ess > 0 && cr_contract_finite(a->ess), "ess", "is no finite number above 0");
+    cr_contract_that(c, a->weight_decay >= 0 && cr_contract_finite(a->weight_decay), "weight_decay",
+                     "is no finite number from 0");
     cr_contract_that(c, (a->next_high == NULL) == (a->next_low == NULL), "next_low", "goes with next_high");
 }
 
@@ -33,7 +22,8 @@ static void posterior(struct cr_contract *c, const struct cr_ivon_args *a)
 static void statistics(struct cr_contract *c, const struct cr_ivon_args *a, bool writes)
 {
     cr_contract_that(c, a->sample >= 1, "sample", "is 0, expected the number of the sample from 1");
-    cr_contract_that(c, a->grad_scale >= 0 && bounded(a->grad_scale), "grad_scale", "is no finite number from 0");
+    cr_contract_that(c, a->grad_scale >= 0 && cr_contract_finite(a->grad_scale), "grad_scale",
+                     "is no finite number from 0");
     if (writes || a->grad == NULL || a->sample > 1) {
         cr_contract_pointer(c, a->avg_grad, "avg_grad");
         cr_contract_pointer(c, a->avg_curv, "avg_curv");
@@ -48,7 +38,7 @@ cr_status cr_ivon_perturb_checked(const struct cr_ivon_ops *ops, const struct cr
         return c.status;
     }
     cr_contract_that(&c, ops->perturb != NULL, "ops.perturb", "is NULL");
-    range(&c, begin, end);
+    cr_contract_elements(&c, begin, end, CR_IVON_CHUNK);
     posterior(&c, args);
     cr_contract_that(&c, emits(args), "next", "is NULL, and next_high too");
     if (c.status == CR_OK && begin < end) {
@@ -65,7 +55,7 @@ cr_status cr_ivon_accumulate_checked(const struct cr_ivon_ops *ops, const struct
         return c.status;
     }
     cr_contract_that(&c, ops->accumulate != NULL, "ops.accumulate", "is NULL");
-    range(&c, begin, end);
+    cr_contract_elements(&c, begin, end, CR_IVON_CHUNK);
     cr_contract_pointer(&c, args->grad, "grad");
     statistics(&c, args, true);
     if (emits(args)) {
@@ -85,17 +75,18 @@ cr_status cr_ivon_step_checked(const struct cr_ivon_ops *ops, const struct cr_iv
         return c.status;
     }
     cr_contract_that(&c, ops->step != NULL, "ops.step", "is NULL");
-    range(&c, begin, end);
+    cr_contract_elements(&c, begin, end, CR_IVON_CHUNK);
     posterior(&c, args);
     cr_contract_pointer(&c, args->momentum, "momentum");
     statistics(&c, args, false);
     cr_contract_that(&c, args->t >= 1, "t", "is 0, expected the number of the step from 1");
-    cr_contract_that(&c, bounded(args->lr), "lr", "is no finite number");
+    cr_contract_that(&c, cr_contract_finite(args->lr), "lr", "is no finite number");
     cr_contract_that(&c, args->beta1 >= 0 && args->beta1 < 1, "beta1", "is outside [0, 1)");
     cr_contract_that(&c, args->beta2 >= 0 && args->beta2 <= 1, "beta2", "is outside [0, 1]");
-    cr_contract_that(&c, args->hess_init > 0 && bounded(args->hess_init), "hess_init", "is no finite number above 0");
+    cr_contract_that(&c, args->hess_init > 0 && cr_contract_finite(args->hess_init), "hess_init",
+                     "is no finite number above 0");
     cr_contract_that(&c, args->clip_radius > 0, "clip_radius", "is not above 0");
-    cr_contract_that(&c, args->clip >= 0 && bounded(args->clip), "clip", "is no finite number from 0");
+    cr_contract_that(&c, args->clip >= 0 && cr_contract_finite(args->clip), "clip", "is no finite number from 0");
     if (c.status == CR_OK && begin < end) {
         ops->step(args, begin, end);
     }
