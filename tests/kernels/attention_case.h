@@ -8,19 +8,22 @@
 #include "tests/support/attention_model.h"
 #include "tests/support/kernel_test.h"
 
+#define END UINT32_MAX
+
 struct shape {
     size_t n_heads, n_kv, head_dim;
     float scale, spread;       /* inputs are uniform in [-spread, spread] */
-    const uint32_t *lengths;   /* ended by 0 */
+    const uint32_t *lengths;   /* ended by END */
     size_t n_rows, n_prefixes; /* sequence s sees prefix s mod (n_prefixes + 1), the last of which is none */
     bool f32_scores;
 };
 
 /* Odd starts for every length around a multiple of 16; pad tokens close the last block. */
-static const uint32_t mixed[] = {3, 1, 2, 15, 16, 17, 48, 49, 130, 0};
-static const uint32_t whole[] = {32, 96, 16, 0};
-static const uint32_t ones[] = {1, 1, 1, 0};
-static const uint32_t longer[] = {7, 211, 290, 0}; /* several chunks of keys and of queries */
+static const uint32_t mixed[] = {3, 1, 2, 15, 16, 17, 48, 49, 130, END};
+static const uint32_t whole[] = {32, 96, 16, END};
+static const uint32_t ones[] = {1, 1, 1, END};
+static const uint32_t empty[] = {5, 0, 11, 40, 0, 0, 8, END}; /* their prefix gets gradients of 0 */
+static const uint32_t longer[] = {7, 211, 290, END}; /* several chunks of keys and of queries */
 
 #define PLAIN(heads, kv, dim, factor, size, lens)                                                                      \
     {                                                                                                                  \
@@ -48,6 +51,7 @@ static const struct shape shapes[] = {
     PREFIXED(3, 1, 33, 0.1740777f, mixed, 70, 3),
     PREFIXED(2, 1, 8, 0.35355339f, ones, 130, 2),
     PREFIXED(2, 2, 48, 0.1443376f, whole, 1, 1),
+    PREFIXED(2, 1, 16, 0.25f, empty, 20, 3),
 };
 enum { N_SHAPES = sizeof shapes / sizeof *shapes, MAX_SEG = 16, GAP = 16 };
 
@@ -107,7 +111,7 @@ static inline struct problem make(struct shape shape, uint64_t stream, enum cr_g
 {
     struct problem p = {.shape = shape};
     size_t n_seg = 0;
-    for (; shape.lengths[n_seg] > 0; n_seg++) {
+    for (; shape.lengths[n_seg] != END; n_seg++) {
         p.seg[n_seg + 1] = p.seg[n_seg] + shape.lengths[n_seg];
         p.max_len = shape.lengths[n_seg] > p.max_len ? shape.lengths[n_seg] : p.max_len;
     }

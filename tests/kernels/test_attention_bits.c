@@ -110,8 +110,8 @@ START_TEST(packing_does_not_matter)
     size_t n_tiers = tables(tiers);
     uint32_t len = lengths[_i / 4], start = starts[_i % 4];
     size_t n_blocks = cr_tl16_blocks(start + len);
-    uint32_t packed_lengths[] = {start, len, (uint32_t)(n_blocks * 16 + 16 - start - len), 0};
-    uint32_t alone_lengths[] = {len, 0};
+    uint32_t packed_lengths[] = {start, len, (uint32_t)(n_blocks * 16 + 16 - start - len), END};
+    uint32_t alone_lengths[] = {len, END};
     struct shape shape = PLAIN(3, 1, 24, 0.2041241f, 1, alone_lengths);
     shape.f32_scores = start % 2 != 0;
     for (size_t i = 0; i < n_tiers; i++) {
