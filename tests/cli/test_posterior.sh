@@ -44,6 +44,9 @@ expect info 0 '' "$credence" info blob
 check info grep -q '^ *blob, prior sigma 0.2$' out
 expect blob 0 '3 sets of weights' score eval -a blob --samples 3
 expect blob 0 '' "$credence" export -a blob --sample 1 --format gguf -o blob.gguf
+expect blob 0 '' "$credence" export -a blob --mean -o blob-mean
+expect blob 0 '1 set of weights' score eval -a blob-mean
+check blob grep -q '^method blob-mean, ' out
 expect blob 2 '--dropout 0.1: method blob' tune -o none --method blob --dropout 0.1
 expect blob 2 '--prior-std: expected a number above 0' tune -o none --method blob --prior-std 0
 expect blob 2 '--kl-lr' tune -o none --kl-lr 0.1
@@ -66,6 +69,11 @@ expect laplace 0 '3 sets of weights' score eval -a laplace --weights --samples 3
 expect laplace 0 'eval 20/20' score predict -a laplace --calibrate o.jsonl
 check laplace [ "$(grep -c '"calibrated":' out)" -eq 20 ]
 expect laplace 0 '' "$credence" export -a laplace --sample 1 -o laplace-draw
+expect laplace 0 '1 set of weights' score eval -a laplace-draw
+check laplace grep -q '^method laplace-sample, ' out
+expect laplace 0 '' score eval -a laplace --quiet
+check laplace grep -q '^10000 draws of the linearised model: entropy [0-9.]*, of which [0-9.]* by their disagreement' out
+check laplace [ "$(grep -c '"mutual_information": [0-9]' j.json)" -ge 1 ]
 expect laplace 2 '--force' lay -a point -o laplace
 expect laplace 4 'its parent does not exist' lay -a point -o nowhere/laplace
 expect laplace 2 'of method ivon; Laplace wants' lay -a ivon -o none

@@ -191,6 +191,7 @@ START_TEST(refusals)
     struct cr_error err;
     ck_assert_int_eq(cr_finetune_options_for(&o, "bora", "paper", &err), CR_OK);
     ck_assert(o.tau == 100 && o.rank == 16 && o.alpha == 16 && o.lr_schedule == CR_LR_CONSTANT && o.batch_size == 64);
+    ck_assert(o.patience == 8 && o.epochs == 1000 && strcmp(o.bora_prior, "norm") == 0);
     struct cr_export_options e = {.size = sizeof e,
                                   .adapter = cr_train_kept("out"),
                                   .output = cr_train_kept("none"),

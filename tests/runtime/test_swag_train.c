@@ -264,7 +264,7 @@ START_TEST(refusals_and_warnings)
     ck_assert_ptr_nonnull(strstr(err.message, "not finite"));
     struct cr_finetune_options o;
     ck_assert_int_eq(cr_finetune_options_for(&o, "swag", "paper", &err), CR_OK);
-    ck_assert(o.swag_rank == 5 && o.swag_scale == 1 && o.epochs == 18 && o.swag_every == 0 && o.swag_anneal == 0);
+    ck_assert(o.swag_lr == 3e-5 && o.swag_rank == 5 && o.swag_scale == 1 && o.epochs == 18 && o.swag_every == 0 && o.swag_anneal == 0);
 }
 END_TEST
 
