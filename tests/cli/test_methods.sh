@@ -58,6 +58,12 @@ check page grep -q '</html>' kept/tweets300/report.html
 expect again 0 '' methods quick
 check again [ "$(grep -c training out)" -eq 0 ]
 
+# What stands on a run is made again when the run is.
+cp $cells/laplace-1.json before
+expect based 0 '' env STEPS=3 sh "$bench/methods.sh" cell laplace 1
+check based grep -q 'training adamw-1' out
+check based [ "$(cmp -s before $cells/laplace-1.json; echo $?)" -eq 1 ]
+
 expect search 0 '' env STEPS=3 sh "$bench/methods.sh" search blob
 check search [ "$(grep -c '^| 1.5e-3_4 ' kept/search/blob/table.md)" -gt 0 ]
 expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell tau30 1
