@@ -2,7 +2,7 @@
 # What the methods are worth, on a small model and real text: tables of accuracy, NLL, Brier score and ECE in and out of
 # domain, made by `credence compare`. Cells are cached and runs go on where they were interrupted.
 #
-#   bench/methods.sh quick             the main table: 300 tweets, 4 members, 3 seeds, all rows of methods.conf
+#   bench/methods.sh quick             the main table: 300 tweets, 4 members, 3 seeds, the rows "main" of methods.conf
 #   bench/methods.sh full              5 seeds, 8 members; all tweets, prefixes by few examples, BoRA, and, with EXTRA
 #                                      naming a directory of NAME-train.jsonl and NAME-test.jsonl, agnews and arc-easy
 #   bench/methods.sh search [ROW ...]  the grids of methods.conf, judged by tweets that no table uses (BoRA: by its

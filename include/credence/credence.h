@@ -1,7 +1,9 @@
 /* credence: fine-tune quantised language models on a CPU with low-rank adapters, and say how sure the result is.
  *
- * One call a job: each takes an options struct (zero or NULL means the default written beside the field) and a host
- * struct, and returns a status; on failure err holds one line. The library never prints, exits, installs signal
+ * One call a job: each takes an options struct and a host struct (NULL: none). Set `size` to its sizeof, or start from its
+ * _init where there is one; zero or NULL then means the default written beside the field. Only cr_finetune_options must
+ * start from cr_finetune_options_for or _init: there 0 is a value. Strings and arrays are borrowed until the call returns.
+ * Each returns a status; on failure err holds one line. The library never prints, exits, installs signal
  * handlers or reads the environment. Calls are independent of each other; one call must not be entered twice on the
  * same output directory (it takes a lock: CR_E_BUSY).
  */
@@ -25,11 +27,11 @@ extern "C" {
 struct cr_progress {
     const char *phase;      /* "load", "data", "train", "validate", "eval", "write" */
     uint64_t step, n_steps; /* optimiser steps, or examples when phase is "eval" or "validate" */
-    double epoch;
+    double epoch;           /* passes over the data so far */
     double loss, lr, grad_norm; /* NaN when not applicable */
-    double tok_s, eta_s;
-    uint64_t tokens;
-    double rss_mb;
+    double tok_s, eta_s;    /* tokens a second, seconds left; NaN or 0 = not known */
+    uint64_t tokens;        /* so far */
+    double rss_mb;          /* MiB; 0 = not measured */
     bool report;            /* true at every report interval: one plain line a report on a pipe */
 };
 
@@ -42,7 +44,8 @@ struct cr_host {
     const struct cr_parallel *parallel;  /* NULL = built-in OpenMP pool of n_threads */
     void (*log)(void *ctx, enum cr_log_level level, const char *line);
     void (*progress)(void *ctx, const struct cr_progress *progress);
-    bool (*stop)(void *ctx);             /* polled at least every 250 ms of work; true = CR_E_STOPPED after a checkpoint */
+    bool (*stop)(void *ctx);             /* asked before every layer of a pass and between batches; true = CR_E_STOPPED,
+                                          * of finetune after a checkpoint */
     void *ctx;
     uint64_t memory_bytes;               /* budget, 0 = what the system has left */
     const char *verbose;                 /* comma list: "dispatch,time" ; NULL = none */
@@ -51,7 +54,9 @@ struct cr_host {
 enum cr_lr_schedule { CR_LR_LINEAR = 0, CR_LR_COSINE = 1, CR_LR_CONSTANT = 2 };
 enum cr_tristate { CR_AUTO = 0, CR_YES = 1, CR_NO = 2 };
 
-/* finetune. Defaults are set by cr_finetune_options_init; fields mirror the flags of the program. */
+/* finetune. Fields mirror the flags of the program. Defaults beside them are those of adamw and of each method's own options:
+ * set them by cr_finetune_options_for(method). cr_finetune_options_init alone is for adamw: ivon would get adamw's rate, and
+ * prefix is refused. */
 struct cr_finetune_options {
     size_t size;                 /* sizeof this struct */
     const char *model, *data, *output; /* paths, required */
@@ -114,7 +119,7 @@ struct cr_finetune_options {
     double prior_std;            /* .2 */
     double kl_lr;                /* .01 of descent on the KL */
     double rho_init;             /* .05: rho starts between this over the root of 2 and this */
-    double lr_b, ess_b, hess_init_b, clip_radius_b; /* of the B matrices where they differ; 0 = as A */
+    double lr_b, ess_b, hess_init_b, clip_radius_b; /* ivon: of the B matrices where they differ; 0 = as A */
     /* ensemble: members trained side by side on the same batches, see runtime/posterior/members.h */
     uint32_t members;            /* 4 */
     double init_gain;            /* of where their A start; 0 = 1, for normal starts .02 */
@@ -147,9 +152,9 @@ struct cr_finetune_result {
 
 CR_API void cr_finetune_options_init(struct cr_finetune_options *options);
 
-/* The same with the defaults of a method and a preset of it ("paper"); NULL: adamw, the tuned defaults. What is set
- * differently by method is lr, warmup, max_grad_norm, dropout, batch_size, steps and the method's own. Errors:
- * CR_E_USAGE for unknown names. */
+/* The same with the defaults of a method and a preset of it ("paper"); NULL: adamw, the tuned defaults. Set by method
+ * or preset: lr, lr_schedule, warmup, max_grad_norm, dropout, batch_size, steps, epochs, targets, the method's own, and by
+ * bora's "paper" rank, alpha and patience. Errors: CR_E_USAGE for unknown names. */
 CR_API cr_status cr_finetune_options_for(struct cr_finetune_options *options, const char *method, const char *preset,
                                          struct cr_error *err);
 CR_API cr_status cr_finetune(const struct cr_finetune_options *options, const struct cr_host *host,
@@ -162,7 +167,8 @@ struct cr_eval_options {
     const char *adapter;         /* directory (PEFT), .gguf, checkpoint, or NULL = base model alone */
     uint32_t batch_size;         /* 0 = by tokens */
     uint32_t max_seq_length;     /* 0 = min(context, 2048) */
-    uint32_t samples;            /* of each adapter; 0 = the method's own: 10 of a posterior, 1 of a point */
+    uint32_t samples;            /* of each adapter; 0 = the method's own: 10 of a posterior, all of an ensemble, 1 of a
+                                  * point or prefix (its centroid), 10,000 draws of logits of the linearised model */
     const char *chat_template, *system, *normalize;
     bool train_on_prompt;
     bool on_long_skip;
@@ -330,7 +336,8 @@ struct cr_export_options {
     const char *format;  /* "peft" or "gguf" */
     const char *output;
     bool force;
-    bool mean;           /* the point that stands for a posterior: also what is written when nothing is said */
+    bool mean;           /* the point that stands for a posterior: also what is written when nothing is said. An
+                            * ensemble has none: member_set is needed */
     bool sample_set;     /* draw number `sample` (from 0), as an evaluation with this seed makes it */
     uint32_t sample;
     uint64_t seed;

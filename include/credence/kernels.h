@@ -16,7 +16,8 @@
  *             and touches nothing else when a check fails. A host may check one call of a kind and run the rest.
  *
  * The library holds no state, starts no thread, allocates nothing and neither reads nor prints. Argument structs are
- * zero-initialised, then filled; fields are added at the end only.
+ * zero-initialised, then filled, and 0 is a value: where there is nothing to scale or drop, clip and grad_scale are 1 and
+ * dropout.keep16 is 65536. Fields are added at the end only.
  */
 #ifndef CREDENCE_KERNELS_H
 #define CREDENCE_KERNELS_H

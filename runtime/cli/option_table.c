@@ -157,7 +157,7 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .help = "prefix, ensemble with --preset paper: learning rate of the label rows, trained as well for choices"},
 
     [CR_CLI_SAMPLES] = {.name = "samples", .kind = CR_CLI_UINT, .value = "S", .min = 1, .max = 10000,
-        .commands = SCORING, .initial = "10 of a posterior, all of an ensemble, 1 of a point; of a prefix the centroid",
+        .commands = SCORING, .initial = "10 of a posterior, all of an ensemble, 1 of a point; of a prefix the centroid; of laplace 10000 draws of logits",
         .help = "sets of weights drawn from each adapter (of an ensemble the first); their probabilities are averaged"},
     [CR_CLI_MEAN] = {.name = "mean", .kind = CR_CLI_SWITCH, .commands = SCORING | CR_CLI_EXPORT,
         .help = "the mean of a posterior instead of draws"},

@@ -26,7 +26,7 @@ struct cr_adamw_args {
     float *w, *m, *v;
     const float *grad;
     double *partial; /* norm2 only */
-    double lr, beta1, beta2, eps, weight_decay, clip;
+    double lr, beta1, beta2, eps, weight_decay, clip; /* clip: factor of grad, 1 = none */
     uint64_t t; /* number of this step, from 1 */
 };
 

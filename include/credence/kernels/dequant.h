@@ -38,7 +38,7 @@ enum cr_qtype {
 struct cr_qtype_info {
     const char *name; /* "Q4_K" */
     int type;
-    size_t block_values; /* 1, 32 or 256 */
+    size_t block_values; /* 1, 32 or 256 for types that compute; others also 64 or 128; 0 for removed ones */
     size_t block_bytes;
     bool computes; /* this library multiplies with it */
     bool removed;  /* an id that the format has withdrawn */

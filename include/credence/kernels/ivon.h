@@ -59,7 +59,8 @@ struct cr_ivon_args {
     float *next;
     uint16_t *next_high, *next_low; /* both or none */
     struct cr_ivon_stats *stats;
-    double lr, ess, weight_decay, beta1, beta2, hess_init, clip_radius, grad_scale, clip;
+    double lr, ess, weight_decay, beta1, beta2, hess_init, clip_radius;
+    double grad_scale, clip; /* factors of grad, 1 = none */
     uint64_t t;      /* number of this step, from 1 */
     uint32_t sample; /* s of this gradient, from 1; in step: S */
     bool gradsq, debias, rescale_lr;

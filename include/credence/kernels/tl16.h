@@ -18,7 +18,8 @@ extern "C" {
 
 enum { CR_LANES = 16 };
 
-/* Element type of a matrix-product operand; fixed by the qgemm tier (f32 tiers: F32, avx512_bf16 and amx: BF16). */
+/* Element type of a matrix-product operand: x_type of the qgemm table. BF16 on avx512_bf16, amx and neon_bf16, F32 on the
+ * other tiers. */
 enum cr_xtype { CR_X_F32 = 0, CR_X_BF16 = 1 };
 
 /* Bytes of one token block of `features` features; in bf16 an odd last one has a line to itself. */
