@@ -17,14 +17,15 @@ static size_t take(const struct cr_scoring *s, const struct cr_scoring_set *set,
     return s->options.batch_size > 0 && n > s->options.batch_size ? s->options.batch_size : n;
 }
 
-static void report(const struct cr_scoring *s, size_t total, size_t done, size_t before)
+/* seconds: of the passes over this set so far. */
+static void report(const struct cr_scoring *s, double seconds, size_t total, size_t done, size_t before)
 {
     struct cr_progress progress = cr_scoring_progress("eval");
     progress.step = done;
     progress.n_steps = total;
     progress.tokens = s->tokens;
     progress.tok_s = s->seconds > 0 ? (double)s->tokens / s->seconds : (double)NAN;
-    progress.eta_s = s->seconds / (double)done * (double)(total - done);
+    progress.eta_s = seconds / (double)done * (double)(total - done);
     progress.report = done * 10 / total != before * 10 / total; /* ten lines, whatever the length */
     if (progress.report) {
         progress.rss_mb = (double)cr_machine_rss() / MIB;
@@ -128,6 +129,7 @@ static cr_status linearise(struct cr_scoring *s, const struct cr_scoring_set *se
 cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
                          struct cr_error *err)
 {
+    double earlier = s->seconds; /* of other sets */
     for (size_t done = 0; done < set->n;) {
         if (cr_host_stopped(s->host)) {
             return cr_fail(err, CR_E_STOPPED, "stopped after %zu of %zu examples", done, set->n);
@@ -145,7 +147,7 @@ cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set,
         }
         CR_TRY(cr_scoring_give(s, set, fn, ctx, err));
         done += n;
-        report(s, set->n, done, done - n);
+        report(s, s->seconds - earlier, set->n, done, done - n);
     }
     return CR_OK;
 }

@@ -142,7 +142,7 @@ static cr_status init(void *learner, const struct cr_method_setup *setup, struct
     l->kl_lr = o->kl_lr;
     l->paper = o->preset != NULL;
     l->lr = o->lr;
-    l->cycle = cr_blob_cycle(setup->steps_per_epoch * batch, batch);
+    l->cycle = cr_blob_cycle(setup->n_examples, batch);
     if (l->cycle > setup->n_steps / MIN_CYCLES) {
         l->cycle = setup->n_steps >= MIN_CYCLES ? setup->n_steps / MIN_CYCLES : 1;
     }

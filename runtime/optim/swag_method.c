@@ -165,7 +165,7 @@ static void update(void *state, const struct cr_method_step *step)
 {
     struct learner *l = state;
     cr_adamw_step(&l->adamw, l->adapter->params, l->adapter->grads, step->norm, step->lr);
-    if (cr_swag_due(&l->plan, step->step)) {
+    if (cr_swag_due(&l->plan, step->step, l->swag.n)) {
         cr_swag_collect(&l->swag, &l->ops, l->parallel, l->adapter->params);
         l->head.n = l->swag.n;
     }

@@ -51,9 +51,9 @@ double cr_swag_linear_lr(double lr, double n_warmup, uint64_t n_steps, uint64_t 
     return left > 0 ? lr * (left / fmax(1, (double)n_steps - n_warmup)) : 0;
 }
 
-bool cr_swag_due(const struct cr_swag_plan *plan, uint64_t step)
+bool cr_swag_due(const struct cr_swag_plan *plan, uint64_t step, uint64_t n_taken)
 {
-    return step >= plan->start && step < plan->n_steps && (step - plan->start + 1) % plan->every == 0;
+    return step >= plan->start && step < plan->n_steps && (step - plan->start + 1) / plan->every > n_taken;
 }
 
 uint64_t cr_swag_snapshots(const struct cr_swag_plan *plan)

@@ -38,7 +38,8 @@ double cr_swag_lr(const struct cr_swag_plan *plan, uint64_t step, double lr0);
 /* Rate of the authors' own schedule before its start: linear over a warm-up that need not be whole, then to 0. */
 double cr_swag_linear_lr(double lr, double n_warmup, uint64_t n_steps, uint64_t step);
 
-bool cr_swag_due(const struct cr_swag_plan *plan, uint64_t step); /* is a snapshot taken after this step? */
+/* Is a snapshot taken after this step, n having been taken? One whose step was skipped is made up for by the next. */
+bool cr_swag_due(const struct cr_swag_plan *plan, uint64_t step, uint64_t n_taken);
 uint64_t cr_swag_snapshots(const struct cr_swag_plan *plan);      /* of the whole run */
 
 /* Moments of n_params weights. Starts with n = 0 and zeros everywhere. */

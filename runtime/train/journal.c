@@ -135,7 +135,8 @@ static json_t *rounded(double value, double unit)
 static void write_line(struct cr_train *train, const struct cr_progress *p)
 {
     /* Two passes (forward, and gradient of the inputs) of a multiplication and an addition for every weight of the
-     * projections: an estimate from below that leaves out attention, the head, the adapter and recomputation. */
+     * projections: an estimate that leaves out attention, the head, the adapter and recomputation, and counts tokens that
+     * prompts begin with, computed once for several, for each. */
     double gflops = 4e-9 * (double)train->linear_params * p->tok_s;
     json_t *line = json_object();
     json_object_set_new(line, "step", json_integer((json_int_t)p->step));

@@ -70,8 +70,10 @@ cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, 
     float weight = terms > 0 ? (float)(1.0 / terms) : 0;
     for (uint32_t k = 0; k < train->n_sets; k++) {
         uint64_t seed = train->options.seed;
-        train->noise[k] = (struct cr_engine_noise){
-            .dropout = train->options.dropout, .seed = tasks ? seed : cr_members_seed(seed, k), .step = (uint32_t)draw};
+        train->noise[k] = (struct cr_engine_noise){.dropout = train->options.dropout,
+                                                   .flipout = train->method->flipout,
+                                                   .seed = tasks ? seed : cr_members_seed(seed, k),
+                                                   .step = (uint32_t)draw};
         train->set_loss[k] = 0;
     }
     CR_TRY(tasks ? by_task(train, examples, n, weight, err) : by_every_set(train, examples, n, weight, err));

@@ -97,6 +97,7 @@ START_TEST(from_noise_to_rho)
                                     .parallel = &parallel,
                                     .tier = CR_TIER_SCALAR,
                                     .n_targets = 8,
+                                    .n_examples = 8,
                                     .n_steps = 5,
                                     .steps_per_epoch = 1};
     ck_assert_int_eq(method->create(&setup, &state, NULL), CR_OK);
@@ -151,6 +152,40 @@ START_TEST(stop_and_resume)
     cr_train_stop(&run, 1 + 2 * _i);
     cr_train_must(&run);
     cr_method_same("whole", "cut");
+}
+END_TEST
+
+/* The noise is in the passes: what the texts say moves rho where the KL does not, and the loss is not AdamW's. */
+START_TEST(texts_move_the_spread)
+{
+    struct cr_train_run run;
+    struct cr_checkpoint at[2];
+    full_init(&run, "out");
+    run.options.kl_lr = 0;
+    cr_train_must(&run);
+    double loss = run.result.final_loss;
+    struct cr_posterior *p = cr_method_open("out");
+    cr_method_step("out", 0, &at[0]);
+    cr_method_step("out", 9, &at[1]);
+    const float *rho0 = cr_method_section(&at[0], CR_CKPT_SPREAD, NULL),
+                *rho9 = cr_method_section(&at[1], CR_CKPT_SPREAD, NULL);
+    size_t n_a = 0, n_moved = 0;
+    for (size_t i = 0; i < p->n_parts; i++) {
+        const struct cr_ivon_part *part = &p->parts[i];
+        for (size_t j = part->begin; j < part->begin + part->n && part->group != CR_IVON_GROUP_B; j++) {
+            n_a++;
+            n_moved += rho0[j] != rho9[j];
+        }
+    }
+    ck_assert_uint_gt(n_a, 0);
+    ck_assert_uint_eq(n_moved, n_a); /* Adam moves whatever has had a gradient other than 0 */
+    cr_checkpoint_close(&at[0]);
+    cr_checkpoint_close(&at[1]);
+    cr_posterior_close(p);
+    full_init(&run, "point");
+    run.options.method = "adamw";
+    cr_train_must(&run);
+    ck_assert(run.result.final_loss != loss);
 }
 END_TEST
 
@@ -285,6 +320,7 @@ int main(void)
     tcase_add_test(all, descent_on_the_kl);
     tcase_add_test(all, from_noise_to_rho);
     tcase_add_loop_test(all, stop_and_resume, 0, 4);
+    tcase_add_test(all, texts_move_the_spread);
     tcase_add_test(all, same_bits_for_threads);
     tcase_add_test(all, draws);
     tcase_add_test(all, prediction);

@@ -73,12 +73,14 @@ START_TEST(plans)
     ck_assert_uint_eq(cr_swag_snapshots(&plan), 16);
     uint64_t due = 0, last = 0;
     for (uint64_t step = 0; step < 1100; step++) {
-        if (cr_swag_due(&plan, step)) {
+        if (cr_swag_due(&plan, step, due)) {
             ck_assert_uint_eq(step, 601 + 25 * ++due - 1);
             last = step;
         }
     }
     ck_assert_uint_eq(due, 16);
+    ck_assert(cr_swag_due(&plan, 700, 2)); /* the step of the third, 675, was skipped */
+    ck_assert(cr_swag_due(&plan, 676, 2) && !cr_swag_due(&plan, 676, 3));
     ck_assert_uint_eq(last, 1000);
     ck_assert_double_eq(cr_swag_lr(&plan, 601, 3e-4), 3e-4);
     ck_assert_double_eq_tol(cr_swag_lr(&plan, 626, 3e-4), 2e-4, 1e-18);
