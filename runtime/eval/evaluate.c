@@ -236,7 +236,7 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
 cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *host, struct cr_eval_result *result,
                   struct cr_error *err)
 {
-    struct cr_scoring scoring = {0};
+    struct cr_scoring scoring = {.keeps = true};
     struct keeper keeper = {0};
     struct cr_eval_result made = {0};
     uint64_t saved = cr_float_env_enter();

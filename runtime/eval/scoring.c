@@ -8,6 +8,7 @@
 #include "runtime/core/host.h"
 #include "runtime/eval/curvature.h"
 #include "runtime/eval/nll.h"
+#include "runtime/metrics/outcome.h"
 #include "runtime/thread/machine.h"
 
 enum { DEFAULT_LENGTH = 2048 };
@@ -71,6 +72,8 @@ static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes,
     draws += adapter != NULL ? cr_jacobian_bytes(adapter, s->n_labels) : 0;
     draws +=
         cr_scoring_gathers(s) ? cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) : 0;
+    size_t kept = s->keeps ? s->sets.n + (s->options.calibrate != NULL) : 0;
+    draws += (uint64_t)kept * s->main.n * sizeof(struct cr_outcome);
     uint64_t budget = s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
     uint64_t model = cr_gguf_file_bytes(s->model->gguf);
     uint64_t file = cr_machine_rss_file();

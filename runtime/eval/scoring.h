@@ -52,6 +52,7 @@ struct cr_scoring {
     double *work;       /* owned: probabilities and NLL of the members of one example */
     double temperature; /* of the scores' `calibrated`: NaN before temperature.h has fitted it */
 
+    bool keeps; /* outcomes of every example after each number of members are kept; set before opening */
     bool answers;        /* questions without an answer are wanted too, as for predictions; set before opening */
     bool differentiates; /* gradients of single examples will be asked for; set before opening, or by a posterior
                           * that answers by the linearised model */
