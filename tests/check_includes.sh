@@ -17,10 +17,10 @@ allowed() {
         runtime/data) echo "include runtime/core runtime/io runtime/tokenizer kernels/common kernels/public" ;;
         runtime/model) echo "include runtime/core runtime/thread runtime/io kernels/common kernels/public" ;;
         runtime/adapter) echo "$(allowed runtime/model) runtime/model" ;;
-        runtime/posterior) echo "$(allowed runtime/model) runtime/model runtime/adapter" ;;
+        runtime/posterior) echo "$(allowed runtime/model) runtime/model runtime/adapter runtime/metrics" ;;
         runtime/optim) echo "$(allowed runtime/posterior) runtime/posterior" ;;
         runtime/report) echo "include runtime/core" ;;
-        runtime/metrics) echo "include kernels/public runtime/core runtime/io runtime/posterior" ;;
+        runtime/metrics) echo "include kernels/public runtime/core runtime/io" ;;
         runtime/review) echo "include runtime/core runtime/thread runtime/io runtime/data runtime/metrics runtime/report" ;;
         runtime/eval)
             echo "$(allowed runtime/optim) runtime/optim runtime/tokenizer runtime/data $(allowed runtime/review) runtime/review"

@@ -283,6 +283,10 @@ static void backward_item(const struct cr_attention_args *args, const struct ite
 {
     pack_queries(args, item, m);
     struct pair pair = {.first_keys = true};
+    if (item->n_blocks == 0) { /* only a prefix: no query adds to what its keys get */
+        memset(m->dk, 0, TILE_BLOCKS * m->dim * CR_LANES * sizeof *m->dk);
+        memset(m->dv, 0, TILE_BLOCKS * m->dim * CR_LANES * sizeof *m->dv);
+    }
     for (size_t key = 0; key < m->blocks; key += pair.n_keys) {
         bool prefix = key < item->prefix_blocks;
         size_t end = prefix ? item->prefix_blocks : m->blocks, from = prefix ? 0 : key - item->prefix_blocks;
@@ -290,10 +294,6 @@ static void backward_item(const struct cr_attention_args *args, const struct ite
         pair.n_keys = least(TILE_BLOCKS, end - key);
         size_t n_last = prefix && key + pair.n_keys == end ? item->prefix_rows - (end - 1) * CR_LANES : CR_LANES;
         pair.last_seen = (1u << n_last) - 1;
-        if (item->n_blocks == 0) { /* only a prefix: no query adds to what its keys get */
-            memset(m->dk, 0, TILE_BLOCKS * m->dim * CR_LANES * sizeof *m->dk);
-            memset(m->dv, 0, TILE_BLOCKS * m->dim * CR_LANES * sizeof *m->dv);
-        }
         for (pair.query = from; pair.query < item->n_blocks; pair.query += QUERIES) {
             pair.n_queries = least(QUERIES, item->n_blocks - pair.query);
             pair.first_queries = pair.query == from;

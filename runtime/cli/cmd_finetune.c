@@ -98,10 +98,10 @@ static cr_status check_method(const struct cr_cli_args *args, const char *method
 
 static cr_status check_conflicts(const struct cr_cli_args *args, struct cr_error *err)
 {
+    /* An adapter that goes on keeps its shape. */
     static const enum cr_cli_option_id pairs[][2] = {
-        {CR_CLI_EPOCHS, CR_CLI_STEPS},  {CR_CLI_VALID, CR_CLI_NO_VALID},
-        {CR_CLI_RESUME, CR_CLI_FORCE},  {CR_CLI_ADAPTER, CR_CLI_RANK}, /* an adapter that goes on keeps its shape */
-        {CR_CLI_ADAPTER, CR_CLI_ALPHA}, {CR_CLI_ADAPTER, CR_CLI_TARGETS},
+        {CR_CLI_EPOCHS, CR_CLI_STEPS}, {CR_CLI_VALID, CR_CLI_NO_VALID}, {CR_CLI_RESUME, CR_CLI_FORCE},
+        {CR_CLI_ADAPTER, CR_CLI_RANK}, {CR_CLI_ADAPTER, CR_CLI_ALPHA},  {CR_CLI_ADAPTER, CR_CLI_TARGETS},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         if (cr_cli_given(args, pairs[i][0]) && cr_cli_given(args, pairs[i][1])) {

@@ -9,10 +9,10 @@
 #include "runtime/eval/scoring.h"
 #include "runtime/eval/temperature.h"
 #include "runtime/io/hash.h"
+#include "runtime/metrics/diversity.h"
 #include "runtime/metrics/metrics.h"
 #include "runtime/metrics/outcome.h"
 #include "runtime/metrics/result.h"
-#include "runtime/posterior/members.h"
 #include "runtime/thread/float_env.h"
 
 /* Pairs grow with the square of the members. */
@@ -23,7 +23,7 @@ struct keeper {
     struct cr_outcomes *running;   /* [n_members] */
     struct cr_outcomes calibrated; /* of all members at the fitted temperature; items NULL without one */
     size_t n_members;
-    struct cr_members_diversity diversity;
+    struct cr_diversity diversity;
 };
 
 /* What probabilities of the choices say of an example. */
@@ -68,7 +68,7 @@ static cr_status keep(void *ctx, const struct cr_score *score, struct cr_error *
                    cr_entropy(score->calibrated, score->example->n_choices));
     }
     if (score->probs != NULL && keeper->n_members <= COMPARED_MAX) {
-        cr_members_compare(score->member_probs, keeper->n_members, score->example->n_choices, &keeper->diversity);
+        cr_diversity_add(score->member_probs, keeper->n_members, score->example->n_choices, &keeper->diversity);
     }
     return CR_OK;
 }
@@ -212,8 +212,8 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
     CR_TRY(make_keeper(s, keeper, err));
     CR_TRY(cr_scoring_run(s, &s->main, keep, keeper, err));
     const struct cr_outcomes *all = &keeper->running[keeper->n_members - 1];
-    r->pair_disagreement = cr_members_disagreement(&keeper->diversity);
-    r->pair_distance = cr_members_distance(&keeper->diversity);
+    r->pair_disagreement = cr_diversity_disagreement(&keeper->diversity);
+    r->pair_distance = cr_diversity_distance(&keeper->diversity);
     CR_TRY(measure(s, keeper, r, err));
     if (s->options.ood != NULL) {
         CR_TRY(cr_ood_measure(s, all, &r->ood, &ood, err));

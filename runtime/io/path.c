@@ -18,15 +18,22 @@ char *cr_path_join(const char *dir, const char *name)
     return path;
 }
 
-char *cr_path_parent(const char *path)
+/* Where the last name begins, slashes behind it left aside. */
+static size_t last_name(const char *path)
 {
     size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') { /* slashes behind the last name */
+    while (n > 1 && path[n - 1] == '/') {
         n--;
     }
     while (n > 0 && path[n - 1] != '/') {
         n--;
     }
+    return n;
+}
+
+char *cr_path_parent(const char *path)
+{
+    size_t n = last_name(path);
     if (n == 0) {
         return cr_strdup(".");
     }
@@ -69,12 +76,5 @@ cr_status cr_check_output(const char *flag, const char *path, struct cr_error *e
 
 const char *cr_base_name(const char *path)
 {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') {
-        n--;
-    }
-    while (n > 0 && path[n - 1] != '/') {
-        n--;
-    }
-    return path + n;
+    return path + last_name(path);
 }

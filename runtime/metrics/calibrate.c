@@ -102,15 +102,6 @@ double cr_risk_coverage(struct cr_scored *items, size_t n, double *risk)
     return area / (double)n;
 }
 
-double cr_risk_coverage_best(size_t n, size_t n_errors)
-{
-    double area = 0;
-    for (size_t k = n - n_errors + 1; k <= n; k++) {
-        area += (double)(k - (n - n_errors)) / (double)k;
-    }
-    return n > 0 ? area / (double)n : (double)NAN;
-}
-
 static int ascending(const void *a, const void *b)
 {
     double x = *(const double *)a;

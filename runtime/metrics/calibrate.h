@@ -36,9 +36,6 @@ double cr_temperature_fit(const struct cr_logits *set);
  * n = 0. */
 double cr_risk_coverage(struct cr_scored *items, size_t n, double *risk);
 
-/* The smallest area that n answers with so many errors can have: the errors come last. */
-double cr_risk_coverage_best(size_t n, size_t n_errors);
-
 /* Mean and 2.5, 97.5 % points of an estimate. */
 struct cr_estimate {
     double mean, low, high;

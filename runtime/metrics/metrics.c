@@ -117,6 +117,27 @@ double cr_perplexity(double nll_sum, uint64_t n_tokens)
     return n_tokens > 0 ? cr_exp(nll_sum / (double)n_tokens) : (double)NAN;
 }
 
+double cr_task_perplexity(const struct cr_task_nll *parts, size_t n_batches, size_t n_tasks)
+{
+    double sum = 0;
+    size_t n_summed = 0;
+    for (size_t b = 0; b < n_batches; b++) {
+        double nll = 0;
+        size_t n_present = 0;
+        for (const struct cr_task_nll *p = parts + b * n_tasks; p < parts + (b + 1) * n_tasks; p++) {
+            if (p->n_tokens > 0) {
+                nll += p->nll / (double)p->n_tokens;
+                n_present++;
+            }
+        }
+        if (n_present > 0) {
+            sum += cr_exp(nll / (double)n_present);
+            n_summed++;
+        }
+    }
+    return n_summed > 0 ? sum / (double)n_summed : (double)NAN;
+}
+
 /* Largest b with b / n_bins <= confidence, so that the product's rounding cannot move a value over an edge. */
 static size_t edge_below(double confidence, size_t n_bins)
 {

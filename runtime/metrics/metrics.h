@@ -48,6 +48,17 @@ size_t cr_argmax(const double *values, size_t n);
 /* exp(nll_sum / n_tokens); NaN without tokens. */
 double cr_perplexity(double nll_sum, uint64_t n_tokens);
 
+/* What a batch holds of one task. */
+struct cr_task_nll {
+    double nll;        /* sum over the target tokens, nats */
+    uint64_t n_tokens; /* targets; 0 where the task is not present */
+};
+
+/* Perplexity as BoRA reports it (Eide and Frigessi 2024, arXiv 2407.15857, and their program): exp of the mean over
+ * present tasks of nll / n_tokens, averaged over batches that have any. parts [n_batches][n_tasks]. NaN without. The
+ * paper then takes the smallest over epochs. */
+double cr_task_perplexity(const struct cr_task_nll *parts, size_t n_batches, size_t n_tasks);
+
 /* Which side of a bin its edge belongs to. Edges are b / n_bins, rounded to double. */
 enum cr_bin_rule {
     CR_BIN_RIGHT_CLOSED, /* (lo, hi], the default; 0 falls into the first */

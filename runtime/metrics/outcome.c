@@ -5,7 +5,6 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/metrics/metrics.h"
-#include "runtime/posterior/bora.h"
 
 /* Documents of a batch in the paper's runs. */
 enum { BORA_BATCH = 64 };
@@ -110,19 +109,19 @@ cr_status cr_outcomes_bora_ppl(const struct cr_outcomes *outcomes, size_t n_task
         return CR_OK;
     }
     size_t n_batches = outcomes->n / BORA_BATCH + (outcomes->n % BORA_BATCH != 0);
-    struct cr_bora_part *parts = cr_zalloc(n_batches * n_tasks, sizeof *parts);
+    struct cr_task_nll *parts = cr_zalloc(n_batches * n_tasks, sizeof *parts);
     if (parts == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the perplexity of %zu tasks", n_tasks);
     }
     for (size_t i = 0; i < outcomes->n; i++) {
         const struct cr_outcome *o = &outcomes->items[i];
         if (o->task >= 0) {
-            struct cr_bora_part *part = &parts[i / BORA_BATCH * n_tasks + (size_t)o->task];
+            struct cr_task_nll *part = &parts[i / BORA_BATCH * n_tasks + (size_t)o->task];
             part->nll += o->nll;
             part->n_tokens += o->n_targets;
         }
     }
-    *out = cr_bora_ppl(parts, n_batches, n_tasks);
+    *out = cr_task_perplexity(parts, n_batches, n_tasks);
     cr_free(parts);
     return CR_OK;
 }

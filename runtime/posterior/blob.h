@@ -49,23 +49,6 @@ struct cr_blob_signs {
 };
 void cr_blob_signs(const struct cr_blob_signs *signs, uint32_t token, size_t n, float *out);
 
-/* Flipout of one token: h [r] += sign_out * (noise (sign_in * x)). */
-void cr_blob_flipout_f32(const float *noise, const float *x, const float *sign_in, const float *sign_out, size_t r,
-                         size_t n, float *h);
-void cr_blob_flipout_f64(const double *noise, const double *x, const double *sign_in, const double *sign_out, size_t r,
-                         size_t n, double *h);
-
-/* Its reverse: d_noise [r][n] += (sign_out * d_h) (sign_in * x)^T;  dx [n] += sign_in * noise^T (sign_out * d_h),
- * unless dx is NULL. (mu is an ordinary A: what it gets is not here.) */
-void cr_blob_flipout_back_f32(const float *noise, const float *x, const float *sign_in, const float *sign_out, size_t r,
-                              size_t n, const float *d_h, float *d_noise, float *dx);
-void cr_blob_flipout_back_f64(const double *noise, const double *x, const double *sign_in, const double *sign_out,
-                              size_t r, size_t n, const double *d_h, double *d_noise, double *dx);
-
-/* d_rho += 2 rho e d_noise: from the noise to rho. */
-void cr_blob_rho_back_f32(const float *e, const float *rho, const float *d_noise, size_t n, float *d_rho);
-void cr_blob_rho_back_f64(const double *e, const double *rho, const double *d_noise, size_t n, double *d_rho);
-
 /* b [n_out][r] becomes B', a [r][n_in] becomes A', d [r] the singular values, largest first: the same product. r <=
  * n_out and r <= CR_BLOB_RANK_MAX. False, with b spoilt, when b is not finite. Deterministic, signs included. */
 enum { CR_BLOB_RANK_MAX = 64 };

@@ -22,38 +22,3 @@ void OF(cr_blob_noise)(const REAL *e, const REAL *rho, size_t n, REAL *noise)
         noise[i] = (REAL)((double)e[i] * ((double)rho[i] * (double)rho[i]));
     }
 }
-
-void OF(cr_blob_flipout)(const REAL *noise, const REAL *x, const REAL *sign_in, const REAL *sign_out, size_t r,
-                         size_t n, REAL *h)
-{
-    for (size_t j = 0; j < r; j++) {
-        double sum = 0;
-        for (size_t i = 0; i < n; i++) {
-            sum += (double)noise[j * n + i] * ((double)sign_in[i] * (double)x[i]);
-        }
-        h[j] = (REAL)((double)h[j] + (double)sign_out[j] * sum);
-    }
-}
-
-void OF(cr_blob_flipout_back)(const REAL *noise, const REAL *x, const REAL *sign_in, const REAL *sign_out, size_t r,
-                              size_t n, const REAL *d_h, REAL *d_noise, REAL *dx)
-{
-    for (size_t i = 0; i < n; i++) {
-        double turned = (double)sign_in[i] * (double)x[i], sum = 0;
-        for (size_t j = 0; j < r; j++) {
-            double d = (double)sign_out[j] * (double)d_h[j];
-            d_noise[j * n + i] = (REAL)((double)d_noise[j * n + i] + d * turned);
-            sum += d * (double)noise[j * n + i];
-        }
-        if (dx != NULL) {
-            dx[i] = (REAL)((double)dx[i] + (double)sign_in[i] * sum);
-        }
-    }
-}
-
-void OF(cr_blob_rho_back)(const REAL *e, const REAL *rho, const REAL *d_noise, size_t n, REAL *d_rho)
-{
-    for (size_t i = 0; i < n; i++) {
-        d_rho[i] = (REAL)((double)d_rho[i] + 2 * (double)rho[i] * (double)e[i] * (double)d_noise[i]);
-    }
-}

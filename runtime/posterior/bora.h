@@ -15,7 +15,6 @@
 #define CR_POSTERIOR_BORA_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 enum cr_bora_prior { CR_BORA_SQ, CR_BORA_NORM };
 
@@ -30,25 +29,5 @@ double cr_bora_pull_f64(enum cr_bora_prior prior, double weight, const double *t
 /* center = mean of theta[0 ... n_tasks - 1], added in that order: the optimal Theta of SQ. n_tasks >= 1. */
 void cr_bora_center_f32(const float *const *theta, size_t n_tasks, size_t n, float *center);
 void cr_bora_center_f64(const double *const *theta, size_t n_tasks, size_t n, double *center);
-
-/* What a batch (or an evaluation) holds of one task. Tasks without tokens are not present. */
-struct cr_bora_part {
-    double nll;        /* sum over the target tokens, nats */
-    uint64_t n_tokens; /* targets */
-    uint64_t n_docs;   /* documents of the task in the training part */
-};
-
-/* The authors' data term: sum over present tasks of n_docs * nll / n_tokens. Their weight of each target token is
- * cr_bora_token_weight, 0 for a task that is not present. */
-double cr_bora_data_term(const struct cr_bora_part *parts, size_t n_tasks);
-double cr_bora_token_weight(const struct cr_bora_part *part);
-
-/* NLL a document: sum over tasks of n_docs * nll / n_tokens, divided by the sum of n_docs of present tasks. Where every
- * document has as many targets it is the mean over documents. NaN without a present task. */
-double cr_bora_document_nll(const struct cr_bora_part *parts, size_t n_tasks);
-
-/* Perplexity as the paper reports it: exp of the mean over present tasks of nll / n_tokens, averaged over batches that
- * have any. parts [n_batches][n_tasks]. NaN without. The paper then takes the smallest over epochs. */
-double cr_bora_ppl(const struct cr_bora_part *parts, size_t n_batches, size_t n_tasks);
 
 #endif

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "credence/kernels/math.h"
 
 /* Both Jacobi methods converge quadratically after a few sweeps: ten are many. */
 enum { MOST_SWEEPS = 40 };
@@ -173,19 +172,4 @@ bool cr_dense_svd(double *a, size_t m, size_t n, double *d, double *v)
     }
     order(d, v, a, m, n);
     return true;
-}
-
-void cr_dense_softmax(const double *logits, size_t n, double *probs)
-{
-    double most = logits[0], sum = 0;
-    for (size_t c = 1; c < n; c++) {
-        most = logits[c] > most ? logits[c] : most;
-    }
-    for (size_t c = 0; c < n; c++) {
-        probs[c] = cr_exp(logits[c] - most);
-        sum += probs[c];
-    }
-    for (size_t c = 0; c < n; c++) {
-        probs[c] /= sum;
-    }
 }

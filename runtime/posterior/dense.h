@@ -22,7 +22,4 @@ bool cr_dense_eigen(double *a, size_t n, double *values, double *vectors);
  * v [n][n] the right singular vectors as columns. Singular values to 2^-50 of the largest. False when not finite. */
 bool cr_dense_svd(double *a, size_t m, size_t n, double *d, double *v);
 
-/* probs [n] = softmax(logits [n]), n >= 1; in place is fine. */
-void cr_dense_softmax(const double *logits, size_t n, double *probs);
-
 #endif

@@ -151,6 +151,25 @@ static void say_dropped(const struct cr_posterior *posterior, const struct cr_ho
     }
 }
 
+/* Label rows of the members' own go into the head, or are left out when asked to. */
+static cr_status take_rows(const struct cr_posterior *posterior, const struct cr_model *model,
+                           const struct cr_export_options *options, bool gguf, const struct cr_host *host,
+                           struct cr_peft_head *head, float **delta, struct cr_error *err)
+{
+    if (!has_rows(posterior)) {
+        return options->drop_head
+                   ? cr_fail(err, CR_E_USAGE, "--drop-head: %s has no members with label rows of their own",
+                             posterior->label)
+                   : CR_OK;
+    }
+    if (options->drop_head) {
+        say_dropped(posterior, host);
+        return CR_OK;
+    }
+    CR_TRY(check_head(posterior, model, gguf, err));
+    return make_head(posterior, model, head, delta, err);
+}
+
 static cr_status choose_task(struct cr_posterior *posterior, const char *task, struct cr_error *err)
 {
     char shown[CR_ESCAPE_BYTES];
@@ -273,19 +292,7 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
                                          &posterior, err));
     CR_TRY_OUT(status, choose(posterior, options, err));
     const struct cr_adapter *adapter = posterior->adapter;
-    if (options->drop_head && !has_rows(posterior)) {
-        status =
-            cr_fail(err, CR_E_USAGE, "--drop-head: %s has no members with label rows of their own", posterior->label);
-        goto out;
-    }
-    if (has_rows(posterior)) {
-        if (options->drop_head) {
-            say_dropped(posterior, host);
-        } else {
-            CR_TRY_OUT(status, check_head(posterior, model, gguf, err));
-            CR_TRY_OUT(status, make_head(posterior, model, &head, &delta, err));
-        }
-    }
+    CR_TRY_OUT(status, take_rows(posterior, model, options, gguf, host, &head, &delta, err));
     if (gguf) {
         CR_TRY_OUT(status, check_file(options->output, options->force, err));
         status = cr_adapter_write_gguf(adapter, &posterior->base, options->output, err);

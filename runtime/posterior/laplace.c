@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "credence/kernels/math.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/posterior/dense.h"
 
 #define PI 3.14159265358979323846
@@ -254,7 +255,7 @@ void cr_laplace_predict(const double *mean, const double *chol, size_t n, const 
                 logits[c] += chol[c * n + j] * (z != NULL ? z[s * n + j] : (double)drawn[j]);
             }
         }
-        cr_dense_softmax(logits, n, logits);
+        cr_softmax(logits, n, logits);
         for (size_t c = 0; c < n; c++) {
             probs[c] += logits[c];
             entropies -= entropy != NULL && logits[c] > 0 ? logits[c] * cr_ln(logits[c]) : 0;
@@ -273,5 +274,5 @@ void cr_laplace_probit(const double *mean, const double *var, size_t n, double *
     for (size_t c = 0; c < n; c++) {
         probs[c] = mean[c] / sqrt(1 + PI / 8 * var[c * n + c]);
     }
-    cr_dense_softmax(probs, n, probs);
+    cr_softmax(probs, n, probs);
 }

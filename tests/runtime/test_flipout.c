@@ -11,6 +11,7 @@
 #include "runtime/posterior/blob.h"
 #include "runtime/thread/parallel.h"
 #include "tests/support/engine_test.h"
+#include "tests/support/flipout_model.h"
 #include "tests/support/kernel_test.h"
 
 static const int32_t label_ids[3] = {256, 257, 258};
@@ -134,8 +135,8 @@ START_TEST(products_and_signs)
                 double in[N_IN], out[RANK];
                 widen(p->signs_in[i], N_IN, in);
                 widen(p->signs_out[i], RANK, out);
-                cr_blob_flipout_f64(p->wide_noise, p->wide_x[i], in, out, RANK, N_IN, h[i]);
-                cr_blob_flipout_back_f64(p->wide_noise, p->wide_x[i], in, out, RANK, N_IN, p->wide_v[i], d_noise,
+                cr_flipout_model(p->wide_noise, p->wide_x[i], in, out, RANK, N_IN, h[i]);
+                cr_flipout_model_back(p->wide_noise, p->wide_x[i], in, out, RANK, N_IN, p->wide_v[i], d_noise,
                                          dx[i]);
                 for (size_t k = 0; k < N_IN; k++) {
                     minus += in[k] < 0;

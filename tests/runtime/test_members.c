@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/metrics/diversity.h"
 #include "runtime/metrics/metrics.h"
 #include "runtime/posterior/members.h"
 #include "tests/support/golden.h"
@@ -95,13 +96,30 @@ static void backward(const struct net *net, double (*d)[B][C], struct net *grad)
     }
 }
 
+/* Mean over members and examples of the cross-entropy, and its gradient. */
+static double loss_of(const struct net *net, double (*d)[B][C])
+{
+    double loss = 0;
+    for (size_t i = 0; i < M * B; i++) {
+        const double *z = net->logits[i / B][i % B];
+        double *out = d[i / B][i % B];
+        cr_softmax(z, C, out);
+        loss += cr_softmax_nll(z, C, net->labels[i % B]) / (M * B);
+        out[net->labels[i % B]] -= 1;
+        for (size_t c = 0; c < C; c++) {
+            out[c] /= M * B;
+        }
+    }
+    return loss;
+}
+
 START_TEST(stored_network)
 {
     static struct net net, grad;
     double d[M][B][C];
     json_t *file = setup(&net);
     forward(&net);
-    double loss = cr_members_loss(net.logits[0][0], net.labels, M, B, C, d[0][0]);
+    double loss = loss_of(&net, d);
     backward(&net, d, &grad);
     cr_golden_expect(file, "logits_MBC", net.logits[0][0], M * B * C, 1e-10);
     cr_golden_expect(file, "loss_mean_over_members_and_batch", &loss, 1, 1e-10);
@@ -120,7 +138,7 @@ START_TEST(stored_predictions)
     json_t *file = setup(&net);
     forward(&net);
     double mixed[B][C], pooled[B][C], nll = 0;
-    struct cr_members_diversity sum = {0};
+    struct cr_diversity sum = {0};
     for (size_t n = 0; n < B; n++) {
         double probs[M][C], mean[C] = {0};
         for (size_t m = 0; m < M; m++) {
@@ -132,7 +150,7 @@ START_TEST(stored_predictions)
         cr_mean_probs(probs[0], M, C, mixed[n]);
         cr_softmax(mean, C, pooled[n]);
         nll -= log(mixed[n][net.labels[n]]) / B;
-        cr_members_compare(probs[0], M, C, &sum);
+        cr_diversity_add(probs[0], M, C, &sum);
     }
     cr_golden_expect(file, "mean_probs", mixed[0], B * C, 1e-10);
     cr_golden_expect(file, "probs_softmax_of_mean_logits", pooled[0], B * C, 1e-10);
@@ -141,33 +159,9 @@ START_TEST(stored_predictions)
     ck_assert_uint_eq(sum.n_disagree, (uint64_t)cr_golden_number(file, "pairwise_disagreement_count"));
     double root = sqrt(sum.half_kl);
     cr_golden_expect(file, "pairwise_symmetric_kl_sqrt", &root, 1, 1e-10);
-    ck_assert_double_eq_tol(cr_members_disagreement(&sum), 1.0 / 3, 1e-15);
-    ck_assert_double_eq_tol(cr_members_distance(&sum), sum.distance / 3, 1e-15);
+    ck_assert_double_eq_tol(cr_diversity_disagreement(&sum), 1.0 / 3, 1e-15);
+    ck_assert_double_eq_tol(cr_diversity_distance(&sum), sum.distance / 3, 1e-15);
     json_decref(file);
-}
-END_TEST
-
-/* Equal members are one model: its loss, and each its share of its gradient (M a power of two: exact). */
-START_TEST(equal_members)
-{
-    struct cr_rng rng = cr_rng_make(60);
-    double one[B * C], four[4 * B * C], d_one[B * C], d_four[4 * B * C];
-    const uint32_t labels[B] = {2, 0, 1};
-    for (size_t i = 0; i < 4 * B * C; i++) {
-        four[i] = i < B * C ? (double)cr_rng_uniform(&rng, -9, 9) : four[i % (B * C)];
-        one[i % (B * C)] = four[i % (B * C)];
-    }
-    double loss = cr_members_loss(one, labels, 1, B, C, d_one);
-    ck_assert_double_eq_tol(cr_members_loss(four, labels, 4, B, C, d_four), loss, 1e-14 * loss);
-    for (size_t i = 0; i < 4 * B * C; i++) {
-        ck_assert_double_eq_tol(d_four[i], d_one[i % (B * C)] / 4, 1e-15);
-    }
-    ck_assert_double_eq(cr_members_loss(one, labels, 1, B, C, NULL), loss);
-    cr_members_loss(one, labels, 1, B, C, one); /* in place */
-    ck_assert_mem_eq(one, d_one, sizeof one);
-    const double far[2] = {-800, 800};
-    const uint32_t zero = 0;
-    ck_assert_double_eq(cr_members_loss(far, &zero, 1, 1, 2, NULL), 1600);
 }
 END_TEST
 
@@ -261,50 +255,6 @@ START_TEST(near)
 }
 END_TEST
 
-/* One norm over all members: against the stored numbers of clip_grad_norm_, its tensors as members. */
-START_TEST(joint_clip)
-{
-    json_t *file = cr_golden_load("lora_adamw.json");
-    const json_t *clip = cr_golden_get(file, "clip_grad_norm");
-    double g1[3], g2[4], norm2[2] = {0}, norm;
-    cr_golden_fill(clip, "g1", g1, 3);
-    cr_golden_fill(clip, "g2", g2, 4);
-    for (size_t i = 0; i < 4; i++) {
-        norm2[0] += i < 3 ? g1[i] * g1[i] : 0;
-        norm2[1] += g2[i] * g2[i];
-    }
-    norm = sqrt(norm2[0] + norm2[1]);
-    double max_norm = cr_golden_number(clip, "max_norm"), factor = cr_members_clip(norm2, 2, max_norm);
-    cr_golden_expect(clip, "total_norm", &norm, 1, 1e-10);
-    cr_golden_expect(clip, "coef", &factor, 1, 1e-10);
-    ck_assert_double_eq(cr_members_clip(norm2, 2, 0), 1);
-    ck_assert_double_eq(cr_members_clip(norm2, 2, norm * 2), 1);
-    norm2[0] = norm2[1] = 0;
-    ck_assert_double_eq(cr_members_clip(norm2, 2, 1), 1);
-    json_decref(file);
-}
-END_TEST
-
-/* Worked out by hand; a class without probability; one member has no pair. */
-START_TEST(diversity)
-{
-    const double probs[3][2] = {{0.5, 0.5}, {0.75, 0.25}, {0, 1}};
-    struct cr_members_diversity sum = {0};
-    cr_members_compare(probs[0], 1, 2, &sum);
-    ck_assert(isnan(cr_members_disagreement(&sum)) && isnan(cr_members_distance(&sum)));
-    cr_members_compare(probs[0], 2, 2, &sum); /* ties to the lowest class: both 0 */
-    ck_assert(sum.n_pairs == 1 && sum.n_disagree == 0);
-    ck_assert_double_eq_tol(sum.distance, sqrt(0.5 * 0.25 * log(3)), 1e-14);
-    sum = (struct cr_members_diversity){0};
-    cr_members_compare(probs[0], 3, 2, &sum);
-    ck_assert(sum.n_pairs == 3 && sum.n_disagree == 2 && isfinite(sum.distance));
-    sum = (struct cr_members_diversity){0};
-    const double same[2][2] = {{0, 1}, {0, 1}};
-    cr_members_compare(same[0], 2, 2, &sum);
-    ck_assert_double_eq(cr_members_distance(&sum), 0);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("members");
@@ -312,13 +262,10 @@ int main(void)
     tcase_set_timeout(all, 60);
     tcase_add_test(all, stored_network);
     tcase_add_test(all, stored_predictions);
-    tcase_add_test(all, equal_members);
     tcase_add_test(all, stored_bounds);
     tcase_add_test(all, initialisations);
     tcase_add_test(all, first_member_is_the_plain_adapter);
     tcase_add_test(all, near);
-    tcase_add_test(all, joint_clip);
-    tcase_add_test(all, diversity);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }

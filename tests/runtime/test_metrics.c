@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "credence/kernels/math.h"
+#include "runtime/metrics/diversity.h"
 #include "runtime/metrics/metrics.h"
 #include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
@@ -313,6 +314,56 @@ START_TEST(nothing_and_ties)
 }
 END_TEST
 
+/* Means of the stored token losses over tasks and batches: both documents in one batch, or a batch each; tasks that are
+ * not there. */
+START_TEST(task_perplexity)
+{
+    const json_t *want = cr_golden_get(file, "perplexity");
+    double tokens[4];
+    cr_golden_fill(want, "token_nll_per_document", tokens, 4);
+    const struct cr_task_nll absent = {0, 0}, first = {tokens[0] + tokens[1] + tokens[2], 3}, second = {tokens[3], 1};
+    const struct cr_task_nll together[] = {first, absent, second},
+                             apart[] = {first, absent, absent, second, absent, absent};
+    double ppl = cr_task_perplexity(together, 1, 3);
+    cr_golden_expect(want, "ppl_document_mean", &ppl, 1, 1e-10);
+    ppl = cr_task_perplexity(apart, 3, 2); /* [first, -] [-, second] [-, -] */
+    cr_golden_expect(want, "mean_of_document_ppl", &ppl, 1, 1e-10);
+    ck_assert(isnan(cr_task_perplexity(&absent, 1, 1)) && isnan(cr_task_perplexity(NULL, 0, 3)));
+}
+END_TEST
+
+START_TEST(softmax_in_place)
+{
+    double x[3] = {1000, 1000 + log(3), -1000}, one = 5;
+    cr_softmax(x, 3, x);
+    ck_assert_double_eq_tol(x[0], 0.25, 1e-13); /* the logits carry 2^-44 */
+    ck_assert_double_eq_tol(x[1], 0.75, 1e-13);
+    ck_assert_double_eq(x[2], 0);
+    cr_softmax(&one, 1, &one);
+    ck_assert_double_eq(one, 1);
+}
+END_TEST
+
+/* Worked out by hand; a class without probability; one member has no pair. */
+START_TEST(diversity)
+{
+    const double probs[3][2] = {{0.5, 0.5}, {0.75, 0.25}, {0, 1}};
+    struct cr_diversity sum = {0};
+    cr_diversity_add(probs[0], 1, 2, &sum);
+    ck_assert(isnan(cr_diversity_disagreement(&sum)) && isnan(cr_diversity_distance(&sum)));
+    cr_diversity_add(probs[0], 2, 2, &sum); /* ties to the lowest class: both 0 */
+    ck_assert(sum.n_pairs == 1 && sum.n_disagree == 0);
+    ck_assert_double_eq_tol(sum.distance, sqrt(0.5 * 0.25 * log(3)), 1e-14);
+    sum = (struct cr_diversity){0};
+    cr_diversity_add(probs[0], 3, 2, &sum);
+    ck_assert(sum.n_pairs == 3 && sum.n_disagree == 2 && isfinite(sum.distance));
+    sum = (struct cr_diversity){0};
+    const double same[2][2] = {{0, 1}, {0, 1}};
+    cr_diversity_add(same[0], 2, 2, &sum);
+    ck_assert_double_eq(cr_diversity_distance(&sum), 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("metrics");
@@ -326,7 +377,10 @@ int main(void)
     tcase_add_test(tcase, ranking);
     tcase_add_test(tcase, ranking_extremes);
     tcase_add_test(tcase, perplexity);
+    tcase_add_test(tcase, task_perplexity);
     tcase_add_test(tcase, far_logits);
+    tcase_add_test(tcase, softmax_in_place);
+    tcase_add_test(tcase, diversity);
     tcase_add_test(tcase, nothing_and_ties);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

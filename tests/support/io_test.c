@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
@@ -277,4 +278,31 @@ long cr_test_alloc_sweep(const char *what, cr_status (*op)(void *arg, struct cr_
         }
     }
     return reached;
+}
+
+static double processor_seconds(void)
+{
+    struct timespec now;
+    ck_assert_int_eq(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now), 0);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+void cr_expect_linear_time(const char *what, size_t n, void (*make)(struct cr_buf *input, size_t n),
+                           void (*take)(const struct cr_buf *input))
+{
+    double least[2] = {1e9, 1e9};
+    struct cr_buf input[2] = {{0}, {0}};
+    make(&input[0], n);
+    make(&input[1], 32 * n);
+    for (int run = 0; run < 5; run++) {
+        for (int size = 0; size < 2; size++) {
+            double start = processor_seconds();
+            take(&input[size]);
+            double took = processor_seconds() - start;
+            least[size] = took < least[size] ? took : least[size];
+        }
+    }
+    cr_buf_free(&input[0]);
+    cr_buf_free(&input[1]);
+    ck_assert_msg(least[1] < 181 * least[0], "%s: %g s for 32 times the input of %g s", what, least[1], least[0]);
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "runtime/core/buf.h"
 #include "runtime/core/error.h"
 
 /* A fresh directory of this test; the same one until cr_test_dir_remove, which deletes it with its contents. */
@@ -56,5 +57,11 @@ void cr_expect_error(const char *what, cr_status got, const struct cr_error *err
  * passes without meeting a failure. op returns the status of the operation and frees what it got. Expects CR_E_MEMORY
  * each time and no block left behind. Returns the number of allocations reached. */
 long cr_test_alloc_sweep(const char *what, cr_status (*op)(void *arg, struct cr_error *err), void *arg);
+
+/* take() needs processor time in proportion to the pieces of its input, of which make() puts n into `input`. Measured for
+ * n and 32 n, the least of several runs each: linear is 32, quadratic 1,024 times; halfway, 181, still passes, so that a
+ * busy machine does not fail it and a quadratic step does. */
+void cr_expect_linear_time(const char *what, size_t n, void (*make)(struct cr_buf *input, size_t n),
+                           void (*take)(const struct cr_buf *input));
 
 #endif
