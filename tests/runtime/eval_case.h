@@ -11,6 +11,7 @@
 #include "runtime/core/buf.h"
 #include "runtime/io/json.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 enum { N = 40, N_TEXTS = CR_TRAIN_TEXTS };
@@ -114,8 +115,12 @@ static inline void call_init(struct call *call)
     cr_eval_options_init(&call->options);
     call->options.model = model;
     call->options.data = data;
-    call->host =
-        (struct cr_host){.parallel = &serial, .log = on_log, .progress = on_progress, .stop = on_stop, .ctx = call};
+    call->host = (struct cr_host){.parallel = &serial,
+                                  .cpu_cap = cr_test_cap(),
+                                  .log = on_log,
+                                  .progress = on_progress,
+                                  .stop = on_stop,
+                                  .ctx = call};
 }
 
 static inline void call_free(struct call *call)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/eval/scoring.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 static char model[1024], data[1024], other[1024], texts[1024];
@@ -59,7 +60,7 @@ static inline void call_init(struct call *call, const char *adapter, const char 
     snprintf(call->output, sizeof call->output, "%s", cr_train_path(output));
     call->options = (struct cr_laplace_options){
         .size = sizeof call->options, .model = model, .data = data, .adapter = call->adapter, .output = call->output};
-    call->host = (struct cr_host){.n_threads = 1, .log = on_log, .ctx = call};
+    call->host = (struct cr_host){.n_threads = 1, .cpu_cap = cr_test_cap(), .log = on_log, .ctx = call};
 }
 
 static inline void fit(struct call *call)
@@ -74,7 +75,8 @@ static inline void open_scoring(struct cr_scoring *s, const char *adapter)
     static char name[1024];
     struct cr_eval_options o;
     struct cr_error err = {0};
-    static const struct cr_host host = {.n_threads = 1};
+    static struct cr_host host;
+    host = (struct cr_host){.n_threads = 1, .cpu_cap = cr_test_cap()};
     snprintf(name, sizeof name, "%s", cr_train_path(adapter));
     path = name;
     cr_eval_options_init(&o);

@@ -10,6 +10,7 @@
 
 #include "runtime/posterior/method.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 enum { SAMPLES = 4, N = CR_TRAIN_CHOICES };
@@ -103,7 +104,7 @@ static inline void call_init(struct call *call, const char *adapter)
     cr_eval_options_init(&call->options);
     call->options.model = model;
     use_data(call, "other.jsonl");
-    call->host = (struct cr_host){.parallel = &serial, .log = on_log, .ctx = call};
+    call->host = (struct cr_host){.parallel = &serial, .cpu_cap = cr_test_cap(), .log = on_log, .ctx = call};
     call->lines = json_array();
     if (adapter != NULL) {
         add_adapter(call, adapter);

@@ -66,6 +66,7 @@ static void call_init(struct call *call, const char *adapter)
     call->options.data = call->data;
     call->options.adapter = call->adapter;
     call->host.parallel = &serial;
+    call->host.cpu_cap = cr_test_cap();
 }
 
 static json_t *predict(struct call *call)

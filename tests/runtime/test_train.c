@@ -156,7 +156,7 @@ START_TEST(more_choices_to_validate)
     struct cr_train_run run;
     struct cr_eval_options o;
     struct cr_eval_result result = {0};
-    struct cr_host host = {.n_threads = 1};
+    struct cr_host host = {.n_threads = 1, .cpu_cap = cr_test_cap()};
     struct cr_error err = {0};
     cr_train_write("four.jsonl", four, strlen(four));
     cr_train_run_init(&run, "out");

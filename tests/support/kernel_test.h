@@ -19,6 +19,9 @@
 enum { CR_TEST_TIERS = 10 };
 size_t cr_test_tiers(enum cr_tier tiers[CR_TEST_TIERS]);
 
+/* What CREDENCE_CPU caps this test to, for struct cr_host; NULL = nothing. */
+const char *cr_test_cap(void);
+
 /* Step of a loop over what a slow check looks at: 1, or `light` with CREDENCE_TEST_LIGHT=1. The kernels still compute
  * everything. Choose it without a common factor with the pattern of the data. */
 size_t cr_test_every(size_t light);
@@ -56,7 +59,8 @@ void cr_expect_same(const char *what, const float *got, const float *want, size_
 /* The same bytes. */
 void cr_expect_bytes(const char *what, const void *got, const void *want, size_t n_bytes);
 
-/* Runs a suite of one program: number of failures != 0 gives exit status 1. */
+/* Runs a suite of one program: number of failures != 0 gives exit status 1; 77, a skip, where the CPU lacks the tier
+ * of CREDENCE_CPU. */
 int cr_run_suite(Suite *suite);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "runtime/posterior/method.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
 void cr_method_step(const char *output, int step, struct cr_checkpoint *out)
@@ -51,7 +52,7 @@ double cr_method_nll(const char *adapter, uint32_t samples, double temperature, 
     o.samples = samples;
     o.mean = temperature < 0;
     o.posterior_temperature = temperature < 0 ? 0 : temperature;
-    struct cr_host host = {.n_threads = 1};
+    struct cr_host host = {.n_threads = 1, .cpu_cap = cr_test_cap()};
     ck_assert_msg(cr_eval(&o, &host, &result, &err) == CR_OK, "%s", err.message);
     *n_members = result.n_members;
     double nll = result.all.nll;

@@ -18,6 +18,7 @@
 #include "runtime/io/hash.h"
 #include "runtime/io/sys.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/kernel_test.h"
 #include "tests/support/tiny_model.h"
 
 static char dir[256];
@@ -212,6 +213,7 @@ void cr_train_run_init(struct cr_train_run *run, const char *output)
     run->options.lr = 5e-3;
     run->stop_at = -1;
     run->host.parallel = &serial;
+    run->host.cpu_cap = cr_test_cap();
 }
 
 cr_status cr_train_run_go(struct cr_train_run *run)
