@@ -8,6 +8,7 @@
 #include "runtime/adapter/layout.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
+#include "runtime/model/config.h"
 
 /* Floats: one cache line, and one row of lanes. */
 enum { ALIGNMENT = 16 };
@@ -27,7 +28,8 @@ void cr_adapter_base_of(const struct cr_model *model, struct cr_adapter_base *ba
 
 bool cr_architecture_permutes(const char *architecture)
 {
-    return strcmp(architecture, "llama") == 0;
+    const struct cr_architecture *found = cr_architecture_find(architecture, strlen(architecture));
+    return found != NULL && found->permuted_qk;
 }
 
 bool cr_adapter_permutes(const struct cr_adapter_base *base, enum cr_proj proj)

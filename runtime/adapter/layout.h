@@ -24,6 +24,9 @@ bool cr_architecture_permutes(const char *architecture);
 cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads, struct cr_adapter **out,
                               struct cr_error *err);
 
+/* Place in the GGUF order of the row that stands at hf_row in the Hugging Face order, by the formula below. */
+size_t cr_gguf_row(size_t hf_row, size_t head_dim);
+
 /* Rows of a matrix [n_rows][row_floats] between the orders, head by head (n_rows is a multiple of head_dim):
  *   gguf_row[h*d + 2j + s] = hf_row[h*d + s*d/2 + j],  j < d/2, s in {0, 1}      (GGUF conversion of llama models)
  * dst and src must not overlap. */
@@ -32,5 +35,8 @@ void cr_rows_gguf_to_hf(float *dst, const float *src, size_t n_rows, size_t row_
 
 /* True when rows of B of this projection are reordered for this base. */
 bool cr_adapter_permutes(const struct cr_adapter_base *base, enum cr_proj proj);
+
+/* Floats of all B that are reordered for this base together. */
+size_t cr_adapter_reordered_floats(const struct cr_adapter *adapter, const struct cr_adapter_base *base);
 
 #endif

@@ -168,18 +168,6 @@ static cr_status add_pairs(struct cr_safetensors_writer *w, const struct cr_adap
     return CR_OK;
 }
 
-/* Floats of all reordered matrices together. */
-static size_t reordered_floats(const struct cr_adapter *adapter, const struct cr_adapter_base *base)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        if (cr_adapter_permutes(base, (enum cr_proj)(i % CR_N_PROJ))) {
-            n += (size_t)adapter->slots[i].rank * adapter->slots[i].n_out;
-        }
-    }
-    return n;
-}
-
 /* Takes room [n_vocab][n] of zeros for B. */
 static cr_status add_head(struct cr_safetensors_writer *w, const struct cr_peft_head *head, float *room,
                           struct cr_error *err)
@@ -203,7 +191,7 @@ cr_status cr_adapter_write_peft(const struct cr_adapter *adapter, const struct c
     }
     cr_status status = CR_OK;
     char *path = cr_path_join(dir, CR_PEFT_TENSORS);
-    float *room = cr_alloc(reordered_floats(adapter, base), sizeof *room);
+    float *room = cr_alloc(cr_adapter_reordered_floats(adapter, base), sizeof *room);
     float *head_room = cr_zalloc(head != NULL ? (size_t)head->n_vocab * head->n : 0, sizeof *head_room);
     struct cr_safetensors_writer *w = cr_safetensors_writer_create();
     if (path == NULL || room == NULL || head_room == NULL || w == NULL) {

@@ -101,11 +101,7 @@ size_t cr_prefix_table_floats(const struct cr_prefix *prefix)
 /* Feature of a key in memory that stands at place i of a table: rows of k_proj follow the GGUF order there. */
 static size_t key_feature(const struct cr_adapter_base *base, size_t i)
 {
-    if (!cr_adapter_permutes(base, CR_PROJ_K)) {
-        return i;
-    }
-    size_t half = base->head_dim / 2, head = i / base->head_dim, in_head = i % base->head_dim;
-    return head * base->head_dim + 2 * (in_head % half) + in_head / half;
+    return cr_adapter_permutes(base, CR_PROJ_K) ? cr_gguf_row(i, base->head_dim) : i;
 }
 
 /* Either way: `out` is NULL on the way in, `in` on the way out. */

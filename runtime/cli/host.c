@@ -63,7 +63,7 @@ static void on_log(void *ctx, enum cr_log_level level, const char *line)
     }
 }
 
-/* " 12s", " 3m05s", " 2h07m" */
+/* "  ETA 12s", "  ETA 3m05s", "  ETA 2h07m" */
 static void append_duration(char *line, size_t *n, double seconds)
 {
     long s = lround(seconds);

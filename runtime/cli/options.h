@@ -112,14 +112,14 @@ enum cr_cli_kind {
     CR_CLI_TEXT,
     CR_CLI_INPUT,  /* path that is read */
     CR_CLI_OUTPUT_PATH,
-    CR_CLI_WORD,   /* one of `words` */
-    CR_CLI_WORDS,  /* comma list of `words` */
+    CR_CLI_WORD,   /* one of the words of `value` */
+    CR_CLI_WORDS,  /* comma list of them */
     CR_CLI_UINT,
     CR_CLI_REAL,
     CR_CLI_SIZE
 };
 
-/* Commands a flag belongs to: bits by place in cr_cli_commands. */
+/* Commands a flag belongs to: `bit` of their lines in cr_cli_commands. */
 enum {
     CR_CLI_FINETUNE = 1u << 0,
     CR_CLI_EVAL = 1u << 1,

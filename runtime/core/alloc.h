@@ -1,4 +1,4 @@
-/* The library's only source of heap memory: sizes are multiplied with a check, every block is 64-byte aligned. */
+/* Heap memory of the library: sizes are multiplied with a check, every block is 64-byte aligned. */
 #ifndef CR_CORE_ALLOC_H
 #define CR_CORE_ALLOC_H
 

@@ -32,7 +32,7 @@ enum cr_checkpoint_kind {
     CR_CKPT_OPTIMISER = 3,        /* moments, as the method lays them out */
     CR_CKPT_RNG = 4,              /* u64 seed, u64 step: all draws are functions of these */
     CR_CKPT_POSITION = 5,         /* u64 epoch, u64 examples of it already used */
-    CR_CKPT_HISTORY = 6,          /* running numbers of reports, evaluations and guards (runtime/train/state.h) */
+    CR_CKPT_HISTORY = 6,          /* running numbers of reports, evaluations and guards (runtime/train/state.c) */
     CR_CKPT_BEST = 7,             /* f32: result of the method at the best evaluation; absent before the first */
     CR_CKPT_DIGESTS = 8,          /* JSON: what model, data and start adapter hashed to */
     CR_CKPT_JOURNAL = 9,          /* u64: lines of train.jsonl up to this step; not bytes, which depend on the clock */

@@ -4,17 +4,22 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Architectures served. A new one that fits the same layer is a line here. */
-struct architecture {
-    const char *name;
-    enum cr_rope_style rope_style;
-    bool permuted_qk;
+static const struct cr_architecture architectures[] = {
+    {"llama", CR_ROPE_NORM, .permuted_qk = true},
+    {"qwen2", CR_ROPE_NEOX, .qkv_bias = true},
 };
 
-static const struct architecture architectures[] = {
-    {"llama", CR_ROPE_NORM, true},
-    {"qwen2", CR_ROPE_NEOX, false},
-};
+enum { N_ARCHITECTURES = sizeof architectures / sizeof architectures[0] };
+
+const struct cr_architecture *cr_architecture_find(const char *name, size_t n)
+{
+    for (size_t i = 0; i < N_ARCHITECTURES; i++) {
+        if (strlen(architectures[i].name) == n && memcmp(architectures[i].name, name, n) == 0) {
+            return &architectures[i];
+        }
+    }
+    return NULL;
+}
 
 /* Bounds that no real model passes; they keep every product below far from overflow. */
 enum { MAX_LAYERS = 512, MAX_WIDTH = 1 << 18, MAX_HEADS = 4096, MAX_HEAD_DIM = 512, MAX_CONTEXT = 1 << 20 };
@@ -72,18 +77,20 @@ static cr_status read_architecture(const struct cr_gguf *g, struct cr_model_conf
     const char *text;
     size_t n;
     CR_TRY(cr_gguf_str(g, "general.architecture", true, &text, &n, err));
-    for (size_t i = 0; i < sizeof architectures / sizeof architectures[0]; i++) {
-        const struct architecture *a = &architectures[i];
-        if (strlen(a->name) == n && memcmp(a->name, text, n) == 0) {
-            memcpy(c->architecture, a->name, n + 1);
-            c->rope_style = a->rope_style;
-            c->permuted_qk = a->permuted_qk;
-            return CR_OK;
-        }
+    const struct cr_architecture *found = cr_architecture_find(text, n);
+    if (found != NULL) {
+        memcpy(c->architecture, found->name, n + 1);
+        c->rope_style = found->rope_style;
+        c->permuted_qk = found->permuted_qk;
+        c->qkv_bias = found->qkv_bias;
+        return CR_OK;
     }
-    char shown[CR_ESCAPE_BYTES];
-    return cr_fail(err, CR_E_INPUT, "%s: key general.architecture: \"%s\" is not supported (have llama, qwen2)",
-                   cr_gguf_label(g), cr_escape(shown, sizeof shown, text, n));
+    char shown[CR_ESCAPE_BYTES], have[128] = "";
+    for (size_t i = 0, end = 0; i < N_ARCHITECTURES && end < sizeof have; i++) {
+        end += (size_t)snprintf(have + end, sizeof have - end, "%s%s", i > 0 ? ", " : "", architectures[i].name);
+    }
+    return cr_fail(err, CR_E_INPUT, "%s: key general.architecture: \"%s\" is not supported (have %s)",
+                   cr_gguf_label(g), cr_escape(shown, sizeof shown, text, n), have);
 }
 
 static cr_status read_heads(const struct cr_gguf *g, struct cr_model_config *c, struct cr_error *err)

@@ -118,7 +118,7 @@ struct cr_engine_view {
 typedef void cr_engine_view_fn(void *ctx, const struct cr_engine_view *views, size_t n);
 void cr_engine_observe(struct cr_engine *engine, cr_engine_view_fn *fn, void *ctx);
 
-/* Seconds spent by kind of operation since the last call with reset; names static. For traces and --verbose time. */
+/* One operation, seconds of the clock; names static. For traces and --verbose time. fn NULL: off. */
 struct cr_engine_span {
     const char *name;
     double start_s, seconds;

@@ -118,7 +118,7 @@ static cr_status get_layer(struct cr_model *model, uint32_t i, struct cr_error *
         snprintf(name, sizeof name, "blk.%u.%s.weight", i, names[proj].gguf);
         CR_TRY(get_matrix(model->gguf, name, n_in[proj], n_out[proj], &layer->proj[proj], err));
         snprintf(name, sizeof name, "blk.%u.%s.bias", i, names[proj].gguf);
-        bool required = proj <= CR_PROJ_V && strcmp(c->architecture, "qwen2") == 0;
+        bool required = proj <= CR_PROJ_V && c->qkv_bias;
         CR_TRY(get_vector(model->gguf, name, n_out[proj], required, &layer->bias[proj], err));
     }
     snprintf(name, sizeof name, "blk.%u.attn_norm.weight", i);

@@ -18,7 +18,8 @@ struct cr_model_config {
     double rope_base, rope_freq_scale; /* freq_scale = 1 / linear factor */
     enum cr_rope_style rope_style;
     bool tied;        /* no output.weight: the head is the embedding */
-    bool permuted_qk; /* architecture llama: q and k rows are in GGUF (NORM) order */
+    bool permuted_qk; /* rows of q and k are in the order of GGUF files, not in Hugging Face's */
+    bool qkv_bias;    /* q, k and v have one for certain */
 };
 
 struct cr_layer {

@@ -9,7 +9,7 @@
 #include "runtime/posterior/ivon.h"
 #include "runtime/posterior/posterior_file.h"
 
-/* sigma [n_params]: 0 but for A, where it is above 0. */
+/* sigma [n_params]: 0 but for A, where it is 0 or more. */
 cr_status cr_blob_write(const float *mean, const float *sigma, double prior_std, const struct cr_posterior_about *about,
                         const char *dir, struct cr_error *err);
 

@@ -176,7 +176,7 @@ cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const s
                                    struct cr_error *err)
 {
     cr_status status = CR_OK;
-    float *rows = cr_alloc(cr_posterior_reordered_floats(adapter, base), sizeof *rows); /* more than any one needs */
+    float *rows = cr_alloc(cr_adapter_reordered_floats(adapter, base), sizeof *rows); /* more than any one needs */
     if (rows == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for reading a posterior");
     }

@@ -30,32 +30,16 @@ void cr_posterior_matrix_shape(const struct cr_lora *lora, int part, uint64_t sh
     shape[1] = part == 0 ? lora->n_in : lora->rank;
 }
 
-size_t cr_posterior_reordered_floats(const struct cr_adapter *adapter, const struct cr_adapter_base *base)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        n += cr_posterior_reordered(base, i, 1) ? (size_t)adapter->slots[i].rank * adapter->slots[i].n_out : 0;
-    }
-    return n;
-}
-
 void cr_posterior_label_rows_name(char *out, size_t n, const char *suffix)
 {
     snprintf(out, n, "base_model.model.lm_head.label_rows%s", suffix);
-}
-
-/* Row of the GGUF order that stands at row r of the Hugging Face order (layout.h). */
-static size_t source_row(size_t r, size_t head_dim, bool moves)
-{
-    size_t in = r % head_dim, half = head_dim / 2;
-    return moves ? r - in + 2 * (in % half) + in / half : r;
 }
 
 void cr_posterior_move_rows(uint16_t *file, uint16_t *memory, const uint64_t shape[2], size_t head_dim, bool moves,
                             bool out)
 {
     for (size_t r = 0; r < shape[0]; r++) {
-        uint16_t *here = memory + source_row(r, moves ? head_dim : 1, moves) * shape[1];
+        uint16_t *here = memory + (moves ? cr_gguf_row(r, head_dim) : r) * shape[1];
         uint16_t *there = file + r * shape[1];
         memcpy(out ? there : here, out ? here : there, shape[1] * sizeof *here);
     }

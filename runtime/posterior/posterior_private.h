@@ -16,8 +16,6 @@ bool cr_posterior_reordered(const struct cr_adapter_base *base, size_t slot, int
 size_t cr_posterior_matrix_begin(const struct cr_adapter *adapter, size_t slot, int part);
 void cr_posterior_matrix_shape(const struct cr_lora *lora, int part, uint64_t shape[2]);
 
-/* Floats of all reordered matrices of one vector. */
-size_t cr_posterior_reordered_floats(const struct cr_adapter *adapter, const struct cr_adapter_base *base);
 
 /* One matrix of bf16 between memory and the file's order; `out` says the direction. */
 void cr_posterior_move_rows(uint16_t *file, uint16_t *memory, const uint64_t shape[2], size_t head_dim, bool moves,

@@ -164,7 +164,7 @@ cr_status cr_posterior_write_content(const struct cr_posterior_about *about, con
     struct cr_adapter_base base;
     cr_adapter_base_of(about->model, &base);
     char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
-    float *room = cr_alloc(n_vectors * cr_posterior_reordered_floats(about->adapter, &base) + n_sides, sizeof *room);
+    float *room = cr_alloc(n_vectors * cr_adapter_reordered_floats(about->adapter, &base) + n_sides, sizeof *room);
     float *at = room;
     size_t n_rows = rows != NULL ? rows->n_rows : 0;
     uint16_t *rows_room = cr_alloc(n_rows * about->adapter->n_params, sizeof *rows_room);

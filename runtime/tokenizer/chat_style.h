@@ -7,7 +7,7 @@
 /* Where the text of a system turn goes. */
 enum cr_chat_system {
     CR_CHAT_SYSTEM_TURN, /* a turn of its own */
-    CR_CHAT_SYSTEM_USER  /* in front of the text of the next user turn, between system_open and system_close */
+    CR_CHAT_SYSTEM_USER  /* in front of the text of the next user turn */
 };
 
 /* A user, assistant or system turn reads: open, [role, after_role,] text, end, after_end. The assistant's open is also
