@@ -21,6 +21,7 @@
 #include "runtime/core/error.h"
 #include "runtime/thread/machine.h"
 #include "runtime/thread/parallel.h"
+#include "runtime/thread/workers.h"
 
 static const enum cr_tier x86_tiers[] = {CR_TIER_AVX2, CR_TIER_AVX512, CR_TIER_AVX512_BF16, CR_TIER_AMX};
 static const enum cr_tier arm_tiers[] = {CR_TIER_NEON, CR_TIER_NEON_DOTPROD, CR_TIER_NEON_I8MM, CR_TIER_NEON_BF16};
@@ -176,6 +177,11 @@ static void put_machine(struct report *report, const struct cr_host *host)
     put_bytes(text, "L1d", cpu->l1d_bytes);
     put_bytes(text, ", L2", cpu->l2_bytes);
     put_bytes(text, ", L3", cpu->l3_bytes);
+    cr_buf_printf(text, "\ngranted    %d processors on %d cores", cr_machine_cpus(), cr_machine_cores(""));
+    int quota = cr_machine_cpu_quota("");
+    if (quota > 0) {
+        cr_buf_printf(text, ", time of %d", quota);
+    }
     cr_buf_printf(text, "\nthreads    %d", cr_thread_count(host != NULL ? host->n_threads : 0));
     uint64_t budget = cr_machine_memory_budget();
     if (budget != CR_MACHINE_UNLIMITED) {
@@ -275,13 +281,17 @@ cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_calibration
 
 cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx, struct cr_error *err)
 {
+    struct cr_host silent = host != NULL ? *host : (struct cr_host){0};
     struct cr_cpu cpu;
-    struct cr_parallel pool;
+    struct cr_workers workers = {0};
     struct cr_calibration measured;
-    enum cr_tier tier;
+    silent.log = NULL; /* the report says it all */
     cr_cpu_detect(&cpu);
-    CR_TRY(cr_cpu_cap(&cpu, host != NULL ? host->cpu_cap : NULL, &tier, err));
-    cr_parallel_openmp(&pool, cr_thread_count(host != NULL ? host->n_threads : 0));
-    cr_calibration_measure(&cpu, tier, host != NULL && host->parallel != NULL ? host->parallel : &pool, &measured);
-    return cr_cpu_report_of(&cpu, &measured, host, emit, ctx, err);
+    cr_status status = cr_workers_choose(&workers, &silent, err);
+    if (status == CR_OK) {
+        cr_calibration_measure(&cpu, workers.tier, workers.parallel, &measured);
+        status = cr_cpu_report_of(&cpu, &measured, host, emit, ctx, err);
+    }
+    cr_workers_release(&workers);
+    return status;
 }
