@@ -207,20 +207,23 @@ static void put_tiers(struct report *report, const char *cap)
     cr_buf_putc(text, '\n');
 }
 
+/* At least three digits, but none below a thousandth; no line where nothing was measured. */
+static void put_rate(struct cr_buf *text, const char *what, double per_second, const char *unit)
+{
+    double value = per_second / 1e9;
+    int decimals = value < 1 ? 3 : value < 10 ? 2 : value < 100 ? 1 : 0;
+    if (per_second > 0) {
+        cr_buf_printf(text, "  %-17s %7.*f %s\n", what, decimals, value, unit);
+    }
+}
+
 static void put_calibration(struct cr_buf *text, const struct cr_calibration *measured)
 {
-    cr_buf_printf(text,
-                  "\nmeasured now, all threads together; nothing is chosen by it\n  f32 multiply-add %7.0f GFLOP/s\n",
-                  measured->f32 / 1e9);
-    if (measured->dot > 0) {
-        cr_buf_printf(text, "  bf16 dot product %7.0f GFLOP/s\n", measured->dot / 1e9);
-    }
-    if (measured->tile > 0) {
-        cr_buf_printf(text, "  bf16 tile product%7.0f GFLOP/s\n", measured->tile / 1e9);
-    }
-    if (measured->memory > 0) {
-        cr_buf_printf(text, "  memory           %7.1f GB/s\n", measured->memory / 1e9);
-    }
+    cr_buf_puts(text, "\nmeasured now, all threads together; nothing is chosen by it\n");
+    put_rate(text, "f32 multiply-add", measured->f32, "GFLOP/s");
+    put_rate(text, "bf16 dot product", measured->dot, "GFLOP/s");
+    put_rate(text, "bf16 tile product", measured->tile, "GFLOP/s");
+    put_rate(text, "memory", measured->memory, "GB/s");
 }
 
 /* "avx512, avx512_bf16: capped; amx: not on this processor" */
