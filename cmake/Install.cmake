@@ -18,6 +18,9 @@ install(EXPORT credence-targets NAMESPACE credence:: DESTINATION ${cr_package_di
 
 # The OpenMP runtime by name for those who link the static library; its folder too where the linker would not look.
 set(cr_openmp_link "")
+if(NOT CREDENCE_OPENMP)
+  set(cr_openmp_link "${CMAKE_THREAD_LIBS_INIT}") # empty where threads are part of the C library
+endif()
 foreach(name IN LISTS OpenMP_C_LIB_NAMES)
   get_filename_component(folder "${OpenMP_${name}_LIBRARY}" DIRECTORY)
   get_filename_component(folder "${folder}" REALPATH)

@@ -45,10 +45,10 @@ function(cr_add_runtime)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/runtime/*/*.c)
   list(FILTER sources EXCLUDE REGEX "/runtime/cli/")
   cr_add_objects(credence_runtime credence_runtime_objects SOURCES ${sources})
-  target_link_libraries(credence_runtime_objects PRIVATE ${CR_DEPENDENCY_TARGETS} OpenMP::OpenMP_C)
+  target_link_libraries(credence_runtime_objects PRIVATE ${CR_DEPENDENCY_TARGETS} ${CR_THREADS_TARGET})
   foreach(form "" _shared)
-    # An installed static library names the OpenMP runtime itself (Install.cmake), so that a user needs no C compiler.
+    # An installed static library names the library of threads itself (Install.cmake), so that a user needs no C compiler.
     target_link_libraries(credence_runtime${form} PUBLIC credence_kernels${form}
-      PRIVATE ${CR_DEPENDENCY_TARGETS} $<BUILD_INTERFACE:OpenMP::OpenMP_C> m)
+      PRIVATE ${CR_DEPENDENCY_TARGETS} $<BUILD_INTERFACE:${CR_THREADS_TARGET}> m)
   endforeach()
 endfunction()

@@ -37,11 +37,17 @@ struct cr_progress {
 
 enum cr_log_level { CR_LOG_WARNING = 1, CR_LOG_INFO = 2 };
 
+/* Whose threads compute when the host lends none (credence/parallel.h says which to choose); results are the same bits.
+ * AUTO is OpenMP; the pool in builds without OpenMP, and in a child of fork whose parent has computed here, where OpenMP
+ * has lost its threads. OPENMP: the same, and CR_E_USAGE in builds without it. */
+enum cr_threads_by { CR_THREADS_AUTO = 0, CR_THREADS_OPENMP = 1, CR_THREADS_POOL = 2 };
+
 /* The caller's side. Zero-initialise; every field is optional. Callbacks run on the calling thread. */
 struct cr_host {
     const char *cpu_cap;                 /* tier name, NULL = best */
-    int n_threads;                       /* 0 = affinity mask and cgroup quota decide; at most 1024 */
-    const struct cr_parallel *parallel;  /* NULL = built-in OpenMP pool of n_threads */
+    int n_threads;                       /* 0 = one a physical core of the affinity mask, at most the cgroup quota; else
+                                          * 1...1024, at most mask and quota */
+    const struct cr_parallel *parallel;  /* NULL = n_threads of our own, by threads_by */
     void (*log)(void *ctx, enum cr_log_level level, const char *line);
     void (*progress)(void *ctx, const struct cr_progress *progress);
     bool (*stop)(void *ctx);             /* asked before every layer of a pass and between batches; true = CR_E_STOPPED,
@@ -49,6 +55,7 @@ struct cr_host {
     void *ctx;
     uint64_t memory_bytes;               /* budget, 0 = what the system has left */
     const char *verbose;                 /* comma list: "dispatch,time" ; NULL = none */
+    enum cr_threads_by threads_by;
 };
 
 enum cr_lr_schedule { CR_LR_LINEAR = 0, CR_LR_COSINE = 1, CR_LR_CONSTANT = 2 };

@@ -192,6 +192,10 @@ cr_status cr_cli_host_init(struct cr_cli_host *host, const struct cr_cli_args *a
     if (status != CR_OK) {
         return cr_cli_fail(err, status, "%s: %s", where, reason.message);
     }
+    enum cr_threads_by by = CR_THREADS_AUTO;
+    if (cr_cli_given(args, CR_CLI_THREADS_BY)) {
+        by = cr_cli_uint(args, CR_CLI_THREADS_BY, 0) == 0 ? CR_THREADS_OPENMP : CR_THREADS_POOL; /* openmp|pool */
+    }
     host->quiet = cr_cli_given(args, CR_CLI_QUIET);
     host->live = is_live_terminal(STDERR_FILENO);
     host->host = (struct cr_host){
@@ -203,6 +207,7 @@ cr_status cr_cli_host_init(struct cr_cli_host *host, const struct cr_cli_args *a
         .ctx = host,
         .memory_bytes = cr_cli_uint(args, CR_CLI_MEMORY, 0),
         .verbose = cr_cli_text(args, CR_CLI_VERBOSE),
+        .threads_by = by,
     };
     return CR_OK;
 }

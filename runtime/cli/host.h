@@ -16,8 +16,8 @@ struct cr_cli_host {
     size_t n_held;
 };
 
-/* Takes --threads (else OMP_NUM_THREADS), --cpu (else CREDENCE_CPU), --memory, --verbose, --quiet. Errors: CR_E_USAGE
- * for a tier that is unknown or missing on this machine. */
+/* Takes --threads (else OMP_NUM_THREADS), --threads-by, --cpu (else CREDENCE_CPU), --memory, --verbose, --quiet.
+ * Errors: CR_E_USAGE for a tier that is unknown or missing on this machine. */
 cr_status cr_cli_host_init(struct cr_cli_host *host, const struct cr_cli_args *args, struct cr_error *err);
 
 /* Ends the line of progress, if one stands. Notes still held are printed when the work succeeded, else dropped. */

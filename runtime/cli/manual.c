@@ -92,6 +92,8 @@ void cr_cli_manual(void)
     cr_cli_print(".Sh ENVIRONMENT\n.Bl -tag -width Ds\n"
                  ".It Ev CREDENCE_CPU\nInstruction set to stay within, as\n.Fl \\-cpu .\n"
                  ".It Ev OMP_NUM_THREADS\nThreads when\n.Fl \\-threads\nis not given.\n"
+                 ".It Ev OMP_WAIT_POLICY\n.Dq passive\nlets OpenMP's threads sleep while they wait, "
+                 "for shared machines.\n"
                  ".It Ev NO_COLOR\nNo colours.\n.El\n"
                  ".Sh EXIT STATUS\n.Bl -tag -width Ds -compact\n"
                  ".It 0\ndone\n.It 2\nusage\n.It 3\nbad input file\n.It 4\ninput or output failed\n.It 5\nmemory\n"

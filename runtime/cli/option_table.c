@@ -216,7 +216,12 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .help = "put the begin token in front of every line"},
 
     [CR_CLI_THREADS] = {.name = "threads", .letter = 't', .kind = CR_CLI_UINT, .value = "N", .min = 1, .max = 1024,
-        .commands = CR_CLI_EVERY, .initial = "what the machine grants", .help = "threads that compute"},
+        .commands = CR_CLI_EVERY, .initial = "one a core, as far as the machine grants them",
+        .help = "threads that compute"},
+    [CR_CLI_THREADS_BY] = {.name = "threads-by", .kind = CR_CLI_WORD, .value = "openmp|pool",
+        .commands = CR_CLI_EVERY, .initial = "openmp, where it was built in",
+        .help = "whose threads: of OpenMP, or of a pool that sleeps when it waits, for machines that are shared; the"
+                " result is the same"},
     [CR_CLI_CPU] = {.name = "cpu", .kind = CR_CLI_TEXT, .value = "TIER", .commands = CR_CLI_EVERY,
         .initial = "the best one", .help = "use no instruction set above this one (see credence cpu)"},
     [CR_CLI_SEED] = {.name = "seed", .kind = CR_CLI_UINT, .value = "N", .min = 0, .max = MAX_COUNT,

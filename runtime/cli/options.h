@@ -95,6 +95,7 @@ enum cr_cli_option_id {
     CR_CLI_SPECIAL,
     CR_CLI_BOS,
     CR_CLI_THREADS,
+    CR_CLI_THREADS_BY,
     CR_CLI_CPU,
     CR_CLI_SEED,
     CR_CLI_MEMORY,

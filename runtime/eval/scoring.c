@@ -226,5 +226,6 @@ void cr_scoring_close(struct cr_scoring *s)
     cr_scoring_close_set(&s->calibration);
     cr_tokenizer_close(s->tokenizer);
     cr_model_close(s->model);
+    cr_workers_release(&s->workers);
     memset(s, 0, sizeof *s);
 }

@@ -1,5 +1,5 @@
 /* calibration: what this machine's units and memory reach right now on all workers together. For reports and estimates;
- * nothing is chosen by it. Takes about 0.2 seconds. */
+ * nothing is chosen by it. Takes about 0.2 seconds, longer on a busy machine. */
 #ifndef CR_MODEL_CALIBRATION_H
 #define CR_MODEL_CALIBRATION_H
 

@@ -21,6 +21,7 @@
 #include "runtime/core/error.h"
 #include "runtime/thread/machine.h"
 #include "runtime/thread/parallel.h"
+#include "runtime/thread/workers.h"
 
 static const enum cr_tier x86_tiers[] = {CR_TIER_AVX2, CR_TIER_AVX512, CR_TIER_AVX512_BF16, CR_TIER_AMX};
 static const enum cr_tier arm_tiers[] = {CR_TIER_NEON, CR_TIER_NEON_DOTPROD, CR_TIER_NEON_I8MM, CR_TIER_NEON_BF16};
@@ -176,6 +177,11 @@ static void put_machine(struct report *report, const struct cr_host *host)
     put_bytes(text, "L1d", cpu->l1d_bytes);
     put_bytes(text, ", L2", cpu->l2_bytes);
     put_bytes(text, ", L3", cpu->l3_bytes);
+    cr_buf_printf(text, "\ngranted    %d processors on %d cores", cr_machine_cpus(), cr_machine_cores(""));
+    int quota = cr_machine_cpu_quota("");
+    if (quota > 0) {
+        cr_buf_printf(text, ", time of %d", quota);
+    }
     cr_buf_printf(text, "\nthreads    %d", cr_thread_count(host != NULL ? host->n_threads : 0));
     uint64_t budget = cr_machine_memory_budget();
     if (budget != CR_MACHINE_UNLIMITED) {
@@ -201,20 +207,23 @@ static void put_tiers(struct report *report, const char *cap)
     cr_buf_putc(text, '\n');
 }
 
+/* At least three digits, but none below a thousandth; no line where nothing was measured. */
+static void put_rate(struct cr_buf *text, const char *what, double per_second, const char *unit)
+{
+    double value = per_second / 1e9;
+    int decimals = value < 1 ? 3 : value < 10 ? 2 : value < 100 ? 1 : 0;
+    if (per_second > 0) {
+        cr_buf_printf(text, "  %-17s %7.*f %s\n", what, decimals, value, unit);
+    }
+}
+
 static void put_calibration(struct cr_buf *text, const struct cr_calibration *measured)
 {
-    cr_buf_printf(text,
-                  "\nmeasured now, all threads together; nothing is chosen by it\n  f32 multiply-add %7.0f GFLOP/s\n",
-                  measured->f32 / 1e9);
-    if (measured->dot > 0) {
-        cr_buf_printf(text, "  bf16 dot product %7.0f GFLOP/s\n", measured->dot / 1e9);
-    }
-    if (measured->tile > 0) {
-        cr_buf_printf(text, "  bf16 tile product%7.0f GFLOP/s\n", measured->tile / 1e9);
-    }
-    if (measured->memory > 0) {
-        cr_buf_printf(text, "  memory           %7.1f GB/s\n", measured->memory / 1e9);
-    }
+    cr_buf_puts(text, "\nmeasured now, all threads together; nothing is chosen by it\n");
+    put_rate(text, "f32 multiply-add", measured->f32, "GFLOP/s");
+    put_rate(text, "bf16 dot product", measured->dot, "GFLOP/s");
+    put_rate(text, "bf16 tile product", measured->tile, "GFLOP/s");
+    put_rate(text, "memory", measured->memory, "GB/s");
 }
 
 /* "avx512, avx512_bf16: capped; amx: not on this processor" */
@@ -275,13 +284,17 @@ cr_status cr_cpu_report_of(const struct cr_cpu *cpu, const struct cr_calibration
 
 cr_status cr_cpu_report(const struct cr_host *host, cr_emit_fn *emit, void *ctx, struct cr_error *err)
 {
+    struct cr_host silent = host != NULL ? *host : (struct cr_host){0};
     struct cr_cpu cpu;
-    struct cr_parallel pool;
+    struct cr_workers workers = {0};
     struct cr_calibration measured;
-    enum cr_tier tier;
+    silent.log = NULL; /* the report says it all */
     cr_cpu_detect(&cpu);
-    CR_TRY(cr_cpu_cap(&cpu, host != NULL ? host->cpu_cap : NULL, &tier, err));
-    cr_parallel_openmp(&pool, cr_thread_count(host != NULL ? host->n_threads : 0));
-    cr_calibration_measure(&cpu, tier, host != NULL && host->parallel != NULL ? host->parallel : &pool, &measured);
-    return cr_cpu_report_of(&cpu, &measured, host, emit, ctx, err);
+    cr_status status = cr_workers_choose(&workers, &silent, err);
+    if (status == CR_OK) {
+        cr_calibration_measure(&cpu, workers.tier, workers.parallel, &measured);
+        status = cr_cpu_report_of(&cpu, &measured, host, emit, ctx, err);
+    }
+    cr_workers_release(&workers);
+    return status;
 }

@@ -1,7 +1,8 @@
-#define _GNU_SOURCE /* CPU_COUNT, sched_getaffinity */
+#define _GNU_SOURCE /* CPU_ALLOC, sched_getaffinity */
 
 #include "runtime/thread/machine.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -13,6 +14,8 @@
 #include <unistd.h>
 
 enum { PATH_BYTES = 4096, TEXT_BYTES = 8192 };
+
+enum { MOST_CPUS = 1 << 20 }; /* far above what kernels can be built for */
 
 /* Reads the start of a small text file. False when there is none. */
 static bool read_text(const char *path, char *text, size_t n)
@@ -34,16 +37,98 @@ static bool read_text(const char *path, char *text, size_t n)
     return used > 0;
 }
 
-int cr_machine_cpus(void)
+/* The affinity mask as *cpus: owned (free), ascending. Returns how many, 0 when the system does not say. The kernel
+ * refuses a mask smaller than all CPUs that it could ever have, so the set grows until it is taken. */
+static int read_affinity(int **cpus)
 {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0) {
-        return CPU_COUNT(&set);
+    *cpus = NULL;
+    for (int room = CPU_SETSIZE; room <= MOST_CPUS; room *= 2) {
+        cpu_set_t *set = CPU_ALLOC(room);
+        size_t n_bytes = CPU_ALLOC_SIZE(room);
+        if (set == NULL) {
+            return 0;
+        }
+        CPU_ZERO_S(n_bytes, set);
+        bool known = sched_getaffinity(0, n_bytes, set) == 0;
+        bool larger = !known && errno == EINVAL;
+        int n = 0, n_set = known ? CPU_COUNT_S(n_bytes, set) : 0;
+        *cpus = n_set > 0 ? malloc((size_t)n_set * sizeof **cpus) : NULL;
+        for (int cpu = 0; *cpus != NULL && n < n_set; cpu++) {
+            if (CPU_ISSET_S(cpu, n_bytes, set)) {
+                (*cpus)[n++] = cpu;
+            }
+        }
+        CPU_FREE(set);
+        if (!larger) {
+            return n;
+        }
     }
-    /* More CPUs than a fixed set holds: the plain count is the best that is left. */
+    return 0;
+}
+
+static int online_cpus(void)
+{
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     return online > 0 ? (int)online : 1;
+}
+
+int cr_machine_cpus(void)
+{
+    int *cpus, n = read_affinity(&cpus);
+    free(cpus);
+    return n > 0 ? n : online_cpus();
+}
+
+static bool holds(const int *cpus, int n, long cpu)
+{
+    for (int i = 0; i < n; i++) {
+        if (cpus[i] == cpu) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether `list` ("0-1,64") has `cpu` and, before it, another one of the n CPUs. A list that does not have the CPU it
+ * is said to belong to is of no use. */
+static bool has_earlier(const char *list, int cpu, const int *cpus, int n)
+{
+    bool earlier = false;
+    for (const char *at = list; *at >= '0' && *at <= '9';) {
+        char *end;
+        long first = strtol(at, &end, 10), last = *end == '-' ? strtol(end + 1, &end, 10) : first;
+        for (long other = first; other <= last && other < cpu && !earlier; other++) {
+            earlier = holds(cpus, n, other);
+        }
+        if (first <= cpu && cpu <= last) {
+            return earlier;
+        }
+        at = *end == ',' ? end + 1 : end;
+    }
+    return false;
+}
+
+/* A CPU counts unless one before it in the mask has the same core. */
+static int count_cores(const char *root, const int *cpus, int n)
+{
+    int n_cores = 0;
+    for (int i = 0; i < n; i++) {
+        char path[PATH_BYTES];
+        char list[256];
+        int length =
+            snprintf(path, sizeof path, "%s/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", root, cpus[i]);
+        bool known = length > 0 && (size_t)length < sizeof path && read_text(path, list, sizeof list);
+        n_cores += !(known && has_earlier(list, cpus[i], cpus, i));
+    }
+    return n_cores;
+}
+
+int cr_machine_cores(const char *root)
+{
+    int *cpus, n = read_affinity(&cpus);
+    n = n > 0 ? count_cores(root, cpus, n) : online_cpus();
+    free(cpus);
+    return n;
 }
 
 /* The cgroup path of `controller` in the text of /proc/self/cgroup ("" = the unified hierarchy, lines "0::PATH").

@@ -1,7 +1,8 @@
 /* machine: what the system lets this process use: CPUs, memory, and how much of it is in use.
  *
- * Linux sources: sched_getaffinity, /proc/self/{cgroup,status}, /proc/meminfo, cgroup v1 and v2 controllers, RLIMIT_AS.
- * A missing or unreadable file means "no limit known", never an error (no /proc, other systems).
+ * Linux sources: sched_getaffinity, /sys/devices/system/cpu, /proc/self/{cgroup,status}, /proc/meminfo, cgroup v1 and
+ * v2 controllers, RLIMIT_AS. A missing or unreadable file means "no limit known", never an error (no /proc, other
+ * systems).
  */
 #ifndef CR_THREAD_MACHINE_H
 #define CR_THREAD_MACHINE_H
@@ -12,6 +13,10 @@
 
 /* CPUs in the affinity mask, at least 1. */
 int cr_machine_cpus(void);
+
+/* Physical cores that these CPUs belong to, at least 1: the threads of a core count once, however many of them are in
+ * the mask. A CPU whose siblings are not known counts as a core. root as below. */
+int cr_machine_cores(const char *root);
 
 /* CPU bandwidth quota of the innermost limited cgroup or any above it, rounded up to whole CPUs; 0 = none.
  * root is put before every path ("" in production). */

@@ -1,19 +1,28 @@
 #include "runtime/thread/parallel.h"
 
-#include <omp.h>
+#include <stdatomic.h>
 #include <stdint.h>
+#include <unistd.h>
+
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
 
 #include "runtime/thread/float_env.h"
 #include "runtime/thread/machine.h"
 
+int cr_thread_count_at(const char *root, int n)
+{
+    /* The units that products keep busy belong to a core: its second thread adds nothing, unless it is asked for. */
+    int most = n > 0 ? cr_machine_cpus() : cr_machine_cores(root);
+    int quota = cr_machine_cpu_quota(root);
+    most = quota > 0 && quota < most ? quota : most;
+    return n > 0 && n < most ? n : most;
+}
+
 int cr_thread_count(int n)
 {
-    int cpus = cr_machine_cpus();
-    int quota = cr_machine_cpu_quota("");
-    if (quota > 0 && quota < cpus) {
-        cpus = quota;
-    }
-    return n > 0 && n < cpus ? n : cpus;
+    return cr_thread_count_at("", n);
 }
 
 static void run_serial(void *ctx, cr_task_fn *fn, void *arg, size_t n_items, size_t grain)
@@ -27,12 +36,30 @@ static void run_serial(void *ctx, cr_task_fn *fn, void *arg, size_t n_items, siz
     cr_float_env_leave(saved);
 }
 
+#if defined(_OPENMP)
+
+/* The process whose threads OpenMP has started; 0 = none yet. A child of fork has a copy of the runtime's tables
+ * without the threads in them, and a region would wait for those for ever. */
+static _Atomic pid_t openmp_owner;
+
+bool cr_openmp_usable(void)
+{
+    pid_t owner = atomic_load(&openmp_owner);
+    return owner == 0 || owner == getpid();
+}
+
+static bool enter_openmp(void)
+{
+    pid_t owner = 0, self = getpid();
+    return atomic_compare_exchange_strong(&openmp_owner, &owner, self) || owner == self;
+}
+
 static void run_openmp(void *ctx, cr_task_fn *fn, void *arg, size_t n_items, size_t grain)
 {
     grain = grain > 0 ? grain : 1;
     size_t n_calls = n_items / grain + (n_items % grain != 0);
     int n_workers = (int)(intptr_t)ctx;
-    if (n_calls <= 1 || n_workers <= 1) {
+    if (n_calls <= 1 || n_workers <= 1 || !enter_openmp()) {
         run_serial(NULL, fn, arg, n_items, grain);
         return;
     }
@@ -50,6 +77,17 @@ static void run_openmp(void *ctx, cr_task_fn *fn, void *arg, size_t n_items, siz
         cr_float_env_leave(saved);
     }
 }
+
+#else
+
+bool cr_openmp_usable(void)
+{
+    return false;
+}
+
+#define run_openmp run_serial
+
+#endif
 
 void cr_parallel_openmp(struct cr_parallel *parallel, int n_workers)
 {

@@ -11,7 +11,16 @@
 
 /* `ticket` is the number of the region in the high half and the next call of it in the low half. One word, so that
  * taking a call is one compare-and-swap that fails when the region has moved on. A region is CLOSED while its
- * description is being written: nobody can take a call of a description that is about to change. */
+ * description is being written: nobody can take a call of a description that is about to change.
+ *
+ * Whoever takes call c of region r has read all of the description of r, by the memory order of C11:
+ * - Nothing older: the ticket (r, c) comes from the store that opened r or from a compare-and-swap after it, which
+ *   continues the store's release sequence; what was written before the opening is seen.
+ * - Nothing newer: the parts are stored with release, after the CLOSED of their region, and loaded with acquire. Who
+ *   has read a part of a later region is behind that CLOSED, so the compare-and-swap finds it or what followed, never
+ *   (r, c), and fails. With relaxed stores a weakly ordered CPU may show a part before the CLOSED that announces it:
+ *   then somebody takes a call beyond the last of r, from the description of the next region.
+ * No thread is held up for the 2^32 regions after which numbers repeat. */
 #define CLOSED UINT32_MAX
 
 /* Pauses before a thread sleeps: about 30 us at 20 to 40 ns each. */
@@ -29,7 +38,7 @@ struct cr_pool {
     pid_t owner;            /* the process that has the helpers */
 
     _Atomic uint64_t ticket;
-    _Atomic(cr_task_fn *) fn; /* of the region; atomic because a late thread may look while it is rewritten */
+    _Atomic(cr_task_fn *) fn; /* of the region, to n_calls: a late thread may look while they are rewritten */
     _Atomic(void *) arg;
     atomic_size_t n_items, grain;
     atomic_uint n_calls;
@@ -64,11 +73,11 @@ static uint32_t help(struct cr_pool *pool, int worker)
     uint64_t ticket = atomic_load(&pool->ticket);
     for (;;) {
         uint32_t call = (uint32_t)ticket;
-        unsigned n_calls = atomic_load_explicit(&pool->n_calls, memory_order_relaxed);
-        cr_task_fn *fn = atomic_load_explicit(&pool->fn, memory_order_relaxed);
-        void *arg = atomic_load_explicit(&pool->arg, memory_order_relaxed);
-        size_t n_items = atomic_load_explicit(&pool->n_items, memory_order_relaxed);
-        size_t grain = atomic_load_explicit(&pool->grain, memory_order_relaxed);
+        unsigned n_calls = atomic_load_explicit(&pool->n_calls, memory_order_acquire);
+        cr_task_fn *fn = atomic_load_explicit(&pool->fn, memory_order_acquire);
+        void *arg = atomic_load_explicit(&pool->arg, memory_order_acquire);
+        size_t n_items = atomic_load_explicit(&pool->n_items, memory_order_acquire);
+        size_t grain = atomic_load_explicit(&pool->grain, memory_order_acquire);
         if (call == CLOSED || call >= n_calls) {
             return (uint32_t)(ticket >> 32) - (call == CLOSED); /* a closed region is still to come */
         }
@@ -158,11 +167,11 @@ static void run_pool(void *ctx, cr_task_fn *fn, void *arg, size_t n_items, size_
     }
     uint64_t region = (atomic_load(&pool->ticket) >> 32) + 1;
     atomic_store(&pool->ticket, region << 32 | CLOSED);
-    atomic_store_explicit(&pool->fn, fn, memory_order_relaxed);
-    atomic_store_explicit(&pool->arg, arg, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_items, n_items, memory_order_relaxed);
-    atomic_store_explicit(&pool->grain, grain, memory_order_relaxed);
-    atomic_store_explicit(&pool->n_calls, n_calls, memory_order_relaxed);
+    atomic_store_explicit(&pool->fn, fn, memory_order_release);
+    atomic_store_explicit(&pool->arg, arg, memory_order_release);
+    atomic_store_explicit(&pool->n_items, n_items, memory_order_release);
+    atomic_store_explicit(&pool->grain, grain, memory_order_release);
+    atomic_store_explicit(&pool->n_calls, n_calls, memory_order_release);
     atomic_store(&pool->n_done, 0);
     atomic_store(&pool->ticket, region << 32);
     if (atomic_load(&pool->n_asleep) > 0 && !is_orphan(pool)) {

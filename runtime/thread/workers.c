@@ -5,6 +5,27 @@
 
 enum { MAX_THREADS = 1024 };
 
+static cr_status choose_threads(struct cr_workers *workers, const struct cr_host *host, struct cr_error *err)
+{
+    int by = (int)host->threads_by, n = cr_thread_count(host->n_threads);
+    if (by < CR_THREADS_AUTO || by > CR_THREADS_POOL) {
+        return cr_fail(err, CR_E_USAGE, "--threads-by: kind %d of threads, expected 0 to %d", by, CR_THREADS_POOL);
+    }
+#if !defined(_OPENMP)
+    if (by == CR_THREADS_OPENMP) {
+        return cr_fail(err, CR_E_USAGE, "--threads-by openmp: this build has no OpenMP, only pool");
+    }
+#endif
+    if (by != CR_THREADS_POOL && cr_openmp_usable()) {
+        cr_parallel_openmp(&workers->own, n);
+    } else {
+        CR_TRY(cr_pool_create(n, &workers->pool, err));
+        cr_pool_parallel(workers->pool, &workers->own);
+    }
+    workers->parallel = &workers->own;
+    return CR_OK;
+}
+
 cr_status cr_workers_choose(struct cr_workers *workers, const struct cr_host *host, struct cr_error *err)
 {
     struct cr_cpu cpu;
@@ -20,12 +41,18 @@ cr_status cr_workers_choose(struct cr_workers *workers, const struct cr_host *ho
     }
     workers->parallel = host->parallel;
     if (workers->parallel == NULL) {
-        cr_parallel_openmp(&workers->pool, cr_thread_count(host->n_threads));
-        workers->parallel = &workers->pool;
+        CR_TRY(choose_threads(workers, host, err));
     }
     if (cr_host_verbose(host, "dispatch")) {
-        cr_host_log(host, CR_LOG_INFO, "cpu: %s, tier %s, %d threads", cpu.name, cr_tier_name(workers->tier),
-                    workers->parallel->n_workers);
+        const char *by = host->parallel != NULL ? "the host" : workers->pool != NULL ? "the pool" : "OpenMP";
+        cr_host_log(host, CR_LOG_INFO, "cpu: %s, tier %s, %d threads of %s", cpu.name, cr_tier_name(workers->tier),
+                    workers->parallel->n_workers, by);
     }
     return CR_OK;
+}
+
+void cr_workers_release(struct cr_workers *workers)
+{
+    cr_pool_destroy(workers->pool);
+    *workers = (struct cr_workers){0};
 }

@@ -168,5 +168,6 @@ void cr_train_free(struct cr_train *train)
     cr_free(train->checkpoint_dir);
     cr_free(train->journal_path);
     cr_free(train->last_checkpoint);
+    cr_workers_release(&train->workers);
     cr_dir_unlock(train->lock_fd);
 }

@@ -52,6 +52,7 @@ expect info 0 '' "$credence" info m.gguf
 check info grep -q '^model      supported$' out
 expect quiet 0 '' tune -o quiet --steps 1 --quiet
 expect dry 0 '' tune -o dry --dry-run --quiet
+expect threads-by 0 'threads of the pool' tune -o dry --dry-run --threads-by pool --verbose dispatch
 check dry [ ! -e dry ]
 expect CL-16 0 '' env LC_ALL=de_DE.UTF-8 "$credence" finetune -m m.gguf -d d.jsonl -t 1 --no-valid -o run.de --steps 3 \
     --report-every 3 --quiet

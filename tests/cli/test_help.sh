@@ -41,7 +41,7 @@ _credence
 echo "${COMPREPLY[*]}"
 EOF
     bash complete.sh >completed
-    same completion completed "--threads
+    same completion completed "--threads --threads-by
 tokenize"
 fi
 

@@ -47,6 +47,8 @@ check tier grep -q 'in use: scalar (capped' out
 expect threads 0 '' env OMP_NUM_THREADS=3,2 "$credence" cpu
 expect threads 0 '' "$credence" cpu -t1
 check threads grep -q '^threads    1$' out
+expect threads-by 0 '' "$credence" cpu --threads-by pool
+expect threads-by 2 '--threads-by: expected one of openmp|pool, got "own"' "$credence" cpu --threads-by own
 
 expect compare 4 'a.json' "$credence" compare a.json b.json
 finish

@@ -2,7 +2,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "runtime/model/calibration.h"
 #include "runtime/model/cpu_report.h"
 #include "tests/support/fake_cpu.h"
 #include "tests/support/kernel_test.h"
@@ -118,6 +120,68 @@ START_TEST(bad_cap)
 }
 END_TEST
 
+/* A machine that is not there for a while: in all bursts, or in the first of each five. */
+struct busy {
+    int n_bursts;
+    bool always;
+};
+
+enum { PAUSE_US = 60000 }; /* longer than a measurement lasts on an idle machine */
+
+static void run_late(void *ctx, cr_task_fn *fn, void *arg, size_t n_items, size_t grain)
+{
+    struct busy *busy = ctx;
+    if (busy->n_bursts++ % 5 == 0 || busy->always) {
+        usleep(PAUSE_US);
+    }
+    for (size_t i = 0; i < n_items; i += grain) {
+        fn(arg, i, n_items - i < grain ? n_items : i + grain, 0);
+    }
+}
+
+START_TEST(one_late_burst_is_not_believed)
+{
+    struct cr_cpu cpu;
+    cr_cpu_detect(&cpu);
+    cpu.l3_bytes = 1 << 20; /* small arrays */
+    struct busy always = {.always = true}, first = {0};
+    struct cr_calibration late, good;
+    cr_calibration_measure(&cpu, CR_TIER_SCALAR, &(struct cr_parallel){run_late, &always, 1}, &late);
+    ck_assert_int_eq(always.n_bursts, 2 * 5); /* f32 and memory */
+    cr_calibration_measure(&cpu, CR_TIER_SCALAR, &(struct cr_parallel){run_late, &first, 1}, &good);
+    /* Bursts of .4 ms after a pause of 60. */
+    ck_assert_double_gt(good.f32, 4 * late.f32);
+    ck_assert_double_gt(good.memory, 4 * late.memory);
+}
+END_TEST
+
+START_TEST(digits_of_rates)
+{
+    static const struct {
+        double rate;
+        const char *text;
+    } cases[] = {
+        {4.37e7, " 0.044 "}, {1.234e9, " 1.23 "}, {45.67e9, " 45.7 "}, {456.7e9, " 457 "}, {1.2345e13, " 12345 "}};
+    struct cr_cpu cpu;
+    struct cr_error err;
+    struct text text;
+    cr_cpu_detect(&cpu);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct cr_calibration measured = {.f32 = cases[i].rate, .tile = cases[i].rate, .memory = cases[i].rate};
+        char line[64];
+        text.n = 0;
+        ck_assert_int_eq(cr_cpu_report_of(&cpu, &measured, NULL, keep, &text, &err), CR_OK);
+        snprintf(line, sizeof line, "\n f32 multiply-add%sGFLOP/s\n", cases[i].text);
+        ck_assert_msg(strstr(text.data, line) != NULL, "no%s in:\n%s", line, text.data);
+        snprintf(line, sizeof line, "\n bf16 tile product%sGFLOP/s\n", cases[i].text);
+        ck_assert_msg(strstr(text.data, line) != NULL, "no%s in:\n%s", line, text.data);
+        snprintf(line, sizeof line, "\n memory%sGB/s\n", cases[i].text);
+        ck_assert_msg(strstr(text.data, line) != NULL, "no%s in:\n%s", line, text.data);
+        ck_assert_ptr_null(strstr(text.data, "bf16 dot product"));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("cpu report");
@@ -128,6 +192,8 @@ int main(void)
     tcase_add_test(tc, zen4);
 #endif
     tcase_add_test(tc, bad_cap);
+    tcase_add_test(tc, one_late_burst_is_not_believed);
+    tcase_add_test(tc, digits_of_rates);
     suite_add_tcase(suite, tc);
     return cr_run_suite(suite);
 }

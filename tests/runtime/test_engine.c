@@ -8,6 +8,7 @@
 #include "runtime/thread/parallel.h"
 #include "tests/support/engine_test.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/threads_test.h"
 
 static const int32_t label_ids[3] = {256, 257, 258};
 enum { ALL_TARGETS = (1 << CR_N_PROJ) - 1 };
@@ -198,7 +199,36 @@ START_TEST(packing)
 }
 END_TEST
 
-/* Gradients: the same bits for any number of threads, and with layers recomputed; with and without dropout. */
+/* What a step of training gives on these workers, against the first one that this was asked of. */
+struct step_case {
+    const struct cr_test_model *model;
+    struct cr_test_lora *lora;
+    enum cr_tier tier;
+    uint32_t n_labels;
+    double dropout, loss; /* of the first */
+    float *first;         /* gradient of the first; NULL: this is the first */
+};
+
+static void check_step(struct step_case *c, const struct cr_parallel *parallel, bool recompute, const char *what)
+{
+    uint32_t lengths[4] = {33, 20, 5, 61}, examples[4] = {1, 2, 3, 4};
+    struct cr_token_batch batch = cr_test_batch_make(lengths, examples, 4, c->n_labels, 0.01f);
+    struct cr_engine *e = make_engine(c->model->model, c->lora, parallel, c->tier, c->n_labels, true, recompute);
+    double loss = train(e, c->lora, &batch, c->dropout, 5);
+    if (c->first == NULL) {
+        c->first = malloc(c->lora->n_params * sizeof(float));
+        memcpy(c->first, c->lora->grads, c->lora->n_params * sizeof(float));
+        c->loss = loss;
+    }
+    ck_assert_msg(loss == c->loss, "%s, %d workers: loss %.17g, serial %.17g", what, parallel->n_workers, loss,
+                  c->loss);
+    cr_expect_same(what, c->lora->grads, c->first, c->lora->n_params);
+    cr_engine_destroy(e);
+    cr_test_batch_free(&batch);
+}
+
+/* Gradients: the same bits for 1...16 threads of every kind, and with layers recomputed. Labels or texts, with or
+ * without dropout: each number of threads sees three of the four, one a kind of threads. */
 START_TEST(threads_and_recompute)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
@@ -206,31 +236,28 @@ START_TEST(threads_and_recompute)
     struct cr_tiny_spec spec = {.type = CR_Q_Q5_0, .n_layers = 3};
     struct cr_test_model m = cr_test_model_make(&spec);
     struct cr_test_lora lora = cr_test_lora_make(m.model, ALL_TARGETS, 4, 2.0f, 0.2f);
-    uint32_t lengths[4] = {33, 20, 5, 61}, examples[4] = {1, 2, 3, 4};
-    float *first = calloc(lora.n_params, sizeof(float));
+    struct cr_parallel serial;
+    cr_parallel_serial(&serial);
     for (size_t t = 0; t < n_tiers; t++) {
-        for (int kind = 0; kind < 4; kind++) {
-            uint32_t n_labels = kind & 1 ? 3 : 0;
-            double dropout = kind & 2 ? 0.25 : 0, loss0 = 0;
-            struct cr_token_batch batch = cr_test_batch_make(lengths, examples, 4, n_labels, 0.01f);
-            for (int workers = 1; workers <= 4; workers++) {
-                struct cr_parallel parallel;
-                cr_parallel_openmp(&parallel, workers);
-                bool recompute = workers % 2 == 0;
-                struct cr_engine *e = make_engine(m.model, &lora, &parallel, tiers[t], n_labels, true, recompute);
-                double loss = train(e, &lora, &batch, dropout, 5);
-                if (workers == 1) {
-                    loss0 = loss;
-                    memcpy(first, lora.grads, lora.n_params * sizeof(float));
-                }
-                ck_assert_msg(loss == loss0, "%d workers: loss %.17g, with one %.17g", workers, loss, loss0);
-                cr_expect_same("gradient", lora.grads, first, lora.n_params);
-                cr_engine_destroy(e);
-            }
-            cr_test_batch_free(&batch);
+        struct step_case cases[4];
+        for (int i = 0; i < 4; i++) {
+            cases[i] = (struct step_case){
+                .model = &m, .lora = &lora, .tier = tiers[t], .n_labels = i & 1 ? 3 : 0, .dropout = i & 2 ? 0.25 : 0};
+            check_step(&cases[i], &serial, false, "serial");
+            check_step(&cases[i], &serial, true, "recomputed");
+        }
+        for (int run = 0; run < 16 * CR_TEST_BACKENDS; run++) {
+            enum cr_test_backend backend = (enum cr_test_backend)(run % CR_TEST_BACKENDS);
+            int n_workers = 1 + run / CR_TEST_BACKENDS;
+            struct cr_test_threads threads;
+            cr_test_threads_start(&threads, backend, n_workers);
+            check_step(&cases[run % 4], &threads.parallel, (run / 4 + run) % 2 == 0, cr_test_backend_name(backend));
+            cr_test_threads_end(&threads);
+        }
+        for (int i = 0; i < 4; i++) {
+            free(cases[i].first);
         }
     }
-    free(first);
     cr_test_lora_free(&lora);
     cr_test_model_free(&m);
 }

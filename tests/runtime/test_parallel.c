@@ -1,22 +1,17 @@
-/* Backends cover every item once whatever the number of threads; limits of containers are read from their files. */
-#define _GNU_SOURCE /* CPU_SET, sched_setaffinity */
-
+/* Backends cover every item once whatever the number of threads, in children of fork too; whom a host chooses. */
 #include <check.h>
 #include <float.h>
-#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
-#include "runtime/thread/machine.h"
 #include "runtime/thread/parallel.h"
 #include "runtime/thread/pool.h"
+#include "runtime/thread/workers.h"
 #include "tests/support/kernel_test.h"
 
 enum { MAX_ITEMS = 1000, MAX_WORKERS = 16 };
@@ -121,21 +116,38 @@ START_TEST(pool_survives_many_regions)
 }
 END_TEST
 
-/* Runs a region and ends the pool in a child of fork, which has no helpers. A child that waits for one is killed. */
-static void check_child(struct cr_pool *pool, const struct cr_parallel *parallel)
+/* Whether a child of fork can do all of some work. */
+typedef bool child_fn(void *arg);
+
+/* A child that waits for threads which it does not have is killed. */
+static void check_child(child_fn *fn, void *arg)
 {
     pid_t child = fork();
     ck_assert_int_ge(child, 0);
     if (child == 0) {
+        signal(SIGALRM, SIG_DFL); /* Check's handler would end the test instead */
         alarm(20);
-        atomic_llong sum = 0;
-        parallel->run(parallel->ctx, add_index, &sum, 100, 1);
-        cr_pool_destroy(pool);
-        _exit(sum == 4950 ? 0 : 1);
+        _exit(fn(arg) ? 0 : 1);
     }
     int status = -1;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
+}
+
+static bool adds_up(const struct cr_parallel *parallel)
+{
+    atomic_llong sum = 0;
+    parallel->run(parallel->ctx, add_index, &sum, 100, 1);
+    return sum == 4950;
+}
+
+static bool use_and_end_pool(void *pool)
+{
+    struct cr_parallel parallel;
+    cr_pool_parallel(pool, &parallel);
+    bool good = adds_up(&parallel);
+    cr_pool_destroy(pool);
+    return good;
 }
 
 /* The forks fall into every moment of the helpers' way to sleep, in which they hold the mutex of the pool. */
@@ -150,9 +162,67 @@ START_TEST(pool_is_whole_in_a_child)
         parallel.run(parallel.ctx, add_index, &sum, 9, 1);
         ck_assert_int_eq(sum, 36);
         usleep((useconds_t)(round % 60));
-        check_child(pool, &parallel);
+        check_child(use_and_end_pool, pool);
     }
     cr_pool_destroy(pool);
+}
+END_TEST
+
+static bool use_openmp(void *arg)
+{
+    struct cr_parallel parallel;
+    (void)arg;
+    cr_parallel_openmp(&parallel, 4);
+    return adds_up(&parallel);
+}
+
+/* A job that starts in the child has a pool of its own, also where OpenMP is asked for. */
+static bool start_job(void *by)
+{
+    struct cr_host host = {.threads_by = *(enum cr_threads_by *)by};
+    struct cr_workers own = {0};
+    bool good = !cr_openmp_usable() && cr_workers_choose(&own, &host, NULL) == CR_OK && own.pool != NULL;
+    good = good && adds_up(own.parallel);
+    cr_workers_release(&own);
+    return good;
+}
+
+/* The process that entered OpenMP first keeps it, before and after the forks. */
+START_TEST(openmp_is_whole_in_a_child)
+{
+    bool built_in = cr_openmp_usable();
+    for (enum cr_threads_by by = CR_THREADS_AUTO; built_in && by <= CR_THREADS_POOL; by++) {
+        ck_assert(cr_openmp_usable());
+        ck_assert(use_openmp(NULL));
+        check_child(use_openmp, NULL);
+        check_child(start_job, &by);
+    }
+}
+END_TEST
+
+START_TEST(host_chooses)
+{
+    struct cr_parallel lent;
+    struct cr_host host = {.n_threads = 2};
+    struct cr_workers own = {0};
+    struct cr_error err = {0};
+    ck_assert_int_eq(cr_workers_choose(&own, &host, &err), CR_OK);
+    ck_assert_ptr_eq(own.parallel, &own.own);
+    ck_assert_int_eq(own.pool == NULL, cr_openmp_usable()); /* a build without OpenMP takes the pool */
+    cr_workers_release(&own);
+    host.threads_by = CR_THREADS_POOL;
+    ck_assert_int_eq(cr_workers_choose(&own, &host, &err), CR_OK);
+    ck_assert_ptr_nonnull(own.pool);
+    ck_assert_ptr_eq(own.parallel->ctx, own.pool);
+    check_cover(own.parallel);
+    cr_workers_release(&own);
+    cr_parallel_serial(&lent);
+    host.parallel = &lent;
+    ck_assert_int_eq(cr_workers_choose(&own, &host, &err), CR_OK);
+    ck_assert_ptr_eq(own.parallel, &lent);
+    ck_assert_ptr_null(own.pool);
+    cr_workers_release(&own);
+    ck_assert_int_eq(cr_alloc_live(), 0);
 }
 END_TEST
 
@@ -187,130 +257,6 @@ START_TEST(denormals_survive_a_caller_that_flushes)
 END_TEST
 #endif
 
-START_TEST(count_is_within_affinity)
-{
-    cpu_set_t one;
-    int cpus = cr_machine_cpus();
-    ck_assert_int_ge(cpus, 1);
-    ck_assert_int_eq(cr_thread_count(1), 1);
-    ck_assert_int_ge(cr_thread_count(0), 1);
-    ck_assert_int_le(cr_thread_count(0), cpus);
-    ck_assert_int_eq(cr_thread_count(1000), cr_thread_count(0));
-    ck_assert_int_eq(sched_getaffinity(0, sizeof one, &one), 0);
-    int first = 0;
-    while (!CPU_ISSET(first, &one)) {
-        first++;
-    }
-    CPU_ZERO(&one);
-    CPU_SET(first, &one);
-    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
-    ck_assert_int_eq(cr_machine_cpus(), 1);
-    ck_assert_int_eq(cr_thread_count(8), 1);
-}
-END_TEST
-
-/* A made-up root directory with the files of a container. */
-static char root[256];
-
-static void put(const char *path, const char *text)
-{
-    char full[512];
-    snprintf(full, sizeof full, "%s%s", root, path);
-    for (char *slash = strchr(full + strlen(root) + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        mkdir(full, 0755);
-        *slash = '/';
-    }
-    FILE *file = fopen(full, "w");
-    ck_assert_ptr_nonnull(file);
-    ck_assert_int_ge(fputs(text, file), 0);
-    ck_assert_int_eq(fclose(file), 0);
-}
-
-static void make_root(void)
-{
-    const char *base = getenv("TMPDIR");
-    snprintf(root, sizeof root, "%s/cr-machine-XXXXXX", base != NULL ? base : "/tmp");
-    ck_assert_ptr_nonnull(mkdtemp(root));
-}
-
-static void drop_root(void)
-{
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", root);
-    ck_assert_int_eq(system(command), 0);
-}
-
-START_TEST(nothing_known)
-{
-    ck_assert_int_eq(cr_machine_cpu_quota(root), 0);
-    ck_assert_uint_eq(cr_machine_cgroup_memory(root), CR_MACHINE_UNLIMITED);
-}
-END_TEST
-
-START_TEST(unified_hierarchy)
-{
-    put("/proc/self/cgroup", "0::/outer/inner\n");
-    put("/sys/fs/cgroup/outer/inner/cpu.max", "max 100000\n");
-    put("/sys/fs/cgroup/outer/cpu.max", "250000 100000\n");
-    put("/sys/fs/cgroup/outer/inner/memory.max", "3000000000\n");
-    put("/sys/fs/cgroup/outer/memory.max", "2000000000\n");
-    ck_assert_int_eq(cr_machine_cpu_quota(root), 3);
-    ck_assert_uint_eq(cr_machine_cgroup_memory(root), 2000000000u);
-    put("/sys/fs/cgroup/outer/inner/cpu.max", "50000 100000\n");
-    put("/sys/fs/cgroup/outer/inner/memory.max", "max\n");
-    put("/sys/fs/cgroup/outer/memory.max", "max\n");
-    ck_assert_int_eq(cr_machine_cpu_quota(root), 1);
-    ck_assert_uint_eq(cr_machine_cgroup_memory(root), CR_MACHINE_UNLIMITED);
-}
-END_TEST
-
-START_TEST(older_hierarchy)
-{
-    put("/proc/self/cgroup", "12:cpuset:/x\n4:memory:/job\n3:cpu,cpuacct:/job\n0::/\n");
-    put("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
-    put("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n");
-    put("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
-    ck_assert_int_eq(cr_machine_cpu_quota(root), 0);
-    ck_assert_uint_eq(cr_machine_cgroup_memory(root), CR_MACHINE_UNLIMITED);
-    put("/sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "400000\n");
-    put("/sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000\n");
-    put("/sys/fs/cgroup/memory/job/memory.limit_in_bytes", "1073741824\n");
-    ck_assert_int_eq(cr_machine_cpu_quota(root), 4);
-    ck_assert_uint_eq(cr_machine_cgroup_memory(root), 1073741824u);
-}
-END_TEST
-
-START_TEST(path_of_the_host_is_not_mounted)
-{
-    put("/proc/self/cgroup", "0::/host/only/this\n");
-    put("/sys/fs/cgroup/memory.max", "1048576\n");
-    put("/sys/fs/cgroup/cpu.max", "200000 100000\n");
-    ck_assert_uint_eq(cr_machine_cgroup_memory(root), 1048576u);
-    ck_assert_int_eq(cr_machine_cpu_quota(root), 2);
-}
-END_TEST
-
-START_TEST(own_memory_is_seen)
-{
-    uint64_t before = cr_machine_peak_rss();
-    size_t n = (size_t)64 << 20;
-    char *block = malloc(n);
-    ck_assert_ptr_nonnull(block);
-    for (size_t i = 0; i < n; i += 1024) {
-        ((volatile char *)block)[i] = 1;
-    }
-    if (before == 0) {
-        free(block);
-        return; /* no /proc: unknown is the right answer */
-    }
-    ck_assert_uint_ge(cr_machine_rss(), n);
-    ck_assert_uint_ge(cr_machine_peak_rss(), before + n / 2);
-    ck_assert_uint_gt(cr_machine_memory_budget(), n);
-    free(block);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("parallel");
@@ -320,18 +266,11 @@ int main(void)
     tcase_add_loop_test(run, pool_takes_every_item_once, 0, sizeof workers / sizeof workers[0]);
     tcase_add_test(run, pool_survives_many_regions);
     tcase_add_test(run, pool_is_whole_in_a_child);
+    tcase_add_test(run, openmp_is_whole_in_a_child);
+    tcase_add_test(run, host_chooses);
 #if defined(__x86_64__)
     tcase_add_test(run, denormals_survive_a_caller_that_flushes);
 #endif
-    tcase_add_test(run, count_is_within_affinity);
-    tcase_add_test(run, own_memory_is_seen);
     suite_add_tcase(suite, run);
-    TCase *files = tcase_create("container");
-    tcase_add_checked_fixture(files, make_root, drop_root);
-    tcase_add_test(files, nothing_known);
-    tcase_add_test(files, unified_hierarchy);
-    tcase_add_test(files, older_hierarchy);
-    tcase_add_test(files, path_of_the_host_is_not_mounted);
-    suite_add_tcase(suite, files);
     return cr_run_suite(suite);
 }

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/core/alloc.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/threads_test.h"
 #include "tests/support/train_test.h"
 
 START_TEST(learns_the_rule)
@@ -62,17 +64,46 @@ START_TEST(accumulation_is_a_larger_batch)
 }
 END_TEST
 
+static const struct {
+    enum cr_test_backend backend;
+    int n_workers;
+} kinds[] = {{CR_TEST_OPENMP, 2}, {CR_TEST_OPENMP, 16}, {CR_TEST_POOL, 3}, {CR_TEST_POOL, 16}, {CR_TEST_SHUFFLED, 5}};
+
 START_TEST(any_thread_count)
 {
-    static const int threads[] = {2, 3, 8};
     struct cr_train_run run;
+    struct cr_test_threads threads;
     cr_train_full_init(&run, "one");
     cr_train_must(&run);
     cr_train_full_init(&run, "many");
-    cr_train_must_on(&run, threads[_i]);
+    cr_test_threads_start(&threads, kinds[_i].backend, kinds[_i].n_workers);
+    run.host.parallel = &threads.parallel;
+    cr_train_must(&run);
+    cr_test_threads_end(&threads);
     cr_train_same_outputs("one", "many");
     cr_train_same_journals("one", "many");
     ck_assert(cr_train_same("one/checkpoints/step-00000009.cck", "many/checkpoints/step-00000009.cck"));
+}
+END_TEST
+
+/* Threads that the library starts itself end with the call, and so does their memory. */
+START_TEST(threads_of_its_own)
+{
+    struct cr_train_run run;
+    cr_train_run_init(&run, "lent");
+    cr_train_must(&run);
+    long before = cr_alloc_live();
+    static const enum cr_threads_by by[] = {CR_THREADS_AUTO, CR_THREADS_POOL};
+    for (int i = 0; i < 2; i++) {
+        cr_train_run_init(&run, "own");
+        run.options.force = true;
+        run.host.parallel = NULL;
+        run.host.n_threads = 2;
+        run.host.threads_by = by[i];
+        cr_train_must(&run);
+        ck_assert_int_eq(cr_alloc_live(), before);
+        cr_train_same_outputs("lent", "own");
+    }
 }
 END_TEST
 
@@ -318,6 +349,10 @@ START_TEST(refused_options)
     cr_train_run_init(&run, "out");
     run.host.n_threads = 1025;
     cr_train_must_fail(&run, CR_E_USAGE, "--threads");
+    run.host.n_threads = 1;
+    run.host.parallel = NULL;
+    run.host.threads_by = (enum cr_threads_by)3;
+    cr_train_must_fail(&run, CR_E_USAGE, "--threads-by");
     cr_train_run_init(&run, "out");
     run.host.cpu_cap = "z80";
     cr_train_must_fail(&run, CR_E_USAGE, "z80");
@@ -334,7 +369,8 @@ int main(void)
     tcase_add_test(all, learns_the_rule);
     tcase_add_test(all, an_epoch_sees_every_example_once);
     tcase_add_test(all, accumulation_is_a_larger_batch);
-    tcase_add_loop_test(all, any_thread_count, 0, 3);
+    tcase_add_loop_test(all, any_thread_count, 0, sizeof kinds / sizeof kinds[0]);
+    tcase_add_test(all, threads_of_its_own);
     tcase_add_test(all, recomputing_changes_nothing);
     tcase_add_test(all, keeps_the_best);
     tcase_add_test(all, more_choices_to_validate);
