@@ -57,13 +57,15 @@ def split(directory, n_seen):
     put("search", spread(rest, 300)[0])  # what a search may look at: neither trained on nor tested on
     valid, part = spread(tweets, 240)
     put_parts("tweets", part, valid)
-    bora = [], []
+    train, valid = [], []
     for task, n in (("movies", 1000), ("nyt", 500), ("amazon", 200), ("tweets", 100)):
         part, rest = spread(kinds[task], n)
-        bora[0].extend(texts(part))
-        bora[1].extend(texts(spread(rest, 100)[0]))
-    put_parts("bora", *bora)
+        train.extend(part)
+        valid.extend(spread(rest, 100)[0])
+    put_parts("bora", texts(train), texts(valid))
     put("bora-test", texts(test))
+    put_parts("bora-choices", train, valid)
+    put("bora-choices-test", test)
     for task, rows in kinds.items():
         put(f"few-{task}-test", of_task(test, task))
         for n in (50, 200):
@@ -110,8 +112,8 @@ def cost(runs):
         print(f"| {name} | " + " | ".join(shown) + " |")
 
 
-def perplexities(files, large):
-    """Of each task and of those that are not large, by their tokens; means over the seeds, one a file."""
+def by_task(files, large):
+    """Perplexity of each task (questions: NLL) and of those that are not large together; means over the seeds, one a file."""
     found = {}
     for name in files:
         groups = json.load(open(name))["groups"]
@@ -119,20 +121,25 @@ def perplexities(files, large):
         small = [sums[task] for task in sums if task not in large]
         sums = {"the small tasks": tuple(map(sum, zip(*small))), **sums}
         for task, (nll, n) in sums.items():
-            found.setdefault(task, []).append(math.exp(nll / n))
+            found.setdefault(task, []).append(math.exp(nll / n) if "perplexity" in groups[0] else nll / n)
     return {task: sum(values) / len(values) for task, values in found.items()}
 
 
-def over_tau(path, large, *rows):
-    """Charts for `credence compare`: rows of TAU,FILE,..., where TAU is 0 (apart), inf (one for all) or between."""
+def over_tau(path, what, large, *rows):
+    """Prints what the tasks have by tau, a line for each of the rows TAU,FILE,..., where TAU is 0 (apart), inf (one for
+    all) or between; writes it as charts for `credence compare`."""
     curve, levels = {}, {}
     for row in rows:
         tau, *files = row.split(",")
-        found = perplexities(files, large.split(","))
+        found = by_task(files, large.split(","))
+        if not curve and not levels:
+            print(f"| {what}, tau | " + " | ".join(found) + " |\n|---" + "|--:" * len(found) + "|")
         if 0 < float(tau) < math.inf:
-            curve[math.log10(float(tau))] = found
+            name, curve[math.log10(float(tau))] = tau, found
         else:
-            levels["apart" if float(tau) == 0 else "one for all"] = found
+            name = "apart" if float(tau) == 0 else "one for all"
+            levels[name] = found
+        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in found.values()) + " |")
     if not curve:
         return
     ends = min(curve), max(curve)
@@ -141,7 +148,7 @@ def over_tau(path, large, *rows):
         lines = [{"name": "by tau", "points": [[x, curve[x][task]] for x in sorted(curve)]}]
         lines += [{"name": name, "points": [[x, found[task]] for x in ends]} for name, found in levels.items()]
         charts.append({"title": task, "x": "tau, as a power of ten", "lines": lines})
-    note = "Perplexity of each task, tasks apart (tau 0) and with one adapter for all as level lines."
+    note = f"{what} of each task, tasks apart (tau 0) and with one adapter for all as level lines."
     json.dump({"title": "How close should the tasks be?", "note": note, "charts": charts}, open(path, "w"))
 
 

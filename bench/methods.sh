@@ -3,8 +3,9 @@
 # domain, made by `credence compare`. Cells are cached and runs go on where they were interrupted.
 #
 #   bench/methods.sh quick             the main table: 300 tweets, 4 members, 3 seeds, the rows "main" of methods.conf
-#   bench/methods.sh full              5 seeds, 8 members; all tweets, prefixes by few examples, BoRA, and, with EXTRA
-#                                      naming a directory of NAME-train.jsonl and NAME-test.jsonl, agnews and arc-easy
+#   bench/methods.sh full              5 seeds, 8 members; all tweets, prefixes by few examples, BoRA on texts and on
+#                                      questions, and, with EXTRA naming a directory of NAME-train.jsonl and
+#                                      NAME-test.jsonl, agnews and arc-easy
 #   bench/methods.sh search [ROW ...]  the grids of methods.conf, judged by tweets that no table uses (BoRA: by its
 #                                      validation texts, which choose tau as well)
 #   bench/methods.sh cell ROW SEED     one cell (of the set SET)
@@ -33,13 +34,13 @@ die() {
     exit 1
 }
 
-# Data for all sets, made once for a number of test texts.
+# Data for all sets, made once for a number of test texts; its parts again when methods.py has changed.
 make_data() {
-    data=$out/data$texts
-    [ -f "$data/done" ] && return
-    "$here/../bootstrap" data "$data" "$texts"
+    data=$out/data$texts parts=$(cksum <"$here/methods.py")
+    [ -f "$data/done" ] && [ "$(cat "$data/done")" = "$parts" ] && return
+    [ -f "$data/others.jsonl" ] || "$here/../bootstrap" data "$data" "$texts"
     python3 "$here/methods.py" split "$data" "$texts"
-    touch "$data/done"
+    printf '%s\n' "$parts" >"$data/done"
 }
 
 # use_set SET: its files, length, kind of rows, and what its training texts are a sample of.
@@ -49,13 +50,13 @@ use_set() {
     tweets300) length='--epochs 13' in_domain=tweets second=$data/$1-seen.jsonl ;;
     tweets) length='--epochs 3' in_domain=tweets second=$data/$1-seen.jsonl ;;
     few*-*) length='--steps 300' kind=few test=$data/few-${1#few*-}-test.jsonl second=$data/$1-seen.jsonl ;;
-    bora) length='--epochs 4' kind=bora in_domain=movies,nyt test=$data/bora-test.jsonl second=$valid ;;
+    bora | bora-choices) length='--epochs 4' kind=$1 in_domain=movies,nyt test=$data/$1-test.jsonl second=$valid ;;
     agnews | arc-easy)
         [ -n "${EXTRA:-}" ] || die "set $1: EXTRA names no directory"
         length='--epochs 3' test=$EXTRA/$1-test.jsonl second=$data/$1-seen.jsonl
         [ -f "$train" ] || python3 "$here/methods.py" holdout "$EXTRA/$1-train.jsonl" "$data/$1"
         ;;
-    *) die "no set $1 (tweets300, tweets, few50-TASK, few200-TASK, bora, agnews, arc-easy)" ;;
+    *) die "no set $1 (tweets300, tweets, few50-TASK, few200-TASK, bora, bora-choices, agnews, arc-easy)" ;;
     esac
     [ -z "${STEPS:-}" ] || length="--steps $STEPS"
     mkdir -p "$out/$1/runs" "$out/$1/cells"
@@ -67,7 +68,8 @@ field() {
 }
 
 rows_of_kind() {
-    awk -F '|' -v kind="$1" '!/^(#|search |LORA)/ && NF > 4 { gsub(/ /, ""); if ($2 == kind) print $1 }' "$conf"
+    awk -F '|' -v kind="$1" '!/^(#|search |LORA)/ && NF > 4 { gsub(/ /, "")
+        if (index("," $2 ",", "," kind ",")) print $1 }' "$conf"
 }
 
 # use_row ROW: sets run, needs, flags and looks (words in capitals replaced but for VALID), and name, that of its cells.
@@ -206,17 +208,20 @@ use_cells() {
     done
 }
 
-# tau_charts FILE: perplexity over tau, of the rows that have a cell for every seed. Sets charts, empty without any.
+# tau_charts FILE ENDING: perplexity (questions: NLL) over tau, of the rows that have a cell for every seed, as a table on
+# the output and as charts. Sets charts, empty without any.
 tau_charts() {
-    charts=$1
+    charts=$1 ending=$2 what=Perplexity
+    [ "$kind" = bora ] || what=NLL
     rm -f "$charts"
     set --
     for row in $rows; do
-        use_cells "$row" .json || continue
+        use_cells "$row" "$ending" || continue
         tau=$(printf '%s\n' "$flags" | sed -n 's/.*--tau \([^ ]*\).*/\1/p')
         set -- "$@" "${tau:-inf},$files"
     done
-    python3 "$here/methods.py" tau "$charts" "$in_domain" "$@"
+    python3 "$here/methods.py" tau "$charts" $what "$in_domain" "$@"
+    echo
     [ -f "$charts" ] || charts=
 }
 
@@ -241,24 +246,32 @@ compare_cells() {
 # table SET
 table() {
     use_set "$1"
-    rows=${ROWS:-$(rows_of_kind $kind)} charts=
-    if [ "$kind" = bora ]; then
-        tau_charts "$out/$set_name/tau.json"
-    fi
+    rows=${ROWS:-$(rows_of_kind "$kind")} charts=
     {
         echo "## $set_name"
         echo
-        if [ "$kind" = bora ]; then
+        case $kind in bora*)
             echo "\"In domain\" are the tasks with many texts, \"shifted\" those with few; all are trained on."
             echo
-        fi
+            tau_charts "$out/$set_name/tau.json" .json
+            ;;
+        esac
         compare_cells .json ${in_domain:+--in-domain "$in_domain"} --json "$out/$set_name/tables.json" \
             --report "$out/$set_name/report.html" ${charts:+--charts "$charts"}
         if [ -n "$second" ]; then
             echo "### On ${second##*/}"
             echo
+            case $kind in bora*) tau_charts "$out/$set_name/tau-valid.json" .second.json ;; esac
             compare_cells .second.json
         fi
+        case "$kind $rows" in bora*pooled*)
+            echo "### Against one adapter for all"
+            echo
+            kept=$rows rows="pooled $(printf '%s\n' $rows | grep -vx pooled | tr '\n' ' ')"
+            compare_cells .json --in-domain "$in_domain"
+            rows=$kept
+            ;;
+        esac
         echo "### Cost"
         echo
         set --
@@ -279,7 +292,7 @@ whole() {
     for set in "$@"; do
         use_set "$set"
         for seed in $seeds; do
-            for row in ${ROWS:-$(rows_of_kind $kind)}; do
+            for row in ${ROWS:-$(rows_of_kind "$kind")}; do
                 cell "$row" "$seed"
             done
         done
@@ -296,13 +309,17 @@ search_row() {
         say "$row: left out, this program has no $needs"
         return 0
     }
-    if [ "$(field "$line" 2)" = bora ]; then
-        use_set bora
+    kinds=$(field "$line" 2)
+    case $kinds in
+    bora*)
+        use_set "${kinds%%,*}"
         judged=$valid
-    else
+        ;;
+    *)
         use_set tweets300
         judged=$data/search.jsonl
-    fi
+        ;;
+    esac
     dir=$out/search/$row
     mkdir -p "$dir"
     sed -n "s/^search $row *|//p" "$conf" | while read -r searched; do
@@ -337,7 +354,7 @@ quick)
 full)
     seeds=${SEEDS:-1 2 3 4 5} members=${MEMBERS:-8}
     make_data
-    sets='tweets300 tweets bora'
+    sets='tweets300 tweets bora bora-choices'
     for task in amazon movies nyt tweets; do
         sets="$sets few50-$task few200-$task"
     done

@@ -79,18 +79,18 @@ struct cr_finetune_options {
     uint64_t steps;              /* 0 = by epochs */
     uint32_t batch_size;         /* 8 examples */
     uint32_t grad_accumulation_steps; /* 1 */
-    double lr;                   /* 2e-4 */
+    double lr;                   /* 2e-4; NaN (bora's "paper"): 1e-5 tau, 1e-4 at tau 0 */
     enum cr_lr_schedule lr_schedule;  /* linear to 0 */
     double warmup;               /* 0; below 1 a fraction of the steps, else steps */
     double weight_decay;         /* 0 */
-    double max_grad_norm;        /* 1; 0 = off */
+    double max_grad_norm;        /* 1 (ivon, bora: 0); 0 = off */
     uint32_t max_seq_length;     /* 0 = min(context, 2048) */
     bool on_long_skip;           /* false = cut */
     bool train_on_prompt;        /* false: --mask-prompt yes */
     const char *chat_template;   /* name, NULL = from the model */
     const char *system;          /* system text, NULL = the template's own */
     const char *normalize;       /* NULL or "nfc" */
-    bool keep_best_set, keep_best; /* unset: best when valid is given, else last */
+    bool keep_best_set, keep_best; /* unset: best when valid or patience is given, else last */
     uint32_t patience;           /* 0 = no early stopping; else evaluations without a better NLL */
     uint32_t eval_every;         /* 0 = once an epoch */
     uint32_t save_every;         /* 200 */
@@ -138,7 +138,8 @@ struct cr_finetune_options {
     uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as fit; changes no bit */
     /* bora: an adapter a task (field `task` of the data) under a common prior, see runtime/posterior/bora.h */
     double tau;                  /* precision of the prior: 0 = tasks apart; NaN = 10 for choices, 300 for texts */
-    const char *bora_prior;      /* "sq" (NULL): tau / 2 the squared distance; "norm": tau the distance, matrix by matrix */
+    const char *bora_prior;      /* "sq" (NULL): tau / 2 the squared distance; "norm": tau the distance, matrix by matrix, as the
+                                  * authors' program, whose loss comes with it: mean over tokens times documents, by task */
     const char *bora_mode;       /* "tasks" (NULL); "joined": each acts beside a common one; "global": one adapter for all */
     double bora_spread;          /* 1e-3: standard deviation of the tasks' starts around the common one */
     /* prefix: rows of learned keys and values before every text, see runtime/model/prefix.h; rank, alpha, dropout and
@@ -161,7 +162,7 @@ CR_API void cr_finetune_options_init(struct cr_finetune_options *options);
 
 /* The same with the defaults of a method and a preset of it ("paper"); NULL: adamw, the tuned defaults. Set by method
  * or preset: lr, lr_schedule, warmup, max_grad_norm, dropout, batch_size, steps, epochs, targets, the method's own, and by
- * bora's "paper" rank, alpha and patience. Errors: CR_E_USAGE for unknown names. */
+ * bora's "paper" rank, alpha, patience and max_seq_length. Errors: CR_E_USAGE for unknown names. */
 CR_API cr_status cr_finetune_options_for(struct cr_finetune_options *options, const char *method, const char *preset,
                                          struct cr_error *err);
 CR_API cr_status cr_finetune(const struct cr_finetune_options *options, const struct cr_host *host,

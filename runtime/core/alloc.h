@@ -15,8 +15,8 @@ void *cr_realloc(void *block, size_t old_n, size_t new_n, size_t size);
 
 void cr_free(void *block); /* NULL is fine */
 
-char *cr_strdup(const char *text);              /* owned copy, NULL on failure */
-char *cr_strndup(const char *text, size_t n);   /* owned, terminated copy of n bytes */
+char *cr_strdup(const char *text);            /* owned copy, NULL on failure */
+char *cr_strndup(const char *text, size_t n); /* owned, terminated copy of n bytes */
 
 /* Overflow-checked size arithmetic: false and *out untouched on overflow. */
 bool cr_mul_size(size_t a, size_t b, size_t *out);

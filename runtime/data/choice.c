@@ -45,32 +45,52 @@ void cr_render_choices(struct cr_buf *text, const struct cr_line *line, size_t q
 }
 
 /* A letter with the space in front of it must be one token: " A" or, in vocabularies that mark spaces, U+2581 A. */
-static cr_status find_labels(struct cr_encoder *encoder, uint32_t n_choices, struct cr_error *err)
+static cr_status find_label(struct cr_encoder *encoder, char letter, int32_t *id, size_t *n_dropped_bytes,
+                            struct cr_error *err)
 {
     const struct cr_tokenizer *tokenizer = encoder->tokenizer;
     bool marks_spaces = strcmp(cr_tokenizer_model(tokenizer), "llama") == 0;
-    for (; encoder->n_labels < n_choices; encoder->n_labels++) {
-        char letter = (char)('A' + (int)encoder->n_labels);
-        int32_t id = -1;
-        size_t n_tokens = 1;
-        if (marks_spaces) {
-            char piece[4] = {'\xe2', '\x96', '\x81', letter};
-            id = cr_tokenizer_find(tokenizer, piece, sizeof piece);
-        } else {
-            char piece[2] = {' ', letter};
-            encoder->part.n = 0;
-            CR_TRY(cr_tokenize(tokenizer, piece, sizeof piece, 0, &encoder->part, NULL, err));
-            n_tokens = encoder->part.n;
-            id = n_tokens == 1 ? encoder->part.ids[0] : -1;
-        }
-        if (id < 0 || id == cr_tokenizer_unk(tokenizer)) {
-            return cr_fail(err, CR_E_INPUT,
-                           "label \" %c\" is not one token of the model's vocabulary (%zu tokens): "
-                           "choices need a model whose letters are tokens",
-                           letter, id < 0 && marks_spaces ? 0 : n_tokens);
-        }
-        encoder->label_ids[encoder->n_labels] = id;
+    size_t n_tokens = 1;
+    if (marks_spaces) {
+        char piece[4] = {'\xe2', '\x96', '\x81', letter};
+        *id = cr_tokenizer_find(tokenizer, piece, sizeof piece);
+    } else {
+        char piece[2] = {' ', letter};
+        encoder->part.n = 0;
+        CR_TRY(cr_tokenize(tokenizer, piece, sizeof piece, 0, &encoder->part, n_dropped_bytes, err));
+        n_tokens = encoder->part.n;
+        *id = n_tokens == 1 ? encoder->part.ids[0] : -1;
     }
+    if (*id < 0 || *id == cr_tokenizer_unk(tokenizer)) {
+        return cr_fail(err, CR_E_INPUT,
+                       "label \" %c\" is not one token of the model's vocabulary (%zu tokens): "
+                       "choices need a model whose letters are tokens",
+                       letter, *id < 0 && marks_spaces ? 0 : n_tokens);
+    }
+    return CR_OK;
+}
+
+/* The labels not looked up yet, each a token of its own: of two whose letters have none the space is left of both. */
+static cr_status find_labels(struct cr_encoder *encoder, uint32_t n_choices, struct cr_error *err)
+{
+    int32_t *ids = encoder->label_ids;
+    size_t n_dropped_bytes = 0;
+    uint32_t n_whole = encoder->n_labels; /* labels before any that lost a byte */
+    for (uint32_t i = encoder->n_labels; i < n_choices; i++) {
+        CR_TRY(find_label(encoder, (char)('A' + (int)i), &ids[i], &n_dropped_bytes, err));
+        for (uint32_t k = 0; k < i; k++) {
+            if (ids[k] == ids[i]) {
+                return cr_fail(err, CR_E_INPUT, "labels \" %c\" and \" %c\" are the same token, number %d",
+                               (char)('A' + (int)k), (char)('A' + (int)i), ids[i]);
+            }
+        }
+        n_whole += n_dropped_bytes == 0;
+    }
+    if (n_whole < n_choices) {
+        return cr_fail(err, CR_E_INPUT, "label \" %c\": the model's vocabulary has no token for this letter",
+                       (char)('A' + (int)n_whole));
+    }
+    encoder->n_labels = n_choices > encoder->n_labels ? n_choices : encoder->n_labels;
     return CR_OK;
 }
 

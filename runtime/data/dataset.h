@@ -70,7 +70,10 @@ void cr_dataset_close(struct cr_dataset *dataset);
 struct cr_dataset cr_dataset_whole(const struct cr_dataset *dataset);
 
 /* Seeded stratified split (by answer and task; texts: by task): `held_out` indices get about `fraction` of the
- * examples, `kept` the rest, both ascending. Arrays of dataset->n provided by the caller; counts returned. */
+ * examples, at most half of them and at least one, `kept` the rest with one or more of every stratum, both ascending.
+ * An example that is alone in its stratum is kept, so nothing is held out where each is the only one of its answer;
+ * tasks are left out of account where each is the only one of its task and answer. Arrays of dataset->n provided by the
+ * caller; counts returned. */
 void cr_dataset_split(const struct cr_dataset *dataset, uint64_t seed, double fraction, uint32_t *kept, size_t *n_kept,
                       uint32_t *held_out, size_t *n_held_out);
 

@@ -2,6 +2,8 @@
  *
  *   mean over documents of their NLL + tau / N * sum_d penalty(theta_d - Theta)       N documents in the training part
  *
+ * With the plain distance the first term is as in the authors' program: sum_d N_d / N * mean over tokens of their NLL.
+ *
  * One vector: Theta, then theta_1 ... theta_D. AdamW moves the theta_d; Theta of the squared distance is their mean,
  * its optimum given all of them, after every step, and of the plain distance it is moved too. Mode "global": Theta
  * alone. Mode "joined": Theta and theta_d act together (posterior/joined.h), and the penalty is that of theta_d alone.
@@ -278,7 +280,9 @@ static void announce(const void *state, const struct cr_host *host)
     cr_host_log(host, CR_LOG_INFO, "bora: %u tasks of %zu weights%s, tau %g%s", l->n_tasks,
                 l->base.adapter->n_trainable / l->base.adapter->n_sets,
                 l->joined != NULL ? ", each beside the common one" : "", l->base.options->tau,
-                l->base.options->tau > 0 ? "" : " (no prior: tasks apart)");
+                l->base.options->tau > 0             ? ""
+                : l->base.options->max_grad_norm > 0 ? " (no prior, but --max-grad-norm clips the tasks together)"
+                                                     : " (no prior: tasks apart)");
 }
 
 static void facts(const void *state, json_t *object)
@@ -306,7 +310,9 @@ static cr_status write(const void *state, const struct cr_posterior_about *about
 const struct cr_method cr_method_bora = {
     .name = "bora",
     .check = cr_bora_check,
+    .own_rate = true,
     .sharing = CR_BY_TASK,
+    .tokens_by_task = cr_bora_is_norm,
     .n_sets = n_sets,
     .resolve = cr_bora_resolve,
     .settings = cr_bora_record,

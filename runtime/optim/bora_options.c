@@ -9,6 +9,10 @@
 #define TAU_CHOICES 10.0
 #define TAU_TEXTS 300.0
 
+/* Rates of the paper's table: in proportion to tau, and without a prior. */
+#define RATE_OF_TAU 1e-5
+#define RATE_APART 1e-4
+
 bool cr_bora_mode_is(const struct cr_finetune_options *o, const char *mode)
 {
     return strcmp(o->bora_mode != NULL ? o->bora_mode : "tasks", mode) == 0;
@@ -58,6 +62,9 @@ void cr_bora_resolve(struct cr_finetune_options *o, uint64_t n_examples, uint64_
 {
     if (isnan(o->tau)) {
         o->tau = n_targets > n_examples ? TAU_TEXTS : TAU_CHOICES;
+    }
+    if (isnan(o->lr)) {
+        o->lr = o->tau > 0 ? RATE_OF_TAU * o->tau : RATE_APART;
     }
 }
 

@@ -79,8 +79,12 @@ struct cr_method {
 
     /* Options of a run: refusals that need no file (CR_E_USAGE); then what depends on the data, once it is known. */
     cr_status (*check)(const struct cr_finetune_options *options, struct cr_error *err); /* may be NULL */
-    double scale; /* alpha over rank where nothing is said; 0: 2 */
+    double scale;  /* alpha over rank where nothing is said; 0: 2 */
+    bool own_rate; /* `resolve` sets options.lr where it is NaN */
     enum cr_method_sharing sharing;
+    /* Of CR_BY_TASK: the loss is instead, summed over the tasks of a step, the mean over a task's target tokens times
+     * its share of all examples. NULL: no. */
+    bool (*tokens_by_task)(const struct cr_finetune_options *options);
     bool (*own_rows)(const struct cr_finetune_options *options); /* label rows in every set; NULL: no */
     /* Sets of parameters of the adapter; 0 when the data must name tasks and does not. NULL: 1. */
     uint32_t (*n_sets)(const struct cr_finetune_options *options, size_t n_tasks);

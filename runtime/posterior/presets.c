@@ -11,13 +11,16 @@
  * blob: starting values of spread and prior are those of arXiv 2406.11675 in both, the rate its own in the paper's;
  * its adapters on the output head are not here.
  *
- * bora, tuned: those of adamw; paper: arXiv 2407.15857, the row of its table that is best for every task, whose rate is
- * 1e-5 tau; tau belongs to the distance not squared, which is what its program minimises, for at most 1,000 epochs.
+ * bora, tuned: those of adamw without clipping, which would let one task's gradient scale the steps of the others;
+ * paper: arXiv 2407.15857 as its program has it, the row of its table that is best for every task; tau belongs to the
+ * distance not squared, the rate to tau (bora_options), and a task weighs by its documents, its tokens alike. Not
+ * so here: its loss at the end tokens that pad a batch, its validation by batch and task (ours: by document).
  *
  * swag, tuned: those of adamw, snapshots in the last two fifths; paper: arXiv 2405.03425, its scripts for OpenBookQA;
  * its label head, trained and drawn with the rest, and its return to the best adapter before the first snapshot are not
  * here.
  */
+#include <math.h>
 #include <string.h>
 
 #include "runtime/core/error.h"
@@ -41,11 +44,12 @@ static const struct ensemble_preset ensemble_paper = {.members = 16, .init_gain 
 
 struct bora_preset {
     double tau, alpha;
-    uint32_t rank, patience;
+    uint32_t rank, patience, length;
     const char *prior;
 };
 
-static const struct bora_preset bora_paper = {.tau = 100, .rank = 16, .alpha = 16, .patience = 8, .prior = "norm"};
+static const struct bora_preset bora_paper = {
+    .tau = 100, .rank = 16, .alpha = 16, .patience = 8, .length = 128, .prior = "norm"};
 
 struct prefix_preset {
     uint32_t vertices, length;
@@ -56,7 +60,8 @@ static const struct prefix_preset prefix_tuned = {.vertices = 3, .length = 40};
 
 struct preset {
     const char *method, *name; /* NULL: the tuned defaults */
-    double lr, warmup, max_grad_norm, dropout;
+    double lr;                 /* NaN: goes with what else is set */
+    double warmup, max_grad_norm, dropout;
     uint32_t batch_size;
     uint64_t steps;                         /* 0: by epochs */
     double ess, hess_init, clip_radius;     /* ess 0: by the data */
@@ -111,10 +116,10 @@ static const struct preset presets[] = {
      .targets = "q_proj,k_proj,v_proj,o_proj"},
     {.method = "blob", .lr = 2e-4, .warmup = 0.06, .max_grad_norm = 1, .batch_size = 8},
     {.method = "blob", .name = "paper", .lr = 1e-4, .warmup = 0.06, .batch_size = 4, .steps = 5000},
-    {.method = "bora", .lr = 2e-4, .max_grad_norm = 1, .batch_size = 8},
+    {.method = "bora", .lr = 2e-4, .batch_size = 8},
     {.method = "bora",
      .name = "paper",
-     .lr = 1e-3,
+     .lr = (double)NAN,
      .batch_size = 64,
      .epochs = 1000,
      .schedule = CR_LR_CONSTANT,
@@ -181,6 +186,7 @@ cr_status cr_preset_apply(const char *method, const char *preset, struct cr_fine
             options->rank = p->bora->rank;
             options->alpha = p->bora->alpha;
             options->patience = p->bora->patience;
+            options->max_seq_length = p->bora->length;
             options->bora_prior = p->bora->prior;
         }
         if (p->swag != NULL) {

@@ -2,6 +2,7 @@
 #include "runtime/train/train.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
@@ -74,6 +75,27 @@ static cr_status load_data(struct cr_train *train, struct cr_error *err)
     return stop_early(train, err);
 }
 
+/* An answer that questions offer and none to train on has is learned to be wrong. */
+static void warn_of_missing_answers(const struct cr_train *train)
+{
+    uint32_t found = 0; /* a bit a letter */
+    char missing[3 * CR_LABELS_MAX + 1] = "";
+    for (size_t i = 0; i < train->n_train; i++) {
+        found |= (uint32_t)1 << train->data.examples[train->train_pool[i]].answer;
+    }
+    size_t n = 0;
+    for (uint32_t i = 0; i < train->n_labels; i++) {
+        if ((found >> i & 1) == 0) {
+            n += (size_t)snprintf(missing + n, sizeof missing - n, "%s%c", n > 0 ? ", " : "", (char)('A' + (int)i));
+        }
+    }
+    if (n > 0) {
+        cr_host_log(train->host, CR_LOG_WARNING,
+                    "answer %s: offered by questions, but none of the %zu to train on is answered so", missing,
+                    train->n_train);
+    }
+}
+
 static cr_status split(struct cr_train *train, struct cr_error *err)
 {
     size_t n = train->data.n;
@@ -107,6 +129,7 @@ static cr_status split(struct cr_train *train, struct cr_error *err)
     }
     cr_host_log(train->host, CR_LOG_INFO, "%zu examples to train on, %zu to validate, %s", train->n_train,
                 train->n_valid, train->data.classification ? "choices" : "texts");
+    warn_of_missing_answers(train); /* texts have no labels */
     return CR_OK;
 }
 

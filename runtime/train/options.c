@@ -96,10 +96,6 @@ static cr_status check_numbers(const struct cr_finetune_options *o, struct cr_er
     }
     CR_TRY(in_range("alpha", o->alpha, 0, 1e6, err));
     CR_TRY(in_range("dropout", o->dropout, 0, 1, err));
-    CR_TRY(in_range("lr", o->lr, 0, 1e6, err));
-    if (!(o->lr > 0)) {
-        return cr_fail(err, CR_E_USAGE, "--lr 0, expected more than 0");
-    }
     CR_TRY(in_range("weight-decay", o->weight_decay, 0, 1e6, err));
     CR_TRY(in_range("max-grad-norm", o->max_grad_norm, 0, 1e30, err));
     CR_TRY(in_range("warmup", o->warmup, 0, (double)MAX_STEPS, err));
@@ -127,6 +123,34 @@ static cr_status check_numbers(const struct cr_finetune_options *o, struct cr_er
     return at_least_one("keep-checkpoints", o->keep_checkpoints, err);
 }
 
+static cr_status check_rate(const struct cr_finetune_options *o, const struct cr_method *method, struct cr_error *err)
+{
+    if (isnan(o->lr) && method->own_rate) {
+        return CR_OK;
+    }
+    CR_TRY(in_range("lr", o->lr, 0, 1e6, err));
+    return o->lr > 0 ? CR_OK : cr_fail(err, CR_E_USAGE, "--lr 0, expected more than 0");
+}
+
+/* Validation that is asked for and excluded; a preset may have asked. */
+static cr_status check_validation(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    if (!o->no_valid) {
+        return CR_OK;
+    }
+    if (o->valid != NULL) {
+        return cr_fail(err, CR_E_USAGE, "--no-valid and --valid exclude each other");
+    }
+    if (o->patience > 0) {
+        return cr_fail(err, CR_E_USAGE,
+                       "--no-valid leaves nothing for --patience %u%s%s to look at; --patience 0 trains to the end",
+                       o->patience, o->preset != NULL ? " of --preset " : "", o->preset != NULL ? o->preset : "");
+    }
+    return o->keep_best_set && o->keep_best
+               ? cr_fail(err, CR_E_USAGE, "--no-valid leaves nothing for --keep best to look at")
+               : CR_OK;
+}
+
 static cr_status check_conflicts(const struct cr_finetune_options *o, struct cr_error *err)
 {
     const struct cr_method *method = o->method != NULL ? cr_method_find(o->method) : NULL;
@@ -136,6 +160,7 @@ static cr_status check_conflicts(const struct cr_finetune_options *o, struct cr_
         return cr_fail(err, CR_E_USAGE, "--method \"%s\" unknown, expected %s",
                        cr_escape(shown, sizeof shown, name, strlen(name)), cr_method_names());
     }
+    CR_TRY(check_rate(o, method, err));
     if (method->check != NULL) {
         CR_TRY(method->check(o, err));
     }
@@ -146,13 +171,7 @@ static cr_status check_conflicts(const struct cr_finetune_options *o, struct cr_
     if ((unsigned)o->lr_schedule > CR_LR_CONSTANT || (unsigned)o->grad_checkpoint > CR_NO) {
         return cr_fail(err, CR_E_USAGE, "--lr-schedule or --grad-checkpoint out of range");
     }
-    if (o->no_valid && o->valid != NULL) {
-        return cr_fail(err, CR_E_USAGE, "--no-valid and --valid exclude each other");
-    }
-    if (o->no_valid && ((o->keep_best_set && o->keep_best) || o->patience > 0)) {
-        return cr_fail(err, CR_E_USAGE, "--no-valid leaves nothing for %s to look at",
-                       o->patience > 0 ? "--patience" : "--keep best");
-    }
+    CR_TRY(check_validation(o, err));
     if (o->force && o->resume) {
         return cr_fail(err, CR_E_USAGE, "--force and --resume exclude each other");
     }
@@ -181,7 +200,7 @@ cr_status cr_train_check_options(const struct cr_finetune_options *given, struct
         o.alpha = (scale > 0 ? scale : 2) * o.rank;
     }
     if (!o.keep_best_set) {
-        o.keep_best = o.valid != NULL;
+        o.keep_best = o.valid != NULL || o.patience > 0;
     }
     *out = o;
     return CR_OK;

@@ -33,13 +33,43 @@ static cr_status every_set(struct cr_train *train, const uint32_t *examples, siz
     return CR_OK;
 }
 
+static size_t task_of(const struct cr_train *train, uint32_t example)
+{
+    return (size_t)(train->data.examples[example].task + 1);
+}
+
+/* A task's share of all examples over its target tokens in this step. */
+static void weigh_tasks(struct cr_train *train, const uint32_t *examples, size_t n)
+{
+    double *weight = train->task_weight;
+    memset(weight, 0, (train->data.n_tasks + 1) * sizeof *weight);
+    for (size_t i = 0; i < n; i++) {
+        weight[task_of(train, examples[i])] += (double)train->data.examples[examples[i]].n_targets;
+    }
+    for (size_t t = 0; t <= train->data.n_tasks; t++) {
+        weight[t] = weight[t] > 0 ? train->task_examples[t] / (weight[t] * (double)train->n_train) : 0;
+    }
+}
+
+static void set_row_weights(struct cr_train *train)
+{
+    struct cr_token_batch *batch = &train->batch;
+    for (size_t row = 0; train->task_weight != NULL && row < batch->n_rows; row++) {
+        batch->row_weight[row] = (float)train->task_weight[task_of(train, batch->example[batch->row_token[row]])];
+    }
+}
+
 /* Micro-batches of which each example is its own set's. */
 static cr_status by_task(struct cr_train *train, const uint32_t *examples, size_t n, float weight, struct cr_error *err)
 {
     cr_batch_sort(&train->seen, train->set_of, train->n_sets, examples, n, train->sorted);
+    if (train->task_weight != NULL) {
+        weigh_tasks(train, examples, n);
+    }
     for (size_t done = 0; done < n;) {
         done +=
             cr_batch_fill_sorted(&train->batch, &train->seen, train->set_of, train->sorted + done, n - done, weight);
+        set_row_weights(train);
         CR_TRY(cr_engine_train(train->engine, &train->batch, train->noise, train->set_loss, err));
     }
     return CR_OK;
@@ -129,6 +159,22 @@ static uint32_t *sets_of_tasks(const struct cr_train *train, const struct cr_dat
     return set_of;
 }
 
+static cr_status count_tasks(struct cr_train *train, struct cr_error *err)
+{
+    if (train->method->tokens_by_task == NULL || !train->method->tokens_by_task(&train->options)) {
+        return CR_OK;
+    }
+    train->task_examples = cr_zalloc(train->data.n_tasks + 1, sizeof *train->task_examples);
+    train->task_weight = cr_zalloc(train->data.n_tasks + 1, sizeof *train->task_weight);
+    if (train->task_examples == NULL || train->task_weight == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the weights of %zu tasks", train->data.n_tasks);
+    }
+    for (size_t i = 0; i < train->n_train; i++) {
+        train->task_examples[task_of(train, train->train_pool[i])]++;
+    }
+    return CR_OK;
+}
+
 cr_status cr_train_assign_tasks(struct cr_train *train, struct cr_error *err)
 {
     if (train->method->sharing != CR_BY_TASK) {
@@ -142,5 +188,5 @@ cr_status cr_train_assign_tasks(struct cr_train *train, struct cr_error *err)
     }
     cr_batch_sort(train->valid, train->valid_set_of, train->n_sets, train->valid_pool, train->n_valid, train->sorted);
     memcpy(train->valid_pool, train->sorted, train->n_valid * sizeof *train->sorted);
-    return CR_OK;
+    return count_tasks(train, err);
 }

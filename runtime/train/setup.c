@@ -151,6 +151,8 @@ void cr_train_free(struct cr_train *train)
     cr_free(train->set_of);
     cr_free(train->valid_set_of);
     cr_free(train->sorted);
+    cr_free(train->task_examples);
+    cr_free(train->task_weight);
     cr_free(train->own_rows);
     cr_free(train->noise);
     cr_free(train->set_loss);

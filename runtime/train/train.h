@@ -83,6 +83,9 @@ struct cr_train {
     uint32_t *set_of, *valid_set_of; /* owned: by task (data/batch.h), of the training and the validation data; NULL for
                                       * methods whose sets see every example */
     uint32_t *sorted;                /* owned: examples of a step by set */
+    uint32_t *task_examples;         /* owned: [1 + n_tasks] to train on, without a task first; NULL unless the method
+                                      * takes tokens_by_task */
+    double *task_weight;             /* owned, alike: weight of a target token of the step */
     struct cr_label_rows *own_rows;  /* owned: [n_sets]; NULL: the model's */
     struct cr_engine_noise *noise;   /* owned: [n_sets] */
     double *set_loss;                /* owned: [n_sets], work of a pass */

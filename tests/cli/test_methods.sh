@@ -22,8 +22,6 @@ END
 export OUT="$work/kept" MODEL="$work/m.gguf" TEXTS=8 STEPS=60 SEEDS=1 MEMBERS=2 THREADS=1
 BUILD=$(dirname "$credence")
 export BUILD
-python3 "$bench/methods.py" split kept/data8 8 || exit 1
-touch kept/data8/done
 
 methods() {
     sh "$bench/methods.sh" "$@"
@@ -76,6 +74,21 @@ check bora [ "$(python3 -c 'import json
 charts = json.load(open("kept/bora/tau.json"))["charts"]
 print([c["title"] for c in charts], {line["name"] for c in charts for line in c["lines"]} == {"by tau", "apart"})')" = \
     "['the small tasks', 'tweets', 'amazon', 'movies', 'nyt'] True" ]
+for row in separate tau1 tau10 tau100 tau1000 pooled; do
+    expect choices 0 '' env SET=bora-choices sh "$bench/methods.sh" cell $row 1
+done
+expect choices 0 '' methods tables bora-choices
+table=kept/bora-choices/tables.md
+check choices [ "$(grep -c '^| NLL, tau | the small tasks | ' $table)" -eq 2 ] # of the tests, and to choose by
+check choices [ "$(grep -c '^| one for all | [0-9.]* | ' $table)" -eq 2 ]
+check choices [ "$(grep -c '^| against pooled ' $table)" -gt 0 ]
+check choices grep -q 'How close should the tasks be?' kept/bora-choices/report.html
+check choices [ "$(python3 -c 'import json
+rows = [json.loads(line) for line in open("kept/data8/bora-choices-train.jsonl")]
+print(sorted({row["task"] for row in rows}), all("choices" in row for row in rows))')" = \
+    "['amazon', 'movies', 'nyt', 'tweets'] True" ]
+# A pooled run is one adapter that answers for every task by its own loss, the mean over texts.
+check pooled grep -q '"bora-mode": *"global"' kept/bora-choices/runs/pooled-1/summary.json
 expect row 1 'no row nothing' methods cell nothing 1
 expect set 1 'no set nothing' env SET=nothing sh "$bench/methods.sh" cell ivon 1
 finish

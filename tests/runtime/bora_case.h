@@ -2,6 +2,8 @@
 #ifndef CR_TESTS_BORA_CASE_H
 #define CR_TESTS_BORA_CASE_H
 
+#include <check.h>
+
 #include "runtime/core/buf.h"
 #include "tests/support/train_test.h"
 
@@ -33,10 +35,25 @@ static inline void put_texts(const char *name)
     cr_buf_free(&buf);
 }
 
+/* Texts of 8, 16 and 32 target tokens, by task. */
+static inline void put_powers(const char *name)
+{
+    struct cr_buf buf = {0};
+    for (int i = 0; i < N_LINES; i++) {
+        cr_buf_printf(&buf, "{\"text\":\"%.*s\",\"task\":\"t%d\"}\n", 8 << i % 3,
+                      &"manywordsthatgoonwithoutanyblankbetweenthemsoalltokensarebytes"[i], i % 3);
+    }
+    cr_train_write(name, buf.data, buf.n);
+    cr_buf_free(&buf);
+}
+
 static inline void full_init(struct cr_train_run *run, const char *output, const char *data)
 {
+    struct cr_finetune_options own;
+    ck_assert_int_eq(cr_finetune_options_for(&own, "bora", NULL, NULL), CR_OK);
     cr_train_full_init(run, output);
     run->options.method = "bora";
+    run->options.max_grad_norm = own.max_grad_norm;
     run->options.data = cr_train_kept(data);
     run->options.tau = 3;
     run->options.save_every = 1;

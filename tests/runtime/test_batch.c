@@ -1,4 +1,4 @@
-/* Packing of examples, epoch order, the held-out split: on data sets built by hand. */
+/* Packing of examples, epoch order: on data sets built by hand. */
 #include <check.h>
 #include <string.h>
 
@@ -282,62 +282,6 @@ START_TEST(epoch_order_is_a_permutation_of_the_pool)
 }
 END_TEST
 
-static void check_partition(const uint32_t *kept, size_t n_kept, const uint32_t *out, size_t n_out, size_t n)
-{
-    size_t i = 0, j = 0;
-    ck_assert_uint_eq(n_kept + n_out, n);
-    for (uint32_t number = 0; number < n; number++) {
-        if (i < n_kept && kept[i] == number) {
-            i++;
-        } else {
-            ck_assert(j < n_out && out[j] == number);
-            j++;
-        }
-    }
-}
-
-START_TEST(the_split_is_stratified)
-{
-    static uint32_t kept[MAX_EXAMPLES], out[MAX_EXAMPLES], other[MAX_EXAMPLES], rest[MAX_EXAMPLES];
-    struct cr_dataset dataset = choices(3000, 4);
-    size_t n_kept, n_out, n_other, n_rest;
-    cr_dataset_split(&dataset, 5, 0.1, kept, &n_kept, out, &n_out);
-    ck_assert_uint_eq(n_out, 300);
-    check_partition(kept, n_kept, out, n_out, 3000);
-    int counts[6] = {0};
-    for (size_t i = 0; i < n_out; i++) {
-        counts[(out[i] % 2) * 3 + out[i] % 3]++;
-    }
-    for (int g = 0; g < 6; g++) { /* 500 in each stratum: 50, to within one */
-        ck_assert_int_ge(counts[g], 49);
-        ck_assert_int_le(counts[g], 51);
-    }
-    cr_dataset_split(&dataset, 5, 0.1, rest, &n_rest, other, &n_other);
-    ck_assert_mem_eq(out, other, n_out * sizeof *out);
-    cr_dataset_split(&dataset, 6, 0.1, rest, &n_rest, other, &n_other);
-    ck_assert(memcmp(out, other, n_out * sizeof *out) != 0);
-}
-END_TEST
-
-START_TEST(small_and_extreme_splits)
-{
-    uint32_t kept[8], out[8];
-    size_t n_kept, n_out;
-    for (size_t n = 0; n <= 8; n++) {
-        struct cr_dataset dataset = choices(n, 4);
-        cr_dataset_split(&dataset, 1, 0.1, kept, &n_kept, out, &n_out);
-        check_partition(kept, n_kept, out, n_out, n);
-        ck_assert_uint_eq(n_out, n >= 2 ? 1 : 0); /* both parts non-empty from two examples on */
-        cr_dataset_split(&dataset, 1, 0, kept, &n_kept, out, &n_out);
-        ck_assert_uint_eq(n_out, 0);
-        cr_dataset_split(&dataset, 1, 1, kept, &n_kept, out, &n_out);
-        ck_assert_uint_eq(n_out, n);
-        cr_dataset_split(&dataset, 1, 0.5, kept, &n_kept, out, &n_out);
-        ck_assert_uint_eq(n_out, n == 1 ? 0 : (n + 1) / 2);
-    }
-}
-END_TEST
-
 START_TEST(batch_memory_can_fail)
 {
     struct cr_token_batch batch = {.n_tokens = 99};
@@ -367,8 +311,6 @@ int main(void)
     tcase_add_test(tcase, text_rows_stand_in_front_of_their_targets);
     tcase_add_test(tcase, examples_are_taken_up_to_the_limit);
     tcase_add_test(tcase, epoch_order_is_a_permutation_of_the_pool);
-    tcase_add_test(tcase, the_split_is_stratified);
-    tcase_add_test(tcase, small_and_extreme_splits);
     tcase_add_test(tcase, batch_memory_can_fail);
     return cr_run_suite(suite);
 }

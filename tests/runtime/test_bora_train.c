@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/data/batch.h"
 #include "runtime/io/checkpoint.h"
 #include "runtime/posterior/method.h"
 #include "tests/runtime/bora_case.h"
@@ -45,19 +46,103 @@ START_TEST(one_adapter_is_adamw)
 }
 END_TEST
 
-static void one_step(struct cr_train_run *run, const char *output, double tau, const char *prior)
+static void init_step(struct cr_train_run *run, const char *output)
 {
     full_init(run, output, "data");
-    run->options.tau = tau;
-    run->options.bora_prior = prior;
     run->options.bora_spread = 0.05;
-    run->options.max_grad_norm = 0;
     run->options.warmup = 0;
     run->options.steps = 1;
     run->options.no_valid = true;
     run->options.keep_best = false;
+}
+
+static void one_step(struct cr_train_run *run, const char *output, double tau, const char *prior)
+{
+    init_step(run, output);
+    run->options.tau = tau;
+    run->options.bora_prior = prior;
     cr_train_must(run);
 }
+
+/* One adapter for all: the mean over documents, where adamw has that over tokens. The weights of the terms are rounded
+ * to f32, their products with the losses summed in f32 or better: 64 terms of one sign, 2^-24 each. */
+START_TEST(global_is_the_mean_over_documents)
+{
+    struct cr_train_run run;
+    double loss[2], n_documents = 6, n_targets = 0;
+    put_texts("data");
+    for (int i = 0; i < 2; i++) {
+        init_step(&run, i == 0 ? "global" : "adamw");
+        run.options.method = i == 0 ? "bora" : "adamw";
+        run.options.bora_mode = i == 0 ? "global" : NULL;
+        cr_train_must(&run);
+        loss[i] = run.result.final_loss;
+        n_targets = (double)run.result.tokens - n_documents; /* all but the first of each */
+    }
+    ck_assert_double_gt(n_targets, 2 * n_documents);
+    ck_assert_double_eq_tol(loss[0] * n_documents, loss[1] * n_targets, loss[1] * n_targets * n_targets * 0x1p-24);
+}
+END_TEST
+
+/* How many of the first n in the order of the first epoch are of each task; all of them powers of two? */
+static bool powers_of_two(uint64_t seed, size_t n, unsigned *counts)
+{
+    uint32_t pool[N_LINES], order[N_LINES];
+    for (uint32_t i = 0; i < N_LINES; i++) {
+        pool[i] = i;
+    }
+    cr_epoch_order(pool, N_LINES, seed, 0, order);
+    memset(counts, 0, 3 * sizeof *counts);
+    for (size_t i = 0; i < n; i++) {
+        counts[order[i] % 3]++;
+    }
+    bool all = true;
+    for (int t = 0; t < 3; t++) {
+        all = all && counts[t] > 0 && (counts[t] & (counts[t] - 1)) == 0;
+    }
+    return all;
+}
+
+/* With the plain distance a task weighs by its documents and its tokens alike, N_d / N / tokens_d, where the squared
+ * one has 1 / documents of the step. All that differs are powers of two, so every number of the pass does by just them.
+ */
+START_TEST(tokens_by_task)
+{
+    struct cr_train_run run;
+    struct cr_checkpoint at[2];
+    size_t n[2];
+    unsigned counts[3];
+    uint64_t seed = 0;
+    while (!powers_of_two(seed, N_LINES / 2, counts)) {
+        seed++;
+    }
+    put_powers("data");
+    for (int i = 0; i < 2; i++) {
+        init_step(&run, i == 0 ? "sq" : "norm");
+        run.options.tau = 0;
+        run.options.bora_prior = i == 0 ? "sq" : "norm";
+        run.options.seed = seed;
+        run.options.batch_size = N_LINES / 2;
+        run.options.grad_accumulation_steps = 1;
+        cr_train_must(&run);
+    }
+    const float *sq = section("sq", 1, CR_CKPT_OPTIMISER, &at[0], &n[0]) + 16;
+    const float *norm = section("norm", 1, CR_CKPT_OPTIMISER, &at[1], &n[1]) + 16;
+    size_t n_set = (n[1] - 16) / 8;
+    ck_assert_uint_eq(n[0], 16 + 6 * n_set); /* there the common one is not moved */
+    for (int t = 0; t < 3; t++) {
+        float factor = (float)(N_LINES / 2 / 3) / (float)(counts[t] * (8u << t));
+        size_t moved = 0;
+        for (size_t i = 0; i < n_set; i++) {
+            ck_assert(norm[((size_t)t + 1) * n_set + i] == factor * sq[(size_t)t * n_set + i]);
+            moved += sq[(size_t)t * n_set + i] != 0;
+        }
+        ck_assert_uint_gt(moved, n_set / 4);
+    }
+    cr_checkpoint_close(&at[0]);
+    cr_checkpoint_close(&at[1]);
+}
+END_TEST
 
 /* The first moment after one step is a tenth of the gradient: with and without the prior it differs by the prior's
  * part alone, and the moments of absent tasks hold nothing else. */
@@ -196,7 +281,6 @@ START_TEST(tasks_apart)
     for (int i = 0; i < 2; i++) {
         full_init(&run, i == 0 ? "as" : "otherwise", i == 0 ? "data" : "flipped");
         run.options.tau = _i == 0 ? 0 : 100;
-        run.options.max_grad_norm = 0;
         run.options.no_valid = true;
         run.options.keep_best = false;
         cr_train_must(&run);
@@ -247,6 +331,8 @@ int main(void)
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_set_timeout(all, 300);
     tcase_add_loop_test(all, one_adapter_is_adamw, 0, 2);
+    tcase_add_test(all, global_is_the_mean_over_documents);
+    tcase_add_test(all, tokens_by_task);
     tcase_add_test(all, pull_of_the_prior);
     tcase_add_test(all, joined_gradients);
     tcase_add_test(all, tau_holds_together);

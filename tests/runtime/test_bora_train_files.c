@@ -162,6 +162,50 @@ START_TEST(files_that_do_not_fit)
 }
 END_TEST
 
+static void init_paper(struct cr_train_run *run, const char *output)
+{
+    struct cr_finetune_options own;
+    ck_assert_int_eq(cr_finetune_options_for(&own, "bora", "paper", NULL), CR_OK);
+    init_data(run, output);
+    own.model = run->options.model;
+    own.data = run->options.data;
+    own.output = run->options.output;
+    own.steps = 2;
+    run->options = own;
+}
+
+/* The rate goes with tau; patience without a word about what is kept keeps the best. */
+START_TEST(paper)
+{
+    static const double taus[] = {100, 10, 0}, rates[] = {1e-3, 1e-4, 1e-4};
+    struct cr_train_run run;
+    put_choices("data", 3, -1, -1);
+    init_paper(&run, "out");
+    const struct cr_finetune_options *o = &run.options;
+    ck_assert(o->tau == 100 && o->rank == 16 && o->alpha == 16 && o->batch_size == 64 && o->max_seq_length == 128);
+    ck_assert(o->patience == 8 && o->epochs == 1000 && strcmp(o->bora_prior, "norm") == 0);
+    ck_assert(o->lr_schedule == CR_LR_CONSTANT && o->max_grad_norm == 0);
+    for (int i = 0; i < 3; i++) {
+        init_paper(&run, i == 0 ? "own" : i == 1 ? "ten" : "apart");
+        run.options.tau = taus[i];
+        cr_train_must(&run);
+        size_t n;
+        uint8_t *summary = cr_train_bytes(i == 0   ? "own/summary.json"
+                                          : i == 1 ? "ten/summary.json"
+                                                   : "apart/summary.json",
+                                          &n);
+        json_t *object = json_loadb((const char *)summary, n, 0, NULL), *settings = json_object_get(object, "settings");
+        ck_assert_double_eq_tol(json_number_value(json_object_get(settings, "lr")), rates[i], 1e-15);
+        ck_assert_str_eq(json_string_value(json_object_get(settings, "keep")), "best");
+        json_decref(object);
+        cr_free(summary);
+    }
+    CR_TRAIN_REFUSE(run, init_paper, no_valid, true, "--patience 8 of --preset paper");
+    run.options.patience = 0;
+    cr_train_must(&run);
+}
+END_TEST
+
 START_TEST(refusals)
 {
     struct cr_train_run run;
@@ -187,11 +231,7 @@ START_TEST(refusals)
     ck_assert(!cr_train_exists("out"));
     run.options.bora_mode = "global";
     cr_train_must(&run);
-    struct cr_finetune_options o;
     struct cr_error err;
-    ck_assert_int_eq(cr_finetune_options_for(&o, "bora", "paper", &err), CR_OK);
-    ck_assert(o.tau == 100 && o.rank == 16 && o.alpha == 16 && o.lr_schedule == CR_LR_CONSTANT && o.batch_size == 64);
-    ck_assert(o.patience == 8 && o.epochs == 1000 && strcmp(o.bora_prior, "norm") == 0);
     struct cr_export_options e = {.size = sizeof e,
                                   .adapter = cr_train_kept("out"),
                                   .output = cr_train_kept("none"),
@@ -212,6 +252,7 @@ int main(void)
     tcase_add_loop_test(all, predictions, 0, 2);
     tcase_add_test(all, texts);
     tcase_add_test(all, files_that_do_not_fit);
+    tcase_add_test(all, paper);
     tcase_add_test(all, refusals);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);

@@ -123,35 +123,6 @@ START_TEST(bos_stands_where_the_file_asks_for_it)
 }
 END_TEST
 
-START_TEST(labels_of_spm_vocabularies)
-{
-    cr_tiny_vocab_close(&vocab);
-    ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.spm = true, .n_labels = 3}));
-    ck_assert_msg(open_text(CHOICE("q")) == CR_OK, "%s", err.message);
-    ck_assert_int_eq(dataset.label_ids[0], cr_tokenizer_find(vocab.tokenizer,
-                                                             "\xe2\x96\x81"
-                                                             "A",
-                                                             4));
-    ck_assert_int_eq(dataset.label_ids[1], cr_tokenizer_find(vocab.tokenizer,
-                                                             "\xe2\x96\x81"
-                                                             "B",
-                                                             4));
-    ck_assert_int_eq(open_text("{\"question\":\"q\",\"choices\":[\"a\",\"b\",\"c\",\"d\"],\"answer\":0}"), CR_E_INPUT);
-    ck_assert_ptr_nonnull(strstr(err.message, "label \" D\""));
-}
-END_TEST
-
-START_TEST(a_label_must_be_one_token)
-{
-    cr_tiny_vocab_close(&vocab);
-    ck_assert(cr_tiny_vocab_open(&vocab, &(struct cr_tiny_vocab_options){.n_labels = 2}));
-    ck_assert_int_eq(open_text(CHOICE("q")), CR_OK);
-    ck_assert_int_eq(open_text(CHOICE("q") "{\"question\":\"q\",\"choices\":[\"a\",\"b\",\"c\"],\"answer\":0}"),
-                     CR_E_INPUT);
-    ck_assert_ptr_nonnull(strstr(err.message, "d.jsonl:2: label \" C\" is not one token"));
-}
-END_TEST
-
 START_TEST(prompt_and_completion)
 {
     const char *line = "{\"prompt\":\"2 A\",\"completion\":\" B.\"}";
@@ -369,8 +340,6 @@ int main(void)
     tcase_add_test(tcase, prompts_share_their_lead);
     tcase_add_test(tcase, first_letters_beyond_ascii_are_raised);
     tcase_add_test(tcase, bos_stands_where_the_file_asks_for_it);
-    tcase_add_test(tcase, labels_of_spm_vocabularies);
-    tcase_add_test(tcase, a_label_must_be_one_token);
     tcase_add_test(tcase, prompt_and_completion);
     tcase_add_test(tcase, parts_are_tokenised_alone);
     tcase_add_test(tcase, conversations);

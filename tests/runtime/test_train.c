@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/threads_test.h"
 #include "tests/support/train_test.h"
@@ -360,6 +361,41 @@ START_TEST(refused_options)
 }
 END_TEST
 
+/* Questions with three choices, all answered A but one. */
+static void put_answers(const char *other)
+{
+    struct cr_buf buf = {0};
+    for (int i = 0; i < 12; i++) {
+        cr_buf_printf(&buf, "{\"question\":\"q%d\",\"choices\":[\"a\",\"b\",\"c\"],\"answer\":\"%s\"}\n", i,
+                      i == 5 ? other : "A");
+    }
+    cr_train_write("answers", buf.data, buf.n);
+    cr_buf_free(&buf);
+}
+
+/* Answers that none to train on has are named, and the only one of an answer is never held out. */
+START_TEST(missing_answers)
+{
+    static const char *const others[] = {"A", "B", "C"}, *const says[] = {"answer B, C:", "answer C:", "answer B:"};
+    struct cr_train_run run;
+    for (uint32_t i = 0; i < 30; i++) {
+        put_answers(others[i % 3]);
+        cr_train_run_init(&run, "out");
+        run.options.data = cr_train_kept("answers");
+        run.options.seed = i;
+        run.options.steps = 1;
+        run.options.dry_run = true;
+        cr_train_must(&run);
+        ck_assert_uint_eq(run.result.n_valid, 1);
+        ck_assert_msg(strstr(run.last_warning, says[i % 3]) != NULL, "%s", run.last_warning);
+    }
+    cr_train_run_init(&run, "out");
+    run.options.dry_run = true;
+    cr_train_must(&run);
+    ck_assert_ptr_null(strstr(run.last_warning, "answer"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("train");
@@ -367,6 +403,7 @@ int main(void)
     tcase_set_timeout(all, 300);
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_add_test(all, learns_the_rule);
+    tcase_add_test(all, missing_answers);
     tcase_add_test(all, an_epoch_sees_every_example_once);
     tcase_add_test(all, accumulation_is_a_larger_batch);
     tcase_add_loop_test(all, any_thread_count, 0, sizeof kinds / sizeof kinds[0]);

@@ -41,17 +41,21 @@ static void byte_piece(int byte, char out[PIECE_BYTES])
     }
 }
 
-static void fill_bpe(struct lists *l, int n_labels)
+static void fill_bpe(struct lists *l, int n_labels, const char *lacks)
 {
     char piece[PIECE_BYTES];
     for (int b = 0; b < 256; b++) {
         byte_piece(b, piece);
+        if (b > 0 && strchr(lacks, b) != NULL) {
+            snprintf(piece, sizeof piece, "\xc4\xa2%c", (char)b);
+        }
         add(l, piece, 1, 0);
     }
     for (int i = 0; i < 26; i++) {
-        snprintf(piece, sizeof piece, i < n_labels ? "\xc4\xa0%c" : "\xc4\xa1%c", (char)('A' + i));
+        bool whole = i < n_labels && strchr(lacks, 'A' + i) == NULL;
+        snprintf(piece, sizeof piece, whole ? "\xc4\xa0%c" : "\xc4\xa1%c", (char)('A' + i));
         add(l, piece, 1, 0);
-        if (i < n_labels) {
+        if (whole) {
             snprintf(l->merge_text[i], PIECE_BYTES, "\xc4\xa0 %c", (char)('A' + i));
             l->merges[l->n_merges++] = l->merge_text[i];
         }
@@ -120,7 +124,7 @@ static struct cr_gguf_writer *build(const struct cr_tiny_vocab_options *options)
         if (o->spm) {
             fill_spm(l, n_labels);
         } else {
-            fill_bpe(l, n_labels);
+            fill_bpe(l, n_labels, o->lacks != NULL ? o->lacks : "");
         }
         if (write_keys(w, o, l, &err) != CR_OK) {
             fprintf(stderr, "tiny vocabulary: %s\n", err.message);

@@ -17,7 +17,8 @@ struct cr_tiny_vocab_options {
     bool spm;
     bool add_bos;
     bool no_template;
-    int n_labels; /* letters that are one token; 0 = 26 */
+    int n_labels;      /* letters that are one token; 0 = 26 */
+    const char *lacks; /* byte-level: letters that no token stands for; NULL = none */
 };
 
 struct cr_tiny_vocab {
