@@ -60,6 +60,7 @@ struct cr_host {
 
 enum cr_lr_schedule { CR_LR_LINEAR = 0, CR_LR_COSINE = 1, CR_LR_CONSTANT = 2 };
 enum cr_tristate { CR_AUTO = 0, CR_YES = 1, CR_NO = 2 };
+#define CR_SWAG_EPOCH UINT32_MAX /* swag_every: once an epoch */
 
 /* finetune. Fields mirror the flags of the program. Defaults beside them are those of adamw and of each method's own options:
  * set them by cr_finetune_options_for(method). cr_finetune_options_init alone is for adamw: ivon would get adamw's rate, and
@@ -116,10 +117,16 @@ struct cr_finetune_options {
     bool rescale_lr;             /* rate times hess_init + weight_decay */
     /* swag: mean and spread of snapshots of AdamW, see credence/kernels/dplr.h */
     double swag_start;           /* .6 of the steps before the first snapshot is prepared */
-    uint32_t swag_every;         /* 25 steps from snapshot to snapshot; 0 = once an epoch */
+    uint32_t swag_every;         /* steps from snapshot to snapshot; 0 = 25, less or more where that makes fewer than
+                                    swag_rank + 1 of them, or more than four times as many; CR_SWAG_EPOCH = once an epoch */
     uint32_t swag_rank;          /* 10 deviations are kept */
-    double swag_lr;              /* 1e-4 */
+    double swag_lr;              /* 5e-4 */
     uint32_t swag_anneal;        /* 50 steps from the run's rate to swag_lr; 0 = five epochs */
+    bool swag_cosine;            /* along half a cosine, instead of a line */
+    enum cr_tristate swag_head;  /* no: the model's label rows, frozen; yes: label rows trained, averaged and drawn with the
+                                    rest, for questions with choices alone; auto: yes for choices. Rate: head_lr */
+    enum cr_tristate swag_from_best; /* no: the snapshots start from the weights where training stands; yes: from those of
+                                    the best validation before; auto: likewise where there is one. Moments stay */
     double swag_scale;           /* share of the covariance that is drawn with; 0 = .5 or 1 by the held-out examples, .5
                                   * when there are none */
     /* blob: A ~ N(mu, rho^4), see runtime/posterior/blob.h */
@@ -132,7 +139,7 @@ struct cr_finetune_options {
     double init_gain;            /* of where their A start; 0 = 1, for normal starts .02 */
     const char *member_init;     /* "xavier" (NULL), "normal", or "peft": without a gain, as a single adapter */
     bool member_heads;           /* label rows of every member's own, for questions with choices; else the model's, frozen */
-    double head_lr;              /* their learning rate; 0 = lr, for the label rows of a prefix 2e-4 */
+    double head_lr;              /* their learning rate, and that of the label rows of swag; 0 = lr, for a prefix's 2e-4 */
     double head_noise;           /* .01: standard deviation around the model's rows they start with, in their root mean
                                   * square */
     uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as fit; changes no bit */

@@ -27,23 +27,24 @@
 #include "runtime/io/file.h"
 
 enum cr_checkpoint_kind {
-    CR_CKPT_SETTINGS = 1,         /* JSON: every setting that changes the result */
-    CR_CKPT_WEIGHTS = 2,          /* f32: the trained parameters as they lie in the adapter */
-    CR_CKPT_OPTIMISER = 3,        /* moments, as the method lays them out */
-    CR_CKPT_RNG = 4,              /* u64 seed, u64 step: all draws are functions of these */
-    CR_CKPT_POSITION = 5,         /* u64 epoch, u64 examples of it already used */
-    CR_CKPT_HISTORY = 6,          /* running numbers of reports, evaluations and guards (runtime/train/state.c) */
-    CR_CKPT_BEST = 7,             /* f32: result of the method at the best evaluation; absent before the first */
-    CR_CKPT_DIGESTS = 8,          /* JSON: what model, data and start adapter hashed to */
-    CR_CKPT_JOURNAL = 9,          /* u64: lines of train.jsonl up to this step; not bytes, which depend on the clock */
-    CR_CKPT_ADAPTER = 10,         /* JSON: shapes of the parameters (runtime/adapter/files.h) */
-    CR_CKPT_METHOD = 11,          /* counters of the method */
-    CR_CKPT_HESSIAN = 12,         /* f32: curvature estimate of each parameter */
-    CR_CKPT_TRAINED = 13,         /* f32: parameters under training, where the weights are their average */
-    CR_CKPT_MOMENTS = 14,         /* f32: running moments of snapshots (runtime/posterior/swag.h) */
-    CR_CKPT_DEVIATIONS = 15,      /* bf16: deviations of snapshots */
-    CR_CKPT_SPREAD = 16,          /* f32: rho of each parameter (runtime/posterior/blob.h) */
-    CR_CKPT_SPREAD_OPTIMISER = 17 /* its moments */
+    CR_CKPT_SETTINGS = 1,          /* JSON: every setting that changes the result */
+    CR_CKPT_WEIGHTS = 2,           /* f32: the trained parameters as they lie in the adapter */
+    CR_CKPT_OPTIMISER = 3,         /* moments, as the method lays them out */
+    CR_CKPT_RNG = 4,               /* u64 seed, u64 step: all draws are functions of these */
+    CR_CKPT_POSITION = 5,          /* u64 epoch, u64 examples of it already used */
+    CR_CKPT_HISTORY = 6,           /* running numbers of reports, evaluations and guards (runtime/train/state.c) */
+    CR_CKPT_BEST = 7,              /* f32: result of the method at the best evaluation; absent before the first */
+    CR_CKPT_DIGESTS = 8,           /* JSON: what model, data and start adapter hashed to */
+    CR_CKPT_JOURNAL = 9,           /* u64: lines of train.jsonl up to this step; not bytes, which depend on the clock */
+    CR_CKPT_ADAPTER = 10,          /* JSON: shapes of the parameters (runtime/adapter/files.h) */
+    CR_CKPT_METHOD = 11,           /* counters of the method */
+    CR_CKPT_HESSIAN = 12,          /* f32: curvature estimate of each parameter */
+    CR_CKPT_TRAINED = 13,          /* f32: parameters under training, where the weights are their average */
+    CR_CKPT_MOMENTS = 14,          /* f32: running moments of snapshots (runtime/posterior/swag.h) */
+    CR_CKPT_DEVIATIONS = 15,       /* bf16: deviations of snapshots */
+    CR_CKPT_SPREAD = 16,           /* f32: rho of each parameter (runtime/posterior/blob.h) */
+    CR_CKPT_SPREAD_OPTIMISER = 17, /* its moments */
+    CR_CKPT_START = 18             /* f32: parameters that a later part of the run starts from */
 };
 
 enum { CR_CKPT_MAX_SECTIONS = 16 };

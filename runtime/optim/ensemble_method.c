@@ -11,7 +11,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/optim/adamw_method.h"
-#include "runtime/optim/trial.h"
+#include "runtime/optim/own_rows.h"
 #include "runtime/posterior/members.h"
 #include "runtime/posterior/sets_file.h"
 
@@ -22,10 +22,8 @@
 enum { ROWS_STREAM = 0x68656164 };
 
 struct learner {
-    struct cr_learner base;        /* first: the state of a method that is AdamW alone */
-    struct cr_adamw_group *groups; /* owned: [2 members] matrices and label rows; NULL where there are no rows */
-    float *model_rows;             /* owned: the label rows that all members started around; NULL likewise */
-    struct cr_members_nll nll;     /* what these rows are worth */
+    struct cr_learner base; /* first: the state of a method that is AdamW alone */
+    struct cr_own_rows rows;
 };
 
 static const char *const init_names[] = {
@@ -92,8 +90,9 @@ static void settings(const struct cr_finetune_options *o, json_t *object)
     }
 }
 
-static bool own_rows(const struct cr_finetune_options *o)
+static bool own_rows(const struct cr_finetune_options *o, bool choices)
 {
+    (void)choices;
     return o->member_heads;
 }
 
@@ -103,16 +102,11 @@ static uint32_t n_sets(const struct cr_finetune_options *o, size_t n_tasks)
     return o->members;
 }
 
-static size_t n_rows(const struct cr_adapter *adapter)
-{
-    return (size_t)adapter->n_labels * adapter->n_embd;
-}
-
 /* Label rows of a member around the model's. */
 static void scatter_rows(const struct cr_rng_ops *rng, const struct cr_finetune_options *o, const float *model,
                          struct cr_adapter *member, uint32_t m)
 {
-    size_t n = n_rows(member);
+    size_t n = cr_own_rows_n(member);
     float *rows = member->params + cr_adapter_rows_begin(member);
     uint64_t seed = cr_members_seed(o->seed, m);
     struct cr_noise noise = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ (uint32_t)ROWS_STREAM}};
@@ -148,8 +142,7 @@ static void destroy(void *state)
 {
     struct learner *l = state;
     if (l != NULL) {
-        cr_free(l->groups);
-        cr_free(l->model_rows);
+        cr_own_rows_deinit(&l->rows);
         cr_learner_destroy(state);
     }
 }
@@ -157,25 +150,9 @@ static void destroy(void *state)
 static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
     struct learner *l = learner;
-    uint32_t n = setup->adapter->n_sets;
-    size_t n_set = setup->adapter->n_params / n;
-    size_t rows = n_rows(setup->adapter), begin = cr_adapter_rows_begin(setup->adapter);
-    l->nll = (struct cr_members_nll){(double)NAN, (double)NAN};
-    if (rows > 0) {
-        l->groups = cr_alloc(2 * n, sizeof *l->groups);
-        l->model_rows = cr_alloc(rows, sizeof *l->model_rows);
-        if (l->groups == NULL || l->model_rows == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for the label rows of %u members", n);
-        }
-        memcpy(l->model_rows, setup->adapter->params + begin, rows * sizeof(float));
-    }
-    start(setup, l->model_rows);
-    CR_TRY(cr_learner_init(&l->base, setup, err));
-    for (uint32_t m = 0; m < n && rows > 0; m++) {
-        l->groups[2 * m].end = m * n_set + begin;
-        l->groups[2 * m + 1].end = (m + 1) * n_set;
-    }
-    return CR_OK;
+    CR_TRY(cr_own_rows_init(&l->rows, setup, err));
+    start(setup, l->rows.model);
+    return cr_learner_init(&l->base, setup, err);
 }
 
 static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
@@ -186,54 +163,13 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
 static void update(void *state, const struct cr_method_step *step)
 {
     struct learner *l = state;
-    const struct cr_finetune_options *o = l->base.options;
-    if (l->groups == NULL) {
-        cr_learner_update(state, step);
-        return;
-    }
-    uint32_t n = l->base.adapter->n_sets;
-    for (uint32_t m = 0; m < n; m++) {
-        l->groups[2 * m].lr = step->lr;
-        l->groups[2 * m + 1].lr = o->head_lr > 0 ? step->lr / o->lr * o->head_lr : step->lr;
-    }
-    cr_adamw_step_groups(&l->base.adamw, l->base.adapter->params, l->base.adapter->grads, step->norm, l->groups,
-                         2 * (size_t)n);
+    cr_own_rows_step(&l->rows, &l->base.adamw, step);
 }
 
-/* Label rows of member m from `from` + m * stride. */
-static void put_rows(struct learner *l, const float *from, size_t stride)
-{
-    for (uint32_t m = 0; m < l->base.adapter->n_sets; m++) {
-        struct cr_adapter member = cr_adapter_set(l->base.adapter, m);
-        memcpy(member.params + cr_adapter_rows_begin(&member), from + m * stride, n_rows(&member) * sizeof *from);
-    }
-}
-
-/* Nothing is decided: a member in the file of another program is without its label rows, and this says what that costs.
- */
+/* Nothing is decided. */
 static cr_status tune(void *state, const struct cr_method_trial *trial, struct cr_error *err)
 {
-    struct learner *l = state;
-    size_t n = n_rows(l->base.adapter);
-    if (n == 0) {
-        return CR_OK;
-    }
-    float *own = cr_alloc(l->base.adapter->n_sets, n * sizeof *own);
-    if (own == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for the label rows of %u members", l->base.adapter->n_sets);
-    }
-    for (uint32_t m = 0; m < l->base.adapter->n_sets; m++) {
-        struct cr_adapter member = cr_adapter_set(l->base.adapter, m);
-        memcpy(own + m * n, member.params + cr_adapter_rows_begin(&member), n * sizeof *own);
-    }
-    cr_status status = cr_trial_mean(trial, &l->nll.own, err);
-    if (status == CR_OK) {
-        put_rows(l, l->model_rows, 0);
-        status = cr_trial_mean(trial, &l->nll.model, err);
-        put_rows(l, own, n);
-    }
-    cr_free(own);
-    return status;
+    return cr_own_rows_trial(&((struct learner *)state)->rows, trial, err);
 }
 
 static void announce(const void *state, const struct cr_host *host)
@@ -248,18 +184,15 @@ static void facts(const void *state, json_t *object)
 {
     const struct learner *l = state;
     json_object_set_new(object, "members", json_integer(l->base.adapter->n_sets));
-    json_object_set_new(object, "head", json_string(l->model_rows != NULL ? "own" : "frozen"));
-    if (isfinite(l->nll.model)) {
-        json_object_set_new(object, "nll", json_real(l->nll.own));
-        json_object_set_new(object, "nll_model_head", json_real(l->nll.model));
-    }
+    json_object_set_new(object, "head", json_string(l->rows.model != NULL ? "own" : "frozen"));
+    cr_head_nll_record(&l->rows.nll, object);
 }
 
 static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
 {
     const struct learner *l = state;
     const struct cr_finetune_options *o = l->base.options;
-    return cr_members_write(about, init_name(o), gain_of(o), l->nll, dir, err);
+    return cr_members_write(about, init_name(o), gain_of(o), l->rows.nll, dir, err);
 }
 
 const struct cr_method cr_method_ensemble = {

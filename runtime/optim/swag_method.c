@@ -1,7 +1,8 @@
 /* swag as a method of the training loop: AdamW, and from some step on snapshots of its weights at a rate of their own.
  *
  * The engine always works on the training weights; the mean of the snapshots is what validation and files show once
- * there is one. Adam's moments are kept throughout.
+ * there is one. Adam's moments are kept throughout: also where the snapshots start from the weights of the best
+ * validation before them, which are kept meanwhile where the training weights will be while the mean is shown.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -11,14 +12,13 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/optim/adamw_method.h"
+#include "runtime/optim/own_rows.h"
+#include "runtime/optim/swag_options.h"
 #include "runtime/posterior/swag_file.h"
 #include "runtime/posterior/swag_scale.h"
 
 /* Share of the covariance where nothing chooses: arXiv 1902.02476. */
 #define PAPER_SCALE 0.5
-
-/* Epochs of annealing where no steps are said: the settings of the paper's runs. */
-enum { ANNEAL_EPOCHS = 5, ROWS_MAX = 256 };
 
 struct learner {
     struct cr_adamw adamw;
@@ -28,42 +28,18 @@ struct learner {
     struct cr_swag swag;
     struct cr_swag_plan plan;
     struct cr_swag_head head;
-    bool paper;                   /* its preset, of which a part is not here */
+    struct cr_own_rows rows;
+    bool from_best;               /* the snapshots start from the weights of the best validation before them */
+    bool back;                    /* training has gone back there, which is still to be said */
     double scale;                 /* 0 until it is chosen */
     struct cr_swag_scales trials; /* best 0: the scale was given, or nothing was held out */
     uint64_t seed;
     double (*own_lr)(const void *schedule, uint64_t step);
     const void *schedule;
     float *moments; /* owned: mean, mean_low, m2 [3n] */
-    float *theta;   /* owned: training weights while the mean is shown */
+    float *theta;   /* owned: training weights while the mean is shown; before the first snapshot the best */
     bool shown;
 };
-
-static cr_status check(const struct cr_finetune_options *o, struct cr_error *err)
-{
-    if (!(o->swag_start >= 0 && o->swag_start < 1)) {
-        return cr_fail(err, CR_E_USAGE, "--swag-start %g, expected a number from 0 to below 1", o->swag_start);
-    }
-    if (!(o->swag_lr > 0 && isfinite(o->swag_lr))) {
-        return cr_fail(err, CR_E_USAGE, "--swag-lr %g, expected a number above 0", o->swag_lr);
-    }
-    if (o->swag_rank < 2 || o->swag_rank > ROWS_MAX) { /* the divisor is K - 1 */
-        return cr_fail(err, CR_E_USAGE, "--swag-rank %u, expected 2 to %d", o->swag_rank, ROWS_MAX);
-    }
-    return o->swag_scale >= 0 && isfinite(o->swag_scale)
-               ? CR_OK
-               : cr_fail(err, CR_E_USAGE, "scale of SWAG %g, expected 0 or a number above it", o->swag_scale);
-}
-
-static void settings(const struct cr_finetune_options *o, json_t *object)
-{
-    json_object_set_new(object, "swag-start", json_real(o->swag_start));
-    json_object_set_new(object, "swag-every", json_integer(o->swag_every));
-    json_object_set_new(object, "swag-rank", json_integer(o->swag_rank));
-    json_object_set_new(object, "swag-lr", json_real(o->swag_lr));
-    json_object_set_new(object, "swag-anneal", json_integer(o->swag_anneal));
-    json_object_set_new(object, "swag-scale", json_real(o->swag_scale));
-}
 
 static uint64_t result_bytes(const struct cr_finetune_options *o, uint64_t n_params)
 {
@@ -85,6 +61,7 @@ static void destroy(void *state)
         cr_free(l->moments);
         cr_free(l->theta);
         cr_free(l->swag.rows);
+        cr_own_rows_deinit(&l->rows);
         cr_free(l);
     }
 }
@@ -94,15 +71,13 @@ static cr_status init(void *learner, const struct cr_method_setup *setup, struct
     struct learner *l = learner;
     const struct cr_finetune_options *o = setup->options;
     size_t n = setup->adapter->n_params;
-    uint64_t every = o->swag_every > 0 ? o->swag_every : setup->steps_per_epoch;
-    uint64_t anneal = o->swag_anneal > 0 ? o->swag_anneal : ANNEAL_EPOCHS * setup->steps_per_epoch;
-    CR_TRY(cr_swag_plan_init(&l->plan, setup->n_steps, o->swag_start, every, o->swag_lr, anneal, err));
-    if (cr_swag_snapshots(&l->plan) < 2) {
+    if (o->head_lr > 0 && setup->adapter->n_labels == 0) {
         return cr_fail(err, CR_E_USAGE,
-                       "one snapshot in %" PRIu64 " steps has no spread: an earlier --swag-start or a "
-                       "smaller --swag-every takes more",
-                       setup->n_steps);
+                       "--head-lr %g: label rows are trained for questions with choices, not for texts", o->head_lr);
     }
+    CR_TRY(cr_swag_options_plan(setup, &l->plan, err));
+    CR_TRY(cr_swag_options_from_best(setup, &l->plan, &l->from_best, err));
+    CR_TRY(cr_own_rows_init(&l->rows, setup, err));
     CR_TRY(cr_dplr_ops_init(&l->ops, setup->tier));
     CR_TRY(cr_adamw_init(&l->adamw, n, setup->tier, setup->parallel, err));
     l->moments = cr_zalloc(n, 3 * sizeof *l->moments);
@@ -121,7 +96,6 @@ static cr_status init(void *learner, const struct cr_method_setup *setup, struct
     l->schedule = setup->schedule;
     l->scale = o->swag_scale;
     l->seed = o->seed;
-    l->paper = o->preset != NULL;
     l->adamw.weight_decay = o->weight_decay;
     l->adamw.max_norm = o->max_grad_norm;
     l->head.layout = sizeof l->head;
@@ -147,11 +121,33 @@ static void show_training(struct learner *l)
     }
 }
 
+/* The weights that the snapshots will start from are still needed. */
+static bool keeps_best(const struct learner *l)
+{
+    return l->head.best_step > 0 && l->swag.n == 0;
+}
+
+/* An update at `start` has not been yet: a step that was stopped in its middle goes back once more, to the same. */
 static void begin_pass(void *state, uint64_t step, uint32_t pass)
 {
-    (void)step;
+    struct learner *l = state;
     (void)pass;
-    show_training(state);
+    show_training(l);
+    if (step == l->plan.start && keeps_best(l)) {
+        memcpy(l->adapter->params, l->theta, bytes_of(l));
+        l->back = true;
+    }
+}
+
+static void evaluated(void *state, uint64_t step, double nll)
+{
+    struct learner *l = state;
+    bool better = isfinite(nll) && (l->head.best_step == 0 || nll < l->head.best_nll);
+    if (l->from_best && step <= l->plan.start && better) {
+        memcpy(l->theta, l->adapter->params, bytes_of(l)); /* nothing else is shown before the first snapshot */
+        l->head.best_step = step;
+        l->head.best_nll = nll;
+    }
 }
 
 static double lr(const void *state, uint64_t step)
@@ -164,7 +160,7 @@ static double lr(const void *state, uint64_t step)
 static void update(void *state, const struct cr_method_step *step)
 {
     struct learner *l = state;
-    cr_adamw_step(&l->adamw, l->adapter->params, l->adapter->grads, step->norm, step->lr);
+    cr_own_rows_step(&l->rows, &l->adamw, step);
     if (cr_swag_due(&l->plan, step->step, l->swag.n)) {
         cr_swag_collect(&l->swag, &l->ops, l->parallel, l->adapter->params);
         l->head.n = l->swag.n;
@@ -213,6 +209,10 @@ static size_t sections(const void *state, struct cr_checkpoint_section *out)
     out[2] = (struct cr_checkpoint_section){CR_CKPT_TRAINED, training(l), bytes_of(l)};
     out[3] = (struct cr_checkpoint_section){CR_CKPT_MOMENTS, l->moments, 3 * bytes_of(l)};
     out[4] = (struct cr_checkpoint_section){CR_CKPT_DEVIATIONS, l->swag.rows, rows_bytes(l)};
+    if (keeps_best(l)) {
+        out[5] = (struct cr_checkpoint_section){CR_CKPT_START, l->theta, bytes_of(l)};
+        return 6;
+    }
     return 5;
 }
 
@@ -237,6 +237,10 @@ static cr_status restore(void *state, const float *weights, const struct cr_chec
     l->shown = false;
     l->head = head;
     l->swag.n = head.n;
+    if (keeps_best(l)) {
+        CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_START, NULL, l->theta, bytes_of(l), err));
+        CR_TRY(cr_checkpoint_finite("best weight", l->theta, l->swag.n_params, err));
+    }
     CR_TRY(cr_checkpoint_finite("trained weight", l->adapter->params, l->swag.n_params, err));
     return cr_swag_check(&l->swag, err);
 }
@@ -262,10 +266,14 @@ static double scale_of(const struct learner *l)
 static cr_status tune(void *state, const struct cr_method_trial *trial, struct cr_error *err)
 {
     struct learner *l = state;
-    if (l->scale > 0 || !ready(l)) {
+    if (!ready(l)) {
         return CR_OK;
     }
     show_point(l); /* keeps the training weights, which draws are about to overwrite */
+    CR_TRY(cr_own_rows_trial(&l->rows, trial, err));
+    if (l->scale > 0) {
+        return CR_OK;
+    }
     struct cr_swag_candidate candidate = {&l->swag, &l->ops, l->parallel, l->seed, l->adapter->params};
     return cr_swag_choose_scale(&candidate, trial, &l->trials, err);
 }
@@ -275,17 +283,35 @@ static void announce(const void *state, const struct cr_host *host)
     const struct learner *l = state;
     uint64_t n = cr_swag_snapshots(&l->plan);
     cr_host_log(host, CR_LOG_INFO,
-                "swag: %" PRIu64 " snapshots, one every %" PRIu64 " steps after step %" PRIu64 ", rate %g", n,
-                l->plan.every, l->plan.start, l->plan.lr);
+                "swag: %" PRIu64 " snapshots, one every %" PRIu64 " steps after step %" PRIu64 ", rate %g%s%s", n,
+                l->plan.every, l->plan.start, l->plan.lr, l->from_best ? ", from the best validation before on" : "",
+                l->rows.model != NULL ? ", label rows trained" : "");
+    if (l->rows.model != NULL) {
+        cr_host_log(
+            host, CR_LOG_INFO,
+            "swag: the adapter beside posterior.safetensors is without the trained label rows, for which PEFT has no "
+            "place here, and there is no adapter.gguf; export writes what there is a form for");
+    }
+    if (l->rows.options->swag_from_best == CR_AUTO && !l->from_best) {
+        cr_host_log(host, CR_LOG_WARNING,
+                    "swag: no validation in the first %" PRIu64
+                    " steps: snapshots start from the last weights, not the best",
+                    l->plan.start);
+    }
     if (n <= l->swag.n_rows) {
         cr_host_log(host, CR_LOG_WARNING,
                     "swag: %" PRIu64 " snapshots, of which the first has no deviation, give rank %" PRIu64 " of %u", n,
                     n - 1, l->swag.n_rows);
     }
-    if (l->paper) {
-        cr_host_log(host, CR_LOG_WARNING,
-                    "swag: the paper also trains and draws a label head, and returns to the best adapter before the first "
-                    "snapshot, which is not built");
+}
+
+static void watch(void *state, const struct cr_host *host)
+{
+    struct learner *l = state;
+    if (l->back) {
+        cr_host_log(host, CR_LOG_INFO, "swag: back to the weights of step %" PRIu64 ", validation loss %.4f",
+                    l->head.best_step, l->head.best_nll);
+        l->back = false;
     }
 }
 
@@ -297,7 +323,13 @@ static void facts(const void *state, json_t *object)
         sum += (double)l->swag.m2[i] / (double)l->swag.n;
     }
     json_object_set_new(object, "snapshots", json_integer((json_int_t)l->swag.n));
+    json_object_set_new(object, "every", json_integer((json_int_t)l->plan.every));
     json_object_set_new(object, "rank", json_integer(cr_swag_rank(&l->swag)));
+    json_object_set_new(object, "head", json_string(l->rows.model != NULL ? "trained" : "frozen"));
+    cr_head_nll_record(&l->rows.nll, object);
+    if (l->head.best_step > 0) {
+        json_object_set_new(object, "from_step", json_integer((json_int_t)l->head.best_step));
+    }
     json_object_set_new(object, "scale", json_real(scale_of(l)));
     if (l->trials.best > 0) {
         json_t *list = json_array();
@@ -312,13 +344,14 @@ static void facts(const void *state, json_t *object)
 static cr_status write(const void *state, const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
 {
     const struct learner *l = state;
-    return cr_swag_write(&l->swag, scale_of(l), about, dir, err);
+    return cr_swag_write(&l->swag, scale_of(l), l->rows.nll, about, dir, err);
 }
 
 const struct cr_method cr_method_swag = {
     .name = "swag",
-    .check = check,
-    .settings = settings,
+    .check = cr_swag_options_check,
+    .own_rows = cr_swag_options_own_rows,
+    .settings = cr_swag_options_record,
     .state_bytes = state_bytes,
     .result_bytes = result_bytes,
     .create = create,
@@ -329,13 +362,15 @@ const struct cr_method cr_method_swag = {
     .show_point = show_point,
     .point = point,
     .ready = ready,
+    .evaluated = evaluated,
     .sections = sections,
     .restore = restore,
     .take_result = take_result,
     .put_result = put_result,
     .tune = tune,
-    .tune_passes = 2 * CR_SWAG_TRIAL_DRAWS,
+    .tune_passes = 2 * CR_SWAG_TRIAL_DRAWS, /* those of trained label rows are not counted */
     .announce = announce,
+    .watch = watch,
     .facts = facts,
     .write = write,
 };

@@ -70,36 +70,37 @@ static cr_status choose_member(struct cr_posterior *posterior, const struct cr_e
     return cr_posterior_draw(posterior, &draw, posterior->adapter->params, err);
 }
 
-/* Label rows of the members' own. */
+/* Label rows of its own: of the member or the set of weights that is written. */
 static bool has_rows(const struct cr_posterior *posterior)
 {
-    return cr_posterior_is_ensemble(posterior) && posterior->adapter->n_labels > 0;
+    return posterior->adapter->n_labels > 0;
 }
 
-/* Whether label rows of the members' own can go where they are asked to go. */
+/* Whether label rows of its own can go where they are asked to go. */
 static cr_status check_head(const struct cr_posterior *posterior, const struct cr_model *model, bool gguf,
                             struct cr_error *err)
 {
     uint32_t n = posterior->adapter->n_labels;
+    const int32_t *ids = cr_posterior_head(posterior)->label_ids;
     if (gguf) {
         return cr_fail(err, CR_E_USAGE,
-                       "%s: its members have %u label rows of their own, for which a GGUF adapter has no place: "
+                       "%s: trained with %u label rows of its own, for which a GGUF adapter has no place: "
                        "--drop-head writes one without them",
                        posterior->label, n);
     }
     if (model == NULL) {
         return cr_fail(err, CR_E_USAGE,
-                       "%s: its members have %u label rows of their own, written as the difference to those of the "
+                       "%s: trained with %u label rows of its own, written as the difference to those of the "
                        "model: --model expected, or --drop-head",
                        posterior->label, n);
     }
     if (model->config.tied) {
         return cr_fail(err, CR_E_USAGE,
-                       "%s: its members have %u label rows of their own; the output matrix of this model is its "
+                       "%s: trained with %u label rows of its own; the output matrix of this model is its "
                        "embedding, which must stay as it is: --drop-head writes one without them",
                        posterior->label, n);
     }
-    if (posterior->sets.label_ids == NULL) {
+    if (ids == NULL) {
         return cr_fail(
             err, CR_E_USAGE,
             "%s: a checkpoint does not say which tokens its %u label rows are of: export the finished run, or "
@@ -107,30 +108,31 @@ static cr_status check_head(const struct cr_posterior *posterior, const struct c
             posterior->label, n);
     }
     for (uint32_t i = 0; i < n; i++) {
-        if ((uint32_t)posterior->sets.label_ids[i] >= model->config.n_vocab) {
-            return cr_fail(err, CR_E_INPUT, "%s: label token %d, the model has %u", posterior->label,
-                           (int)posterior->sets.label_ids[i], model->config.n_vocab);
+        if ((uint32_t)ids[i] >= model->config.n_vocab) {
+            return cr_fail(err, CR_E_INPUT, "%s: label token %d, the model has %u", posterior->label, (int)ids[i],
+                           model->config.n_vocab);
         }
     }
     return CR_OK;
 }
 
-/* The label rows of the member that has been chosen. head->delta is owned. */
+/* The label rows of what has been chosen. head->delta is owned. */
 static cr_status make_head(const struct cr_posterior *posterior, const struct cr_model *model,
                            struct cr_peft_head *head, float **delta, struct cr_error *err)
 {
     const struct cr_adapter *adapter = posterior->adapter;
     const float *rows = adapter->params + cr_adapter_rows_begin(adapter);
+    const int32_t *ids = cr_posterior_head(posterior)->label_ids;
     size_t n = (size_t)adapter->n_labels * adapter->n_embd;
     *delta = cr_alloc(n, sizeof **delta);
     if (*delta == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for %u label rows", adapter->n_labels);
     }
-    cr_model_label_rows(model, CR_TIER_SCALAR, posterior->sets.label_ids, adapter->n_labels, *delta);
+    cr_model_label_rows(model, CR_TIER_SCALAR, ids, adapter->n_labels, *delta);
     for (size_t i = 0; i < n; i++) {
         (*delta)[i] = rows[i] - (*delta)[i];
     }
-    *head = (struct cr_peft_head){.ids = posterior->sets.label_ids,
+    *head = (struct cr_peft_head){.ids = ids,
                                   .delta = *delta,
                                   .n = adapter->n_labels,
                                   .n_embd = adapter->n_embd,
@@ -140,26 +142,25 @@ static cr_status make_head(const struct cr_posterior *posterior, const struct cr
 
 static void say_dropped(const struct cr_posterior *posterior, const struct cr_host *host)
 {
-    const struct cr_members_nll *nll = &posterior->sets.nll;
+    const struct cr_head_nll *nll = &cr_posterior_head(posterior)->nll;
+    const char *whose = cr_posterior_is_ensemble(posterior) ? "all members together" : "the mean";
     if (isfinite(nll->model)) {
-        cr_host_log(host, CR_LOG_WARNING,
-                    "%s: without its label rows; held-out NLL of all members together %.4f with them, %.4f without",
-                    posterior->label, nll->own, nll->model);
+        cr_host_log(host, CR_LOG_WARNING, "%s: without its label rows; held-out NLL of %s %.4f with them, %.4f without",
+                    posterior->label, whose, nll->own, nll->model);
     } else {
         cr_host_log(host, CR_LOG_WARNING, "%s: without its label rows; what that costs was not measured",
                     posterior->label);
     }
 }
 
-/* Label rows of the members' own go into the head, or are left out when asked to. */
+/* Label rows of its own go into the head, or are left out when asked to. */
 static cr_status take_rows(const struct cr_posterior *posterior, const struct cr_model *model,
                            const struct cr_export_options *options, bool gguf, const struct cr_host *host,
                            struct cr_peft_head *head, float **delta, struct cr_error *err)
 {
     if (!has_rows(posterior)) {
         return options->drop_head
-                   ? cr_fail(err, CR_E_USAGE, "--drop-head: %s has no members with label rows of their own",
-                             posterior->label)
+                   ? cr_fail(err, CR_E_USAGE, "--drop-head: %s has no label rows of its own", posterior->label)
                    : CR_OK;
     }
     if (options->drop_head) {
@@ -255,10 +256,13 @@ static const char *method_of(const struct cr_posterior *posterior, const struct 
 {
     const char *method = posterior->adapter->method, *kind = kind_of(posterior);
     if (cr_posterior_is_ensemble(posterior)) {
-        return has_rows(posterior) && options->drop_head ? CR_HEADLESS_METHOD : CR_MEMBER_METHOD;
+        return has_rows(posterior) && options->drop_head ? CR_HEADLESS_MEMBER : CR_MEMBER_METHOD;
     }
     if (cr_posterior_has_tasks(posterior)) {
         return options->task != NULL ? CR_TASK_METHOD : CR_COMMON_METHOD;
+    }
+    if (options->drop_head) {
+        return CR_HEADLESS_SWAG;
     }
     if (kind != NULL) {
         snprintf(text, METHOD_BYTES, "%s-%s", kind, options->sample_set ? "sample" : "mean");

@@ -36,6 +36,7 @@ struct cr_method_setup {
     char *const *task_names; /* [n_tasks] of the training file */
     size_t n_tasks;
     uint64_t n_steps, steps_per_epoch;
+    uint64_t first_eval; /* steps before the first validation; 0: nothing is held out */
     double (*own_lr)(const void *schedule, uint64_t step); /* rate of a step by the settings of the run */
     const void *schedule;
 };
@@ -63,7 +64,7 @@ struct cr_method_trial {
     cr_status (*nll)(void *ctx, double *out, struct cr_error *err); /* [n_targets] with what stands in params */
 };
 
-enum { CR_METHOD_MAX_SECTIONS = 5 };
+enum { CR_METHOD_MAX_SECTIONS = 6 };
 
 /* Whose examples are whose, where the adapter has several sets of parameters. */
 enum cr_method_sharing {
@@ -85,7 +86,9 @@ struct cr_method {
     /* Of CR_BY_TASK: the loss is instead, summed over the tasks of a step, the mean over a task's target tokens times
      * its share of all examples. NULL: no. */
     bool (*tokens_by_task)(const struct cr_finetune_options *options);
-    bool (*own_rows)(const struct cr_finetune_options *options); /* label rows in every set; NULL: no */
+    /* Label rows in every set; NULL: no. choices: the data are questions with choices, without which a run that wants
+     * rows is refused. */
+    bool (*own_rows)(const struct cr_finetune_options *options, bool choices);
     /* Sets of parameters of the adapter; 0 when the data must name tasks and does not. NULL: 1. */
     uint32_t (*n_sets)(const struct cr_finetune_options *options, size_t n_tasks);
     /* n_targets: loss terms of n_examples. May be NULL. */
@@ -120,6 +123,9 @@ struct cr_method {
     const float *(*point)(const void *state); /* [n_params] */
 
     bool (*ready)(const void *state); /* is there a result that may be the best? NULL: always */
+
+    /* What an evaluation after `step` steps gave, whether ready or not. May be NULL. */
+    void (*evaluated)(void *state, uint64_t step, double nll);
 
     /* Sections of a checkpoint beside the weights: at most CR_METHOD_MAX_SECTIONS, borrowed. Returns their number. */
     size_t (*sections)(const void *state, struct cr_checkpoint_section *out);

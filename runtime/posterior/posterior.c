@@ -1,5 +1,6 @@
 #include "runtime/posterior/posterior.h"
 
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -92,7 +93,7 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
     }
     if (swag && present && directory) {
         CR_TRY(cr_dplr_ops_init(&p->dplr, tier));
-        return cr_swag_read(path, p->adapter, &p->base, &p->swag, &p->swag_scale, err);
+        return cr_swag_read(path, &p->adapter, &p->base, &p->swag, &p->swag_scale, &p->swag_head, err);
     }
     bool prefix = p->adapter->prefix != NULL && strcmp(p->adapter->method, "prefix") == 0;
     if (blob && present && directory) {
@@ -135,6 +136,9 @@ static cr_status open_first(struct cr_posterior *p, const char *path, const stru
         cr_adapter_set_method(p->adapter, "ensemble", strlen("ensemble"));
     }
     cr_free(member);
+    if (status == CR_OK && strcmp(p->adapter->method, CR_HEADLESS_SWAG) == 0 && cr_posterior_present(path)) {
+        cr_adapter_set_method(p->adapter, "swag", strlen("swag")); /* its label rows are beside it */
+    }
     return status;
 }
 
@@ -146,6 +150,7 @@ cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool
     struct cr_posterior *p = cr_zalloc(1, sizeof *p);
     cr_status status = CR_OK;
     if (p != NULL) {
+        p->swag_head.nll = (struct cr_head_nll){(double)NAN, (double)NAN};
         p->label = cr_strdup(cr_escape(shown, sizeof shown, path, strlen(path)));
     }
     if (p == NULL || p->label == NULL) {
@@ -154,7 +159,7 @@ cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool
     }
     CR_TRY_OUT(status, open_first(p, path, model, allow_inexact, host, err));
     CR_TRY_OUT(status, read_spread(p, path, host, tier, err));
-    if (strcmp(p->adapter->method, CR_HEADLESS_METHOD) == 0) {
+    if (cr_headless(p->adapter)) {
         cr_host_log(host, CR_LOG_WARNING, "%s: trained with label rows of its own, which are not here", p->label);
     }
     if (model != NULL && p->adapter->n_labels > 0 && p->adapter->n_embd != model->config.n_embd) {
@@ -178,6 +183,7 @@ void cr_posterior_close(struct cr_posterior *posterior)
         cr_free(posterior->sigma);
         cr_laplace_set_free(&posterior->laplace);
         cr_swag_free(&posterior->swag);
+        cr_own_head_free(&posterior->swag_head);
         cr_weight_sets_free(&posterior->sets);
         cr_free(posterior->parts);
         cr_free(posterior->label);

@@ -23,8 +23,9 @@ struct cr_posterior {
     float *hess;         /* owned: [n_params] of ivon */
     struct cr_swag swag; /* owned: of swag; n 0 = none */
     double swag_scale;
-    struct cr_weight_sets sets; /* owned: of ensemble and bora, the first is the adapter; n 0 = none */
-    float *sigma;               /* owned: [n_params] of blob */
+    struct cr_own_head swag_head; /* owned */
+    struct cr_weight_sets sets;   /* owned: of ensemble and bora, the first is the adapter; n 0 = none */
+    float *sigma;                 /* owned: [n_params] of blob */
     double prior_std;
     struct cr_laplace_set laplace; /* owned: of laplace; n_items 0 = none */
     struct cr_rng_ops rng;
@@ -73,6 +74,12 @@ static inline bool cr_posterior_has_tasks(const struct cr_posterior *posterior)
 static inline bool cr_posterior_is_simplex(const struct cr_posterior *posterior)
 {
     return posterior->adapter->prefix != NULL && posterior->adapter->prefix->n_vertices > 1;
+}
+
+/* What is known of the label rows that the adapter was trained with, where it has some. */
+static inline const struct cr_own_head *cr_posterior_head(const struct cr_posterior *posterior)
+{
+    return posterior->sets.n > 0 ? &posterior->sets.head : &posterior->swag_head;
 }
 
 /* out [adapter->n_params] = one draw, or the point. Draw k of an ensemble is member k, of tasks set k, which it must

@@ -207,7 +207,7 @@ cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const str
 {
     memcpy(values, adapter->params, adapter->n_params * sizeof *values); /* for the gaps */
     CR_TRY(cr_posterior_file_vector(file, adapter, base, ".mean", values, err));
-    return memcmp(values, adapter->params, adapter->n_params * sizeof *values) == 0
+    return memcmp(values, adapter->params, cr_adapter_rows_begin(adapter) * sizeof *values) == 0
                ? CR_OK
                : cr_fail(err, CR_E_INPUT, "%s: its means are not the adapter beside it",
                          cr_safetensors_label(file->st));
@@ -230,11 +230,27 @@ static cr_status check_rows(const struct cr_posterior_file *file, const struct c
                           (unsigned long long)shape[1], (unsigned long long)shape[2]);
 }
 
+/* One matrix of all rows, the first at values. */
+static cr_status read_row_matrix(const struct cr_posterior_file *file, const char *name, const uint64_t shape[3],
+                                 size_t head_dim, bool moves, uint16_t *room, uint16_t *values, size_t stride,
+                                 struct cr_error *err)
+{
+    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
+    CR_TRY(check_rows(file, t, name, shape, err));
+    size_t n = (size_t)(shape[1] * shape[2]);
+    for (uint64_t k = 0; k < shape[0]; k++) {
+        memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);
+        cr_posterior_move_rows(room, values + k * stride, shape + 1, head_dim, moves, false);
+    }
+    return CR_OK;
+}
+
 cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                  const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
                                  uint16_t *values, size_t stride, struct cr_error *err)
 {
     cr_status status = CR_OK;
+    char name[160];
     uint16_t *room = cr_alloc(adapter->n_params, sizeof *room); /* more than any matrix */
     if (room == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for reading a posterior");
@@ -242,20 +258,19 @@ cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const str
     for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
         const struct cr_lora *lora = &adapter->slots[i];
         for (int part = 0; part < 2 && lora->rank > 0; part++) {
-            char name[160];
             uint64_t shape[3] = {n_rows};
             cr_posterior_matrix_shape(lora, part, shape + 1);
             cr_posterior_tensor_name(name, sizeof name, i, part, suffix);
-            const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-            CR_TRY_OUT(status, check_rows(file, t, name, shape, err));
-            size_t n = (size_t)(shape[1] * shape[2]);
-            for (uint32_t k = 0; k < n_rows; k++) {
-                uint16_t *to = values + k * stride + cr_posterior_matrix_begin(adapter, i, part);
-                memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);
-                cr_posterior_move_rows(room, to, shape + 1, base->head_dim, cr_posterior_reordered(base, i, part),
-                                       false);
-            }
+            CR_TRY_OUT(status,
+                       read_row_matrix(file, name, shape, base->head_dim, cr_posterior_reordered(base, i, part), room,
+                                       values + cr_posterior_matrix_begin(adapter, i, part), stride, err));
         }
+    }
+    if (adapter->n_labels > 0) {
+        uint64_t shape[3] = {n_rows, adapter->n_labels, adapter->n_embd};
+        cr_posterior_label_rows_name(name, sizeof name, suffix);
+        status = read_row_matrix(file, name, shape, base->head_dim, false, room,
+                                 values + cr_adapter_rows_begin(adapter), stride, err);
     }
 out:
     cr_free(room);

@@ -92,7 +92,8 @@ cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const s
                                    const struct cr_adapter_base *base, const char *suffix, float *values,
                                    struct cr_error *err);
 
-/* values [adapter->n_params] = the tensors ".mean", which must be the parameters of the adapter, gaps included. */
+/* values [adapter->n_params] = the tensors ".mean", which must be the parameters of the adapter, gaps included; label
+ * rows, which no file of an adapter holds, are what they are. */
 cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                  const struct cr_adapter_base *base, float *values, struct cr_error *err);
 

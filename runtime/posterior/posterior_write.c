@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
@@ -44,29 +45,42 @@ static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_ada
     return add_label_rows(w, adapter, vector, err);
 }
 
+/* One matrix of all rows. room: where it stands together until the file is written; moves on behind it. */
+static cr_status add_row_matrix(struct cr_safetensors_writer *w, const struct cr_posterior_rows *rows, size_t begin,
+                                const char *name, const uint64_t matrix[2], size_t head_dim, bool moves,
+                                uint16_t **room, struct cr_error *err)
+{
+    uint64_t shape[3] = {rows->n_rows, matrix[0], matrix[1]};
+    uint16_t *at = *room;
+    for (uint32_t k = 0; k < rows->n_rows; k++) {
+        uint16_t *from = (uint16_t *)(uintptr_t)rows->values + k * rows->stride + begin;
+        cr_posterior_move_rows(*room, from, matrix, head_dim, moves, true);
+        *room += matrix[0] * matrix[1];
+    }
+    return cr_safetensors_writer_tensor(w, name, CR_ST_BF16, 3, shape, at, err);
+}
+
 static cr_status add_rows(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
                           const struct cr_adapter_base *base, const struct cr_posterior_rows *rows, uint16_t *room,
                           struct cr_error *err)
 {
+    char name[160];
     for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
         const struct cr_lora *lora = &adapter->slots[i];
         for (int part = 0; part < 2 && lora->rank > 0; part++) {
-            char name[160];
-            uint64_t shape[3] = {rows->n_rows};
-            uint16_t *at = room;
-            cr_posterior_matrix_shape(lora, part, shape + 1);
+            uint64_t shape[2];
+            cr_posterior_matrix_shape(lora, part, shape);
             cr_posterior_tensor_name(name, sizeof name, i, part, rows->suffix);
-            for (uint32_t k = 0; k < rows->n_rows; k++) {
-                uint16_t *from = (uint16_t *)(uintptr_t)rows->values + k * rows->stride +
-                                 cr_posterior_matrix_begin(adapter, i, part);
-                cr_posterior_move_rows(room, from, shape + 1, base->head_dim, cr_posterior_reordered(base, i, part),
-                                       true);
-                room += shape[1] * shape[2];
-            }
-            CR_TRY(cr_safetensors_writer_tensor(w, name, CR_ST_BF16, 3, shape, at, err));
+            CR_TRY(add_row_matrix(w, rows, cr_posterior_matrix_begin(adapter, i, part), name, shape, base->head_dim,
+                                  cr_posterior_reordered(base, i, part), &room, err));
         }
     }
-    return CR_OK;
+    if (adapter->n_labels == 0) {
+        return CR_OK;
+    }
+    uint64_t shape[2] = {adapter->n_labels, adapter->n_embd};
+    cr_posterior_label_rows_name(name, sizeof name, rows->suffix);
+    return add_row_matrix(w, rows, cr_adapter_rows_begin(adapter), name, shape, base->head_dim, false, &room, err);
 }
 
 /* A list as text: projections, or label tokens. */
@@ -134,8 +148,9 @@ static cr_status add_metadata(struct cr_safetensors_writer *w, const struct cr_p
         CR_TRY(add_number(w, "credence.alpha", adapter->alpha, err));
     }
     const char *head = adapter->prefix != NULL && adapter->prefix->n_labels > 0 ? "vertices"
-                       : adapter->n_labels > 0                                  ? "members"
-                                                                                : "frozen";
+                       : adapter->n_labels == 0                                 ? "frozen"
+                       : strcmp(method, "ensemble") == 0                        ? "members"
+                                                                                : "trained";
     CR_TRY(cr_safetensors_writer_metadata(w, "credence.head", head, err));
     CR_TRY(cr_safetensors_writer_metadata(w, "credence.template", about->template_name, err));
     CR_TRY(cr_safetensors_writer_metadata(w, "credence.tokenizer_xxh3", cr_hex_64(hex, about->tokenizer_hash), err));

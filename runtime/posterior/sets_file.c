@@ -94,21 +94,18 @@ out:
 }
 
 cr_status cr_members_write(const struct cr_posterior_about *about, const char *init, double gain,
-                           struct cr_members_nll nll, const char *dir, struct cr_error *err)
+                           struct cr_head_nll nll, const char *dir, struct cr_error *err)
 {
     CR_TRY(make_parent(dir, "members", err));
     for (uint32_t m = 0; m < about->adapter->n_sets; m++) {
-        const char *method = about->adapter->n_labels > 0 ? CR_HEADLESS_METHOD : CR_MEMBER_METHOD;
+        const char *method = about->adapter->n_labels > 0 ? CR_HEADLESS_MEMBER : CR_MEMBER_METHOD;
         CR_TRY(write_directory(about, m, method, member_path(dir, m), err));
     }
     json_t *numbers = json_object();
     json_object_set_new(numbers, "members", json_integer(about->adapter->n_sets));
     json_object_set_new(numbers, "init", json_string(init));
     json_object_set_new(numbers, "gain", json_real(gain));
-    if (isfinite(nll.model)) {
-        json_object_set_new(numbers, "nll", json_real(nll.own));
-        json_object_set_new(numbers, "nll_model_head", json_real(nll.model));
-    }
+    cr_head_nll_record(&nll, numbers);
     return write_sets(about, false, numbers, dir, err);
 }
 
@@ -160,7 +157,7 @@ char *cr_members_first(const char *dir)
 void cr_weight_sets_free(struct cr_weight_sets *sets)
 {
     cr_free(sets->values);
-    cr_free(sets->label_ids);
+    cr_own_head_free(&sets->head);
     json_decref(sets->names);
     memset(sets, 0, sizeof *sets);
 }
@@ -173,7 +170,7 @@ static cr_status allocate(struct cr_weight_sets *sets, const struct cr_adapter *
         return cr_fail(err, CR_E_MEMORY, "no memory for %u sets of %zu weights", n, adapter->n_params);
     }
     sets->n = n;
-    sets->nll = (struct cr_members_nll){(double)NAN, (double)NAN};
+    sets->head.nll = (struct cr_head_nll){(double)NAN, (double)NAN};
     return CR_OK;
 }
 
@@ -207,21 +204,6 @@ static cr_status count_sets(const struct cr_posterior_file *file, bool tasks, st
     return n_tasks < CR_WEIGHT_SETS_MAX ? CR_OK : cr_fail(err, CR_E_INPUT, "%s: %zu tasks", label, n_tasks);
 }
 
-/* Of label rows, their tokens and what they are worth. */
-static cr_status read_rows_facts(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
-                                 struct cr_weight_sets *sets, struct cr_error *err)
-{
-    const char *label = cr_safetensors_label(file->st);
-    if (adapter->n_labels == 0) {
-        return CR_OK;
-    }
-    CR_TRY(cr_json_get_number(file->numbers, "nll", false, &sets->nll.own, label, err));
-    CR_TRY(cr_json_get_number(file->numbers, "nll_model_head", false, &sets->nll.model, label, err));
-    sets->label_ids = cr_alloc(adapter->n_labels, sizeof *sets->label_ids);
-    return sets->label_ids != NULL ? cr_posterior_file_labels(file, adapter->n_labels, sets->label_ids, err)
-                                   : cr_fail(err, CR_E_MEMORY, "no memory for %u tokens", adapter->n_labels);
-}
-
 /* The matrices of the first set are those of the adapter beside the file, which takes over the rest. */
 static cr_status read_sets(const struct cr_posterior_file *file, bool tasks, struct cr_adapter **adapter,
                            const struct cr_adapter_base *base, struct cr_weight_sets *sets, struct cr_error *err)
@@ -233,7 +215,7 @@ static cr_status read_sets(const struct cr_posterior_file *file, bool tasks, str
     CR_TRY(cr_posterior_file_add_rows(file, suffix, adapter, err));
     CR_TRY(cr_posterior_file_check(file, *adapter, n, err));
     CR_TRY(allocate(sets, *adapter, n, err));
-    CR_TRY(read_rows_facts(file, *adapter, sets, err));
+    CR_TRY(cr_own_head_read(file, *adapter, &sets->head, err));
     size_t n_set = (*adapter)->n_params;
     for (uint32_t k = 0; k < n; k++) {
         suffix_of(suffix, tasks, k);

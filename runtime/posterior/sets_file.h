@@ -1,8 +1,7 @@
 /* sets_file: several sets of weights of one shape in files: the members of an ensemble, the tasks of bora.
  *
- * Ensemble: posterior.safetensors holds .member0, .member1 ...; its numbers are members, init and gain. Label rows of
- * the members' own are tensors lm_head.label_rows, and nll, nll_model_head the mean NLL of held-out examples with them
- * and with the model's rows, where there were any. No one set stands for all, so none lies beside it: members/00,
+ * Ensemble: posterior.safetensors holds .member0, .member1 ...; its numbers are members, init and gain, and of label
+ * rows of the members' own those of own_head.h. No one set stands for all, so none lies beside it: members/00,
  * members/01 ... are PEFT directories of one member each, without label rows.
  *
  * bora: .mean, which is the adapter beside the file, and .task0, .task1 ...; its numbers are the names of the tasks,
@@ -12,37 +11,29 @@
 #ifndef CR_POSTERIOR_SETS_FILE_H
 #define CR_POSTERIOR_SETS_FILE_H
 
-#include "runtime/posterior/posterior_file.h"
+#include "runtime/posterior/own_head.h"
 
 /* Most members or tasks: far beyond any run, and no number in a file makes us allocate more. */
 enum { CR_WEIGHT_SETS_MAX = 1024 };
 
-/* What an adapter that is one member says it is; and one that has lost the label rows of its own, for which PEFT has no
- * place beside a base whose head is its embedding. */
+/* What an adapter that is one member says it is, unless it has lost label rows of its own (own_head.h). */
 #define CR_MEMBER_METHOD "ensemble-member"
-#define CR_HEADLESS_METHOD "headless-member"
 
 /* And one that is the common one, or that of a task. */
 #define CR_COMMON_METHOD "bora-mean"
 #define CR_TASK_METHOD "bora-task"
 
-/* Mean NLL of held-out examples with the members' own label rows and with the model's; NaN: not known. */
-struct cr_members_nll {
-    double own, model;
-};
-
 struct cr_weight_sets {
-    uint32_t n;                /* 0 = there are none */
-    float *values;             /* owned: [n][n_params of one set] */
-    json_t *names;             /* owned: of the tasks, a list of n - 1 strings; NULL: members */
-    int32_t *label_ids;        /* owned: tokens of the adapter's label rows, NULL without any */
-    struct cr_members_nll nll; /* of members with label rows of their own */
-    bool joined;               /* as read from a checkpoint: each task's acts beside the common one (joined.h) */
+    uint32_t n;              /* 0 = there are none */
+    float *values;           /* owned: [n][n_params of one set] */
+    json_t *names;           /* owned: of the tasks, a list of n - 1 strings; NULL: members */
+    struct cr_own_head head; /* owned: of members with label rows of their own */
+    bool joined;             /* as read from a checkpoint: each task's acts beside the common one (joined.h) */
 };
 
 /* about->adapter holds the members. */
 cr_status cr_members_write(const struct cr_posterior_about *about, const char *init, double gain,
-                           struct cr_members_nll nll, const char *dir, struct cr_error *err);
+                           struct cr_head_nll nll, const char *dir, struct cr_error *err);
 
 /* dir/members/00 where dir is the output of an ensemble. Owned; NULL when it is not, or without memory. */
 char *cr_members_first(const char *dir);

@@ -7,6 +7,9 @@
 
 #define PI 3.14159265358979323846
 
+/* Steps between snapshots of ten deviations in runs of 700 to 2,700 steps, of which two fifths are left for them. */
+enum { USUAL_INTERVAL = 25 };
+
 /* Purposes of the two streams of normals in the key. */
 enum { DIAGONAL_STREAM = 0x73777a31, COLUMN_STREAM = 0x73777a32 };
 
@@ -30,6 +33,15 @@ cr_status cr_swag_plan_init(struct cr_swag_plan *plan, uint64_t n_steps, double 
     }
     *plan = made;
     return CR_OK;
+}
+
+uint64_t cr_swag_interval(uint64_t n_left, uint32_t n_rows)
+{
+    uint64_t least = (uint64_t)n_rows + 1, most = 4 * least;
+    uint64_t every = n_left / most + (n_left % most != 0);
+    every = every > USUAL_INTERVAL ? every : USUAL_INTERVAL;
+    every = every < n_left / least ? every : n_left / least;
+    return every > 0 ? every : 1;
 }
 
 double cr_swag_lr(const struct cr_swag_plan *plan, uint64_t step, double lr0)

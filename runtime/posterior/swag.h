@@ -32,12 +32,16 @@ struct cr_swag_plan {
 cr_status cr_swag_plan_init(struct cr_swag_plan *plan, uint64_t n_steps, double fraction, uint64_t every, double lr,
                             uint64_t n_anneal, struct cr_error *err);
 
+/* Steps between snapshots where none are said: 25, fewer or more where that gives less than K + 1 snapshots in the
+ * n_left steps, or more than 4 (K + 1); at least 1. K = n_rows. */
+uint64_t cr_swag_interval(uint64_t n_left, uint32_t n_rows);
+
 /* Rate of a step >= plan->start. */
 double cr_swag_lr(const struct cr_swag_plan *plan, uint64_t step, double lr0);
 
 /* Is a snapshot taken after this step, n having been taken? One whose step was skipped is made up for by the next. */
 bool cr_swag_due(const struct cr_swag_plan *plan, uint64_t step, uint64_t n_taken);
-uint64_t cr_swag_snapshots(const struct cr_swag_plan *plan);      /* of the whole run */
+uint64_t cr_swag_snapshots(const struct cr_swag_plan *plan); /* of the whole run */
 
 /* Moments of n_params weights. Starts with n = 0 and zeros everywhere. */
 struct cr_swag {

@@ -54,8 +54,8 @@ cr_status cr_swag_check(const struct cr_swag *swag, struct cr_error *err)
     return CR_OK;
 }
 
-cr_status cr_swag_write(const struct cr_swag *swag, double scale, const struct cr_posterior_about *about,
-                        const char *dir, struct cr_error *err)
+cr_status cr_swag_write(const struct cr_swag *swag, double scale, struct cr_head_nll nll,
+                        const struct cr_posterior_about *about, const char *dir, struct cr_error *err)
 {
     const struct cr_posterior_vector vectors[] = {{".mean", swag->mean}, {".m2", swag->m2}};
     const struct cr_posterior_rows rows = {".dev", swag->rows, swag->row_stride, cr_swag_held(swag)};
@@ -63,6 +63,7 @@ cr_status cr_swag_write(const struct cr_swag *swag, double scale, const struct c
     json_object_set_new(numbers, "n", json_integer((json_int_t)swag->n));
     json_object_set_new(numbers, "k", json_integer(swag->n_rows));
     json_object_set_new(numbers, "scale", json_real(scale));
+    cr_head_nll_record(&nll, numbers);
     cr_status status = cr_posterior_write(about, "swag", numbers, vectors, 2, &rows, dir, err);
     json_decref(numbers);
     return status;
@@ -103,11 +104,14 @@ static cr_status allocate(struct cr_swag *swag, const struct cr_adapter *adapter
                : cr_fail(err, CR_E_MEMORY, "no memory for a posterior of %zu parameters", n);
 }
 
-static cr_status read(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
-                      const struct cr_adapter_base *base, struct cr_swag *swag, double *scale, struct cr_error *err)
+static cr_status read(const struct cr_posterior_file *file, struct cr_adapter **given,
+                      const struct cr_adapter_base *base, struct cr_swag *swag, double *scale, struct cr_own_head *head,
+                      struct cr_error *err)
 {
     const char *label = cr_safetensors_label(file->st);
     CR_TRY(read_numbers(file, swag, scale, err));
+    CR_TRY(cr_posterior_file_add_rows(file, ".mean", given, err));
+    struct cr_adapter *adapter = *given;
     CR_TRY(allocate(swag, adapter, err));
     CR_TRY(cr_posterior_file_check(file, adapter, 3, err));
     CR_TRY(cr_posterior_file_mean(file, adapter, base, swag->mean, err));
@@ -115,16 +119,20 @@ static cr_status read(const struct cr_posterior_file *file, const struct cr_adap
     CR_TRY(cr_posterior_file_rows(file, adapter, base, ".dev", cr_swag_held(swag), swag->rows, swag->row_stride, err));
     struct cr_error why;
     cr_status status = cr_swag_check(swag, &why);
-    return status == CR_OK ? CR_OK : cr_fail(err, status, "%s: %s", label, why.message);
+    if (status != CR_OK) {
+        return cr_fail(err, status, "%s: %s", label, why.message);
+    }
+    memcpy(adapter->params, swag->mean, adapter->n_params * sizeof *swag->mean); /* label rows: the rest is equal */
+    return cr_own_head_read(file, adapter, head, err);
 }
 
-cr_status cr_swag_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,
-                       struct cr_swag *swag, double *scale, struct cr_error *err)
+cr_status cr_swag_read(const char *dir, struct cr_adapter **adapter, const struct cr_adapter_base *base,
+                       struct cr_swag *swag, double *scale, struct cr_own_head *head, struct cr_error *err)
 {
     struct cr_posterior_file file;
     struct cr_swag made = {0};
-    CR_TRY(cr_posterior_file_open(dir, adapter, &file, err));
-    cr_status status = read(&file, adapter, base, &made, scale, err);
+    CR_TRY(cr_posterior_file_open(dir, *adapter, &file, err));
+    cr_status status = read(&file, adapter, base, &made, scale, head, err);
     cr_posterior_file_close(&file);
     if (status == CR_OK) {
         *swag = made;

@@ -11,6 +11,7 @@
 #include "runtime/adapter/prefix_adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
+#include "runtime/posterior/own_head.h"
 
 enum { PROBE_STEPS = 3 };
 
@@ -32,6 +33,9 @@ static cr_status start_adapter(struct cr_train *train, struct cr_error *err)
     }
     if (train->adapter->n_labels > 0) {
         return cr_fail(err, CR_E_USAGE, "--adapter: label rows of a member's own cannot be continued from");
+    }
+    if (cr_headless(train->adapter)) {
+        cr_host_log(train->host, CR_LOG_WARNING, "--adapter: trained with label rows of its own, which are not here");
     }
     train->adapter->base_hash = train->model->base_hash; /* what goes on from here belongs to this base */
     train->targets = train->adapter->targets;

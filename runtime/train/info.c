@@ -118,16 +118,20 @@ static void put_posterior(struct cr_buf *text, const char *dir)
         return;
     }
     if (p->swag.n > 0) {
-        cr_buf_printf(text, "           swag, %" PRIu64 " snapshots, rank %" PRIu32 " of %" PRIu32 ", scale %g\n",
+        cr_buf_printf(text, "           swag, %" PRIu64 " snapshots, rank %" PRIu32 " of %" PRIu32 ", scale %g",
                       p->swag.n, cr_swag_rank(&p->swag), p->swag.n_rows, p->swag_scale);
+        if (p->adapter->n_labels > 0) {
+            cr_buf_printf(text, ", %" PRIu32 " label rows", p->adapter->n_labels);
+        }
+        cr_buf_puts(text, "\n");
     } else if (cr_posterior_has_tasks(p)) {
         cr_buf_printf(text, "           bora, %" PRIu32 " tasks and their mean\n", p->sets.n - 1);
     } else if (p->sets.n > 0) {
         cr_buf_printf(text, "           ensemble, %" PRIu32 " members of %zu weights\n", p->sets.n,
                       p->adapter->n_trainable);
     } else if (p->laplace.n_items > 0) {
-        cr_buf_printf(text, "           laplace, curvature of %" PRIu64 " examples, prior precision %g\n", p->laplace.n_examples,
-                      p->laplace.precision);
+        cr_buf_printf(text, "           laplace, curvature of %" PRIu64 " examples, prior precision %g\n",
+                      p->laplace.n_examples, p->laplace.precision);
     } else if (p->sigma != NULL) {
         cr_buf_printf(text, "           blob, prior sigma %g\n", p->prior_std);
     } else if (p->adapter->prefix != NULL) {
@@ -161,12 +165,24 @@ static cr_status put_gguf(struct cr_buf *text, const char *path, struct cr_error
 static cr_status put_checkpoint(struct cr_buf *text, const char *path, struct cr_error *err)
 {
     static const char *const names[] = {
-        [CR_CKPT_SETTINGS] = "settings", [CR_CKPT_WEIGHTS] = "weights",   [CR_CKPT_OPTIMISER] = "optimiser",
-        [CR_CKPT_RNG] = "random state",  [CR_CKPT_POSITION] = "position", [CR_CKPT_HISTORY] = "history",
-        [CR_CKPT_BEST] = "best weights", [CR_CKPT_DIGESTS] = "digests",   [CR_CKPT_JOURNAL] = "journal",
-        [CR_CKPT_ADAPTER] = "shapes",    [CR_CKPT_METHOD] = "counters",   [CR_CKPT_HESSIAN] = "curvature",
-        [CR_CKPT_TRAINED] = "trained",   [CR_CKPT_MOMENTS] = "moments",   [CR_CKPT_DEVIATIONS] = "deviations",
-        [CR_CKPT_SPREAD] = "spread",     [CR_CKPT_SPREAD_OPTIMISER] = "its moments",
+        [CR_CKPT_SETTINGS] = "settings",
+        [CR_CKPT_WEIGHTS] = "weights",
+        [CR_CKPT_OPTIMISER] = "optimiser",
+        [CR_CKPT_RNG] = "random state",
+        [CR_CKPT_POSITION] = "position",
+        [CR_CKPT_HISTORY] = "history",
+        [CR_CKPT_BEST] = "best weights",
+        [CR_CKPT_DIGESTS] = "digests",
+        [CR_CKPT_JOURNAL] = "journal",
+        [CR_CKPT_ADAPTER] = "shapes",
+        [CR_CKPT_METHOD] = "counters",
+        [CR_CKPT_HESSIAN] = "curvature",
+        [CR_CKPT_TRAINED] = "trained",
+        [CR_CKPT_MOMENTS] = "moments",
+        [CR_CKPT_DEVIATIONS] = "deviations",
+        [CR_CKPT_SPREAD] = "spread",
+        [CR_CKPT_SPREAD_OPTIMISER] = "its moments",
+        [CR_CKPT_START] = "start",
     };
     struct cr_checkpoint checkpoint;
     char hex[17];

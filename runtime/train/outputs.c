@@ -13,11 +13,12 @@ static const char *const output_names[] = {"summary.json", CR_POSTERIOR_FILE, "a
 
 enum { N_OUTPUTS = sizeof output_names / sizeof output_names[0], N_OF_ADAPTER = 3, ADAPTER = N_OUTPUTS - N_OF_ADAPTER };
 
-/* What this run writes: some methods leave more than an adapter, some have no form for another program. */
+/* What this run writes: some methods leave more than an adapter, and prefixes and trained label rows have no GGUF form.
+ */
 bool cr_train_writes(const struct cr_train *train, const char *name)
 {
     return strcmp(name, CR_POSTERIOR_FILE) == 0 ? train->method->write != NULL
-           : strcmp(name, "adapter.gguf") == 0  ? !train->method->prefix
+           : strcmp(name, "adapter.gguf") == 0  ? !train->method->prefix && !cr_train_owns_rows(train)
                                                 : true;
 }
 

@@ -115,7 +115,7 @@ cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, 
 
 bool cr_train_owns_rows(const struct cr_train *train)
 {
-    return train->method->own_rows != NULL && train->method->own_rows(&train->options);
+    return train->method->own_rows != NULL && train->method->own_rows(&train->options, train->data.classification);
 }
 
 cr_status cr_train_check_tasks(const struct cr_train *train, struct cr_error *err)
@@ -123,8 +123,7 @@ cr_status cr_train_check_tasks(const struct cr_train *train, struct cr_error *er
     char shown[CR_ESCAPE_BYTES];
     const char *path = cr_escape(shown, sizeof shown, train->options.data, strlen(train->options.data));
     if (cr_train_owns_rows(train) && !train->data.classification) {
-        return cr_fail(err, CR_E_USAGE, "%s: label rows of the members' own need questions with choices, not texts",
-                       path);
+        return cr_fail(err, CR_E_USAGE, "%s: trained label rows need questions with choices, not texts", path);
     }
     if (train->method->sharing != CR_BY_TASK || train->n_sets == 1) {
         return CR_OK;

@@ -137,7 +137,8 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     m.model = cr_gguf_file_bytes(train->model->gguf);
     m.held = cr_machine_rss_anon() + (file > m.model ? file - m.model : 0);
     m.engine = cr_engine_bytes(&engine);
-    m.adapter = train->adapter != NULL ? 0 : 2 * n_params * sizeof(float); /* one that was read is held already */
+    /* One that was read is held already, unless label rows are put behind it. */
+    m.adapter = train->adapter != NULL && !cr_train_owns_rows(train) ? 0 : 2 * n_params * sizeof(float);
     m.optimiser =
         train->method->state_bytes(&train->options, n_params, (uint64_t)train->model->config.n_layers * CR_N_PROJ) +
         cr_norm2_bytes((size_t)n_params);
@@ -186,6 +187,7 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
     struct cr_lora *lora = shapes(train, &n_params);
     if (train->adapter != NULL) {
         n_params = train->adapter->n_params;
+        n_params += cr_train_owns_rows(train) ? cr_label_floats(train->n_labels, train->model->config.n_embd) : 0;
     } else if (train->prefix_shape.n_rows > 0) {
         n_params += cr_prefix_floats(&train->prefix_shape);
     }

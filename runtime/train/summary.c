@@ -9,6 +9,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/io/hash.h"
 #include "runtime/io/json.h"
+#include "runtime/posterior/own_head.h"
 #include "runtime/thread/machine.h"
 
 static double total_seconds(const struct cr_train *train)
@@ -124,7 +125,8 @@ static cr_status write_adapter(struct cr_train *train, const char *gguf_path, st
     if (train->method->no_adapter) {
         return CR_OK;
     }
-    CR_TRY(cr_adapter_save_peft(&adapter, train->model, train->options.output, train->options.method, err));
+    const char *method = adapter.n_labels > 0 ? CR_HEADLESS_SWAG : train->options.method; /* of swag alone */
+    CR_TRY(cr_adapter_save_peft(&adapter, train->model, train->options.output, method, err));
     return cr_train_writes(train, "adapter.gguf") ? cr_adapter_save_gguf(&adapter, train->model, gguf_path, err)
                                                   : CR_OK;
 }

@@ -25,6 +25,9 @@ static void remember(struct cr_train *train, double nll)
         h->evals[h->n_evals++] = (struct cr_train_eval){.step = train->step, .nll = nll};
     }
     h->last_eval_step = train->step;
+    if (train->method->evaluated != NULL) {
+        train->method->evaluated(train->state, train->step, nll);
+    }
     if (train->method->ready != NULL && !train->method->ready(train->state)) {
         return; /* what this method gives does not exist yet */
     }

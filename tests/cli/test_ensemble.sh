@@ -59,7 +59,7 @@ expect head 0 '' "$credence" export -m m2.gguf -a untied --member 1 -o with-head
 step=untied/checkpoints/step-00000004.cck
 expect head 2 'does not say which tokens' "$credence" export -m m2.gguf -a $step --member 1 -o none
 expect head 0 'what that costs was not measured' "$credence" export -m m2.gguf -a $step --member 1 --drop-head -o half
-expect head 2 'run has no members with label rows' "$credence" export -a run --member 1 --drop-head -o none
+expect head 2 'run has no label rows of its own' "$credence" export -a run --member 1 --drop-head -o none
 check head grep -q '"lm_head": 2' with-head/adapter_config.json
 expect head 3 '"lm_head": only q_proj' "$credence" eval -m m2.gguf -a with-head -d d.jsonl
 
@@ -76,7 +76,7 @@ check forced [ ! -e changed/members/00 ]
 check forced [ -e changed/members/mine/notes ] # not ours to remove
 expect forced 0 '1 set of weights' score eval -a changed
 expect rate 2 '--head-lr 0.1: the members share the label rows' tune -o none --method ensemble --head-lr 0.1
-expect rate 2 '--head-lr belongs to --method prefix|ensemble, not to adamw' tune -o none --head-lr 0.1
+expect rate 2 '--head-lr belongs to --method prefix|ensemble|swag, not to adamw' tune -o none --head-lr 0.1
 
 expect many 2 '--samples 4: the ensemble run has 3 members' score eval -a run --samples 4
 expect zero 2 '--samples: expected a whole number from 1' score eval -a run --samples 0

@@ -47,6 +47,10 @@ done
 tune swag 2 '--swag-rank belongs to --method swag, not to ivon' --method ivon --swag-rank 4
 tune swag 2 '--swag-rank: expected a whole number from 2' --method swag --swag-rank 1
 tune swag 2 '--swag-start: expected a number from 0 to below 1' --method swag --swag-start 1
+tune swag 2 '--swag-head: expected one of trained|frozen' --method swag --swag-head yes
+tune swag 2 '--swag-from: expected one of best|last' --method swag --swag-from first
+tune swag 2 '--swag-schedule: expected one of linear|cosine' --method swag --swag-schedule constant
+tune swag 2 '--swag-head belongs to --method swag, not to ivon' --method ivon --swag-head trained
 tune ivon 2 '--mc-samples: expected a whole number from 1' --method ivon --mc-samples 0
 tune ivon 2 '--preset: expected paper' --method ivon --preset best
 tune ensemble 2 '--members belongs to --method ensemble, not to swag' --method swag --members 4

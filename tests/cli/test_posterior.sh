@@ -35,7 +35,43 @@ expect swag 0 '3 snapshots' tune -o swag --method swag --swag-start 0.25 --swag-
 expect info 0 '' "$credence" info swag
 check info grep -q '^ *swag, 3 snapshots, rank 2 of 2, scale \(0.5\|1\)$' out
 expect swag 0 '3 sets of weights' score eval -a swag --samples 3
-expect swag 2 'no spread' tune -o none --method swag --swag-every 1
+expect swag 2 'no spread' tune -o none --method swag --swag-start 0.7
+expect swag 0 '2 snapshots, one every 1 steps after step 2, rate 0.0005$' \
+    tune -o few --method swag --swag-start 0.5 --swag-schedule cosine
+check swag grep -q '"swag-schedule": "cosine"' few/summary.json
+check swag grep -q '"head": "frozen"' few/summary.json
+
+# The paper's: an epoch is three steps, of the twelve six come before the snapshots.
+as_paper() {
+    "$credence" finetune -m m.gguf --steps 12 --batch-size 8 -t 2 --method swag --preset paper --report-every 1 "$@"
+}
+expect paper 0 'one every 3 steps after step 6, rate 3e-05, from the best validation before on, label rows trained' \
+    as_paper -d d.jsonl -o heads
+check paper grep -q 'without the trained label rows' err
+check paper [ ! -e heads/adapter.gguf ]
+check paper grep -q 'back to the weights of step [36], validation loss' err
+check paper grep -q '"nll_model_head"' heads/summary.json
+expect paper 0 'nothing to do' as_paper -d d.jsonl -o heads --resume
+expect paper 0 '3 sets of weights' score eval -a heads --samples 3
+check paper grep -q '^method swag, ' out
+expect paper 0 '1 set of weights' score eval -a heads --mean
+expect info 0 '' "$credence" info heads
+check info grep -q '^ *swag, 2 snapshots, rank 1 of 5, scale 1, 2 label rows$' out
+expect paper 2 'for which a GGUF adapter has no place: --drop-head' \
+    "$credence" export -a heads --mean --format gguf -o none.gguf
+expect paper 0 'held-out NLL of the mean [0-9.]* with them, [0-9.]* without' \
+    "$credence" export -a heads --sample 1 --drop-head --format gguf -o half.gguf
+expect paper 0 'label rows of its own, which are not here' tune -o on -a heads --no-valid
+printf '{"text": "one two three %d"}\n' 1 2 3 4 5 6 7 8 9 >t.jsonl
+expect paper 0 'from the best validation before on$' as_paper -d t.jsonl -o plain
+expect head 2 't.jsonl: trained label rows need questions with choices, not texts' as_paper -d t.jsonl -o none --swag-head trained
+expect head 2 '--head-lr 0.1: the label rows of the model stay frozen' tune -o none --method swag --head-lr 0.1
+expect from 2 '--no-valid leaves nothing for --swag-from best' tune -o none --method swag --swag-from best --no-valid
+expect from 2 '--swag-from best: no validation in the first 2' tune -o none --method swag --swag-start 0.5 --swag-from best --eval-every 4
+check head [ ! -e none ]
+check forced [ -e few/adapter.gguf ]
+expect forced 0 'label rows trained' tune -o few --method swag --swag-start 0.5 --swag-head trained --force
+check forced [ ! -e few/adapter.gguf ]
 
 expect blob 0 'prior sigma 0.2' tune -o blob --method blob
 check blob grep -q '"sigma_over_rms_a"' blob/summary.json

@@ -104,6 +104,24 @@ START_TEST(plans)
 }
 END_TEST
 
+/* The search's run: 150 steps, of which 60 are left, ten deviations. */
+START_TEST(intervals)
+{
+    ck_assert_uint_eq(cr_swag_interval(60, 10), 5);
+    ck_assert_uint_eq(cr_swag_interval(400, 10), 25);
+    ck_assert_uint_eq(cr_swag_interval(1100, 10), 25);
+    ck_assert_uint_eq(cr_swag_interval(1101, 10), 26);
+    ck_assert_uint_eq(cr_swag_interval(5, 10), 1); /* fewer than wanted, which is said */
+    for (uint32_t rank = 2; rank <= 256; rank += 1 + rank / 3) {
+        for (uint64_t left = rank + 1; left < 100000; left += 1 + left / 7) {
+            uint64_t n = left / cr_swag_interval(left, rank);
+            ck_assert_uint_ge(n, rank + 1);
+            ck_assert_uint_le(n, 4 * (rank + 1));
+        }
+    }
+}
+END_TEST
+
 enum { N = 10, N_FIRST = 6 };
 
 /* f32 snapshots below 0.1: moments within eight roundings of them, rows within bf16 of that (see test_dplr). */
@@ -304,6 +322,7 @@ int main(void)
     tcase_set_timeout(all, 60);
     tcase_add_loop_test(all, stored_rates, 0, 2);
     tcase_add_test(all, plans);
+    tcase_add_test(all, intervals);
     tcase_add_test(all, stored_draws);
     tcase_add_loop_test(all, moments, 0, 2);
     tcase_add_test(all, same_draws);

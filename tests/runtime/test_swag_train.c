@@ -10,42 +10,27 @@
 #include "runtime/io/checkpoint.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
+#include "tests/runtime/swag_case.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/method_test.h"
 #include "tests/support/train_test.h"
 
-/* Ten steps: from step 4 on a snapshot after each second one, so after steps 6, 8 and 10. */
-static void full_init(struct cr_train_run *run, const char *output)
-{
-    cr_train_full_init(run, output);
-    run->options.method = "swag";
-    run->options.steps = 10;
-    run->options.swag_start = 0.4;
-    run->options.swag_every = 2;
-    run->options.swag_rank = 2;
-    run->options.swag_lr = 1e-2;
-    run->options.swag_anneal = 2;
-    run->options.targets = "q_proj,k_proj,down_proj";
-    run->options.save_every = 1;
-    run->options.keep_checkpoints = 20;
-    run->options.report_every = 1;
-}
-
-/* The posterior's moments are those of the training weights that the checkpoints hold; files bring them back exactly.
- */
+/* The posterior's moments are those of the training weights that the checkpoints hold; files bring them back exactly:
+ * of the matrices, and of label rows behind them. */
 START_TEST(moments_of_the_snapshots)
 {
     struct cr_train_run run;
     struct cr_posterior *p = NULL;
     struct cr_checkpoint at[3];
-    full_init(&run, "out");
+    (_i == 0 ? full_init : head_init)(&run, "out");
     run.options.keep_best = false;
     cr_train_must(&run);
     p = cr_method_open("out");
     ck_assert_uint_eq(p->swag.n, 3);
     ck_assert_uint_eq(p->swag.n_rows, 2);
     ck_assert(p->swag_scale == 0.5 || p->swag_scale == 1);
-    size_t n = p->adapter->n_params;
+    size_t n = p->adapter->n_params, rows = cr_adapter_rows_begin(p->adapter);
+    ck_assert_uint_eq(p->adapter->n_labels, _i == 0 ? 0 : 2);
     for (int i = 0; i < 3; i++) {
         cr_method_step("out", 6 + 2 * i, &at[i]);
     }
@@ -53,13 +38,13 @@ START_TEST(moments_of_the_snapshots)
     for (int i = 0; i < 3; i++) {
         w[i] = cr_method_section(&at[i], CR_CKPT_TRAINED, NULL);
     }
-    double moved = 0;
+    double moved[2] = {0};
     for (size_t i = 0; i < n; i++) {
         double mean = ((double)w[0][i] + (double)w[1][i] + (double)w[2][i]) / 3, m2 = 0;
         for (int s = 0; s < 3; s++) {
             m2 += ((double)w[s][i] - mean) * ((double)w[s][i] - mean);
         }
-        moved += m2;
+        moved[i >= rows] += m2;
         /* a mean kept as a pair of f32; three sums of squares in f32 of differences exact to an ulp of w */
         double ulp = 0x1p-23 * (fabs((double)w[0][i]) + fabs((double)w[1][i]) + fabs((double)w[2][i]));
         ck_assert_double_eq_tol((double)p->swag.mean[i], mean, ulp);
@@ -70,7 +55,7 @@ START_TEST(moments_of_the_snapshots)
         memcpy(&row, &bits, sizeof row);
         ck_assert_double_eq_tol((double)row, dev, 0x1p-8 * fabs(dev) + ulp);
     }
-    ck_assert_double_gt(moved, 0);
+    ck_assert(moved[0] > 0 && (moved[1] > 0) == (_i == 1));
     const float *moments = cr_method_section(&at[2], CR_CKPT_MOMENTS, NULL);
     ck_assert_mem_eq(p->swag.mean, moments, n * sizeof(float));
     ck_assert_mem_eq(p->swag.m2, moments + 2 * n, n * sizeof(float));
@@ -104,16 +89,37 @@ START_TEST(rates)
 }
 END_TEST
 
+/* all: with label rows, and from the best validation before the snapshots on. */
+static void resumed_init(struct cr_train_run *run, const char *output, bool all)
+{
+    (all ? head_init : full_init)(run, output);
+    if (all) {
+        run->options.eval_every = 1;
+        run->options.swag_from_best = CR_YES;
+    }
+}
+
+/* With label rows there is no adapter.gguf. */
+static void same_outputs(const char *a, const char *b, bool all)
+{
+    static const char *const names[] = {CR_POSTERIOR_FILE, "adapter_config.json", "adapter_model.safetensors"};
+    if (all) {
+        cr_train_same_files(a, b, names, 3);
+    } else {
+        cr_method_same(a, b);
+    }
+}
+
 START_TEST(stop_and_resume)
 {
     struct cr_train_run run;
-    full_init(&run, "whole");
+    resumed_init(&run, "whole", _i >= 9);
     cr_train_must(&run);
     ck_assert_uint_ge(run.result.best_step, 8); /* two snapshots before there is a result */
-    full_init(&run, "cut");
-    cr_train_stop(&run, 1 + _i);
+    resumed_init(&run, "cut", _i >= 9);
+    cr_train_stop(&run, 1 + _i % 9);
     cr_train_must(&run);
-    cr_method_same("whole", "cut");
+    same_outputs("whole", "cut", _i >= 9);
     ck_assert(cr_train_same("whole/checkpoints/step-00000010.cck", "cut/checkpoints/step-00000010.cck"));
     cr_train_same_journals("whole", "cut");
 }
@@ -122,11 +128,11 @@ END_TEST
 START_TEST(any_thread_count)
 {
     struct cr_train_run run;
-    full_init(&run, "one");
+    resumed_init(&run, "one", true);
     cr_train_must(&run);
-    full_init(&run, "many");
+    resumed_init(&run, "many", true);
     cr_train_must_on(&run, 2 + _i);
-    cr_method_same("one", "many");
+    same_outputs("one", "many", true);
 }
 END_TEST
 
@@ -196,8 +202,7 @@ START_TEST(scale_by_validation)
     run.options.seed = 0; /* that of cr_method_nll */
     run.options.valid = valid;
     cr_train_must(&run);
-    json_t *summary = json_load_file(cr_train_path("out/summary.json"), 0, NULL);
-    json_t *facts = json_object_get(summary, "posterior"), *tried = json_object_get(facts, "scales_tried");
+    json_t *facts = facts_of("out"), *tried = json_object_get(facts, "scales_tried");
     double scale = json_real_value(json_object_get(facts, "scale")), nll[2];
     for (size_t i = 0; i < 2; i++) {
         const json_t *one = json_array_get(tried, i);
@@ -209,7 +214,7 @@ START_TEST(scale_by_validation)
     }
     ck_assert(nll[0] != nll[1]);
     ck_assert(scale == (nll[1] < nll[0] ? 1.0 : 0.5));
-    json_decref(summary);
+    json_decref(facts);
     p = cr_method_open("out");
     ck_assert(p->swag_scale == scale);
     cr_posterior_close(p);
@@ -262,9 +267,6 @@ START_TEST(refusals_and_warnings)
     snprintf(path, sizeof path, "%s", cr_train_path("few"));
     ck_assert_int_eq(cr_posterior_open(path, NULL, false, NULL, CR_TIER_SCALAR, &p, &err), CR_E_INPUT);
     ck_assert_ptr_nonnull(strstr(err.message, "not finite"));
-    struct cr_finetune_options o;
-    ck_assert_int_eq(cr_finetune_options_for(&o, "swag", "paper", &err), CR_OK);
-    ck_assert(o.swag_lr == 3e-5 && o.swag_rank == 5 && o.swag_scale == 1 && o.epochs == 18 && o.swag_every == 0 && o.swag_anneal == 0);
 }
 END_TEST
 
@@ -274,10 +276,10 @@ int main(void)
     TCase *all = tcase_create("all");
     tcase_set_timeout(all, 300);
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
-    tcase_add_test(all, moments_of_the_snapshots);
+    tcase_add_loop_test(all, moments_of_the_snapshots, 0, 2);
     tcase_add_test(all, rates);
     tcase_add_test(all, scale_by_validation);
-    tcase_add_loop_test(all, stop_and_resume, 0, 9);
+    tcase_add_loop_test(all, stop_and_resume, 0, 18);
     tcase_add_loop_test(all, any_thread_count, 0, 2);
     tcase_add_test(all, trains_as_adamw);
     tcase_add_test(all, draws);
