@@ -13,6 +13,7 @@
 #include "bench/memory.h"
 #include "bench/options.h"
 #include "bench/report.h"
+#include "commit.h"
 
 namespace
 {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bench/roofline.h"
+#include "commit.h"
 #include "runtime/core/buf.h"
 #include "runtime/io/file.h"
 #include "runtime/report/html.h"

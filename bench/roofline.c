@@ -219,7 +219,8 @@ static void put_roof(struct cr_buf *out, const struct chart *c, enum cr_bench_un
     double y = y_of(c, rate);
     cr_svg_segment(out, "roof", x_of(c, fmax(pow(10, c->x.low), rate / bandwidth)), y, WIDTH - RIGHT, y);
     /* Two widths of one unit may be equally fast: their names stand side by side. */
-    put_text(out, "n", "end", WIDTH - RIGHT - 2 - (unit == CR_UNIT_FMA_AVX2 ? 200 : 0), y - 4);
+    put_text(out, "n", "end", WIDTH - RIGHT - 2 - (unit == CR_UNIT_FMA_AVX2 || unit == CR_UNIT_FMA_NEON ? 200 : 0),
+             y - 4);
     cr_html_str(out, cr_bench_unit_name(unit));
     cr_buf_putc(out, ' ');
     cr_bench_put_rate(out, rate);

@@ -19,7 +19,7 @@ struct arrays {
 };
 
 static struct cr_cpu cpu;
-static struct cr_peak_ops widest; /* of this CPU */
+static struct cr_peak_ops widest;            /* of this CPU */
 static struct arrays arrays[4][MAX_WORKERS]; /* L1, L2, L3, DRAM */
 static double *bursts[CR_UNITS];
 static size_t n_bursts[CR_UNITS];
@@ -54,41 +54,38 @@ static bool has(enum cr_tier tier)
     return tier == CR_TIER_SCALAR || (cpu.features >> tier & 1u);
 }
 
-/* 0 scalar, 1 avx2, 2 avx512: the lanes that a tier computes with. */
-static int width_of(enum cr_tier tier)
-{
-    return tier >= CR_TIER_AVX512 && tier <= CR_TIER_AMX ? 2 : tier == CR_TIER_AVX2 ? 1 : 0;
-}
+/* The lanes that tiers compute with, in the order of the units of a kind. */
+static const enum cr_tier lane_tiers[] = {CR_TIER_SCALAR, CR_TIER_AVX2, CR_TIER_AVX512, CR_TIER_NEON};
+enum { N_LANE_TIERS = sizeof lane_tiers / sizeof *lane_tiers };
 
-/* Loops of our own reach the peaks of x86 only: a NEON tier is compared with none. */
-static bool has_peaks(enum cr_tier tier)
+static int lanes_of(enum cr_tier tier)
 {
-    return tier <= CR_TIER_AMX;
+    return tier >= CR_TIER_NEON ? 3 : tier >= CR_TIER_AVX512 ? 2 : tier == CR_TIER_AVX2 ? 1 : 0;
 }
 
 enum cr_bench_unit cr_bench_bf16(enum cr_tier tier)
 {
-    return !has_peaks(tier) ? CR_UNIT_NONE : tier == CR_TIER_AMX ? CR_UNIT_TILE : CR_UNIT_BF16;
+    return tier >= CR_TIER_NEON ? CR_UNIT_NONE : tier == CR_TIER_AMX ? CR_UNIT_TILE : CR_UNIT_BF16;
 }
 
 enum cr_bench_unit cr_bench_fma(enum cr_tier tier)
 {
-    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_FMA_SCALAR + width_of(tier)) : CR_UNIT_NONE;
+    return (enum cr_bench_unit)(CR_UNIT_FMA_SCALAR + lanes_of(tier));
 }
 
 enum cr_bench_unit cr_bench_exp(enum cr_tier tier)
 {
-    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_EXP_SCALAR + width_of(tier)) : CR_UNIT_NONE;
+    return (enum cr_bench_unit)(CR_UNIT_EXP_SCALAR + lanes_of(tier));
 }
 
 enum cr_bench_unit cr_bench_mul(enum cr_tier tier)
 {
-    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_MUL_SCALAR + width_of(tier)) : CR_UNIT_NONE;
+    return (enum cr_bench_unit)(CR_UNIT_MUL_SCALAR + lanes_of(tier));
 }
 
 enum cr_bench_unit cr_bench_normals(enum cr_tier tier)
 {
-    return has_peaks(tier) ? (enum cr_bench_unit)(CR_UNIT_NORMAL_SCALAR + width_of(tier)) : CR_UNIT_NONE;
+    return (enum cr_bench_unit)(CR_UNIT_NORMAL_SCALAR + lanes_of(tier));
 }
 
 enum cr_bench_unit cr_bench_level(double n_bytes)
@@ -107,17 +104,21 @@ static const char *const names[CR_UNITS] = {
     [CR_UNIT_FMA_SCALAR] = "f32 multiply-add, portable",
     [CR_UNIT_FMA_AVX2] = "f32 FMA, AVX2",
     [CR_UNIT_FMA_AVX512] = "f32 FMA, AVX-512",
+    [CR_UNIT_FMA_NEON] = "f32 FMA, NEON",
     [CR_UNIT_BF16] = "bf16 dot product, AVX-512",
     [CR_UNIT_TILE] = "bf16 tile product, AMX",
     [CR_UNIT_EXP_SCALAR] = "exp, portable",
     [CR_UNIT_EXP_AVX2] = "exp, AVX2",
     [CR_UNIT_EXP_AVX512] = "exp, AVX-512",
+    [CR_UNIT_EXP_NEON] = "exp, NEON",
     [CR_UNIT_MUL_SCALAR] = "wide integer product, portable",
     [CR_UNIT_MUL_AVX2] = "wide integer product, AVX2",
     [CR_UNIT_MUL_AVX512] = "wide integer product, AVX-512",
+    [CR_UNIT_MUL_NEON] = "wide integer product, NEON",
     [CR_UNIT_NORMAL_SCALAR] = "normals, portable",
     [CR_UNIT_NORMAL_AVX2] = "normals, AVX2",
     [CR_UNIT_NORMAL_AVX512] = "normals, AVX-512",
+    [CR_UNIT_NORMAL_NEON] = "normals, NEON",
     [CR_UNIT_L1] = "L1",
     [CR_UNIT_L2] = "L2",
     [CR_UNIT_L3] = "L3",
@@ -183,7 +184,6 @@ static double lanes_burst(int kind, enum cr_tier tier)
 
 static double compute(enum cr_bench_unit unit)
 {
-    static const enum cr_tier tiers[] = {CR_TIER_SCALAR, CR_TIER_AVX2, CR_TIER_AVX512};
     int place = (int)unit - CR_UNIT_FMA_SCALAR - (unit > CR_UNIT_TILE ? 2 : 0);
     if (unit == CR_UNIT_CLOCK) {
         return clock_loop(40000);
@@ -195,7 +195,8 @@ static double compute(enum cr_bench_unit unit)
         cr_peak_fn *loop = unit == CR_UNIT_TILE ? loops.tile : loops.dot;
         return has(tier) && loop != NULL ? loop(unit == CR_UNIT_TILE ? 10000 : 28000) : 0;
     }
-    return has(tiers[place % 3]) ? lanes_burst(place / 3, tiers[place % 3]) : 0;
+    enum cr_tier tier = lane_tiers[place % N_LANE_TIERS];
+    return has(tier) ? lanes_burst(place / N_LANE_TIERS, tier) : 0;
 }
 
 /* A level's arrays of a worker, made when first asked for. */

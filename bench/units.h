@@ -28,17 +28,21 @@ enum cr_bench_unit {
     CR_UNIT_FMA_SCALAR, /* of the portable build: 128 bits */
     CR_UNIT_FMA_AVX2,
     CR_UNIT_FMA_AVX512,
+    CR_UNIT_FMA_NEON,
     CR_UNIT_BF16,
     CR_UNIT_TILE,
     CR_UNIT_EXP_SCALAR,
     CR_UNIT_EXP_AVX2,
     CR_UNIT_EXP_AVX512,
+    CR_UNIT_EXP_NEON,
     CR_UNIT_MUL_SCALAR,
     CR_UNIT_MUL_AVX2,
     CR_UNIT_MUL_AVX512,
+    CR_UNIT_MUL_NEON,
     CR_UNIT_NORMAL_SCALAR,
     CR_UNIT_NORMAL_AVX2,
     CR_UNIT_NORMAL_AVX512,
+    CR_UNIT_NORMAL_NEON,
     CR_UNIT_L1,
     CR_UNIT_L2,
     CR_UNIT_L3,
@@ -47,10 +51,10 @@ enum cr_bench_unit {
     CR_UNITS
 };
 
-/* What multiplies bf16 on a tier. */
+/* What multiplies bf16 on a tier. CR_UNIT_NONE on Arm: no loop here reaches the peak of BFMMLA. */
 enum cr_bench_unit cr_bench_bf16(enum cr_tier tier);
 
-/* The unit of a tier's lanes. */
+/* The unit of a tier's lanes; of every NEON tier the 128-bit one. */
 enum cr_bench_unit cr_bench_fma(enum cr_tier tier);
 enum cr_bench_unit cr_bench_exp(enum cr_tier tier);
 enum cr_bench_unit cr_bench_mul(enum cr_tier tier);

@@ -64,4 +64,4 @@ foreach(source ${area_tests})
   endif()
 endforeach()
 add_test(NAME checks/kernels COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/check_kernels.sh
-  $<TARGET_FILE:credence_kernels>)
+  $<TARGET_FILE:credence_kernels> $<CONFIG>)

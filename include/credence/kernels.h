@@ -14,6 +14,23 @@
  *   checks    table functions trust their arguments. cr_<op>_<fn>_checked(&ops, &args, ..., &err) first checks what
  *             can be seen without reading the operands, then runs; it returns CR_E_USAGE, names the argument in err
  *             and touches nothing else when a check fails. A host may check one call of a kind and run the rest.
+ *             The loops of peak have none: they are for reports.
+ *   sizes     cr_<op>_scratch_bytes takes any numbers: SIZE_MAX for what no call computes because it is too large.
+ *
+ * Helpers beside the tables trust their arguments too, and have no checked form but where one is named:
+ *   cr_qtype_info          any type
+ *   cr_dequant_fn_for      any type; a tier that this CPU has. cr_dequant_checked finds the function and calls it
+ *   cr_philox4x32          counter, key and out not NULL
+ *   cr_normal_at           noise not NULL, e < 2^34
+ *   cr_uniform_f32         key not NULL, out [n], n <= 2^34
+ *   cr_permutation         key not NULL, out [n], n < 2^32
+ *   cr_rope_table          table [max_pos][n_rot / 2][2], n_rot even, base > 0, no factor 0; angles up to 1e8
+ *   cr_xent_merge          six arrays [n], no aliasing; no m is NaN or +inf
+ *   cr_ivon_merge          cr_ivon_merge_checked
+ *   cr_dplr_n_sums         any number
+ *   cr_dplr_log_density    totals [cr_dplr_n_sums(n_rows)], scratch [n_rows (n_rows + 1)] doubles, a > 0, b >= 0
+ *   cr_exp, cr_ln, ...     any number (credence/kernels/math.h)
+ *   cr_tl16_...            sizes that do not overflow: below 2^58 features
  *
  * The library holds no state, starts no thread, allocates nothing and neither reads nor prints. Argument structs are
  * zero-initialised, then filled, and 0 is a value: where there is nothing to scale or drop, clip and grad_scale are 1 and

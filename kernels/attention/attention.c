@@ -1,6 +1,7 @@
 /* attention: the variant of each tier. */
 #include "kernels/attention/attention_scratch.h"
 
+#include "kernels/common/contract.h"
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(attention)
@@ -51,7 +52,14 @@ static size_t pairs_scratch(size_t len, size_t prefix, size_t head_dim)
 
 size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim, size_t n_rows)
 {
-    size_t len = cr_tl16_blocks(max_len) * CR_LANES, prefix = cr_tl16_blocks(n_rows) * CR_LANES;
+    if (max_len > CR_DIMENSION_MAX || head_dim > CR_DIMENSION_MAX || n_rows > CR_DIMENSION_MAX) {
+        return SIZE_MAX;
+    }
+    size_t len = cr_tl16_blocks(max_len) * CR_LANES, prefix = cr_tl16_blocks(n_rows) * CR_LANES, area;
+    /* Either sum stays below 8 (head_dim + 64) (len + prefix + 160) floats, at each of its steps. */
+    if (__builtin_mul_overflow(head_dim + 64, len + prefix + 160, &area) || area > PTRDIFF_MAX / 8 / sizeof(float)) {
+        return SIZE_MAX;
+    }
     size_t lines = lines_scratch(len, prefix, head_dim), pairs = pairs_scratch(len, prefix, head_dim);
     return (lines > pairs ? lines : pairs) * sizeof(float);
 }

@@ -2,9 +2,6 @@
 
 #include "credence/kernels/dequant.h"
 
-/* 2^40 with 64-bit sizes: times 256 ranks and 64-byte lines it still fits. */
-#define DIMENSION_MAX (SIZE_MAX >> 24)
-
 enum { LINE_BYTES = 64 };
 
 static void append(struct cr_error *err, size_t *used, const char *text)
@@ -103,7 +100,7 @@ void cr_contract_pointer(struct cr_contract *c, const void *pointer, const char 
 void cr_contract_dimension(struct cr_contract *c, size_t value, const char *argument)
 {
     cr_contract_at_least(c, value, 1, argument);
-    cr_contract_at_most(c, value, DIMENSION_MAX, argument);
+    cr_contract_at_most(c, value, CR_DIMENSION_MAX, argument);
 }
 
 void cr_contract_range(struct cr_contract *c, size_t begin, size_t end, size_t step, size_t limit)
@@ -191,5 +188,6 @@ void cr_contract_scratch(struct cr_contract *c, const void *scratch, size_t foun
     }
     cr_contract_pointer(c, scratch, "scratch");
     cr_contract_that(c, aligned(scratch), "scratch", "is not aligned to 64 bytes");
+    cr_contract_that(c, needed_bytes != SIZE_MAX, "scratch_bytes", "cannot be had for these sizes");
     cr_contract_at_least(c, found_bytes, needed_bytes, "scratch_bytes");
 }

@@ -9,10 +9,14 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "credence/kernels/qgemm.h"
 #include "credence/kernels/tl16.h"
 #include "credence/status.h"
+
+/* The largest dimension of a call. 2^40 with 64-bit sizes: times 256 ranks and 64-byte lines it still fits. */
+#define CR_DIMENSION_MAX (SIZE_MAX >> 24)
 
 struct cr_contract {
     const char *entry; /* "qgemm fwd" */
@@ -44,9 +48,10 @@ void cr_contract_range(struct cr_contract *c, size_t begin, size_t end, size_t s
  * the vectors end, so `end` is free up to what a stream of noise can number. */
 void cr_contract_elements(struct cr_contract *c, size_t begin, size_t end, size_t chunk);
 
-static inline bool cr_contract_finite(double x)
+/* Finite once it has been rounded to f32: half a unit beyond the largest is rounded to infinity. */
+static inline bool cr_contract_f32(double x)
 {
-    return x - x == 0;
+    return x > -0x1.ffffffp127 && x < 0x1.ffffffp127;
 }
 
 /* A known operand type that can hold n_features (pairs in bf16). */
@@ -63,7 +68,7 @@ void cr_contract_f32_blocks(struct cr_contract *c, const void *base, size_t stri
 /* A matrix of blocks of a type that this library multiplies with, whole blocks a row, addressable. */
 void cr_contract_matrix(struct cr_contract *c, const struct cr_qmat *w);
 
-/* 64-byte aligned and large enough. */
+/* 64-byte aligned and large enough. needed_bytes SIZE_MAX, a cr_<op>_scratch_bytes of what cannot be, is refused. */
 void cr_contract_scratch(struct cr_contract *c, const void *scratch, size_t found_bytes, size_t needed_bytes);
 
 #endif

@@ -17,7 +17,7 @@ cr_status cr_dplr_ops_init(struct cr_dplr_ops *ops, enum cr_tier tier)
 
 size_t cr_dplr_n_sums(size_t n_rows)
 {
-    return 2 + n_rows + n_rows * (n_rows + 1) / 2;
+    return n_rows <= DPLR_ROWS_MAX ? 2 + n_rows + n_rows * (n_rows + 1) / 2 : SIZE_MAX;
 }
 
 /* Row k of the Cholesky factor of I + ratio G into l [K][K], the solution's element into y [K]. Returns l[k][k]^2. */

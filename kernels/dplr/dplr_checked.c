@@ -1,6 +1,7 @@
 #include "credence/kernels/dplr.h"
 
 #include "kernels/common/contract.h"
+#include "kernels/dplr/dplr_element.h"
 
 /* [n][stride] elements of `bytes` with `end` of them used: apart and addressable. */
 static void matrix(struct cr_contract *c, size_t n, size_t stride, size_t end, size_t bytes, const char *argument)
@@ -19,11 +20,11 @@ static void gaussian(struct cr_contract *c, const struct cr_dplr_args *a, size_t
     cr_contract_pointer(c, a->var, "var");
     if (a->n_rows > 0) {
         cr_contract_pointer(c, a->rows, "rows");
-        cr_contract_at_most(c, a->n_rows, 1 << 16, "n_rows");
+        cr_contract_at_most(c, a->n_rows, DPLR_ROWS_MAX, "n_rows");
         matrix(c, a->n_rows, a->row_stride, end, sizeof *a->rows, "row_stride");
     }
-    cr_contract_that(c, a->var_floor >= 0 && cr_contract_finite(a->var_floor), "var_floor",
-                     "is no finite number from 0");
+    cr_contract_that(c, a->var_floor >= 0 && cr_contract_f32(a->var_floor), "var_floor",
+                     "is no finite f32 number from 0");
 }
 
 cr_status cr_dplr_sample_checked(const struct cr_dplr_ops *ops, const struct cr_dplr_args *args, size_t begin,
@@ -36,8 +37,8 @@ cr_status cr_dplr_sample_checked(const struct cr_dplr_ops *ops, const struct cr_
     cr_contract_that(&c, ops->sample != NULL, "ops.sample", "is NULL");
     cr_contract_elements(&c, begin, end, CR_DPLR_CHUNK);
     gaussian(&c, args, end);
-    cr_contract_that(&c, args->var_scale >= 0 && cr_contract_finite(args->var_scale), "var_scale",
-                     "is no finite number from 0");
+    cr_contract_that(&c, args->var_scale >= 0 && cr_contract_f32(args->var_scale), "var_scale",
+                     "is no finite f32 number from 0");
     cr_contract_pointer(&c, args->out, "out");
     cr_contract_dimension(&c, args->n_samples, "n_samples");
     matrix(&c, args->n_samples, args->out_stride, end, sizeof *args->out, "out_stride");

@@ -7,7 +7,7 @@
 #include "credence/kernels/math.h"
 #include "kernels/common/half.h"
 
-enum { DPLR_CHAINS = 16 };
+enum { DPLR_CHAINS = 16, DPLR_ROWS_MAX = 1 << 16 };
 
 static inline float dplr_fused(float a, float b, float c)
 {

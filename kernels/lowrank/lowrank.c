@@ -1,6 +1,7 @@
 /* lowrank: the variant of each tier. */
 #include "kernels/lowrank/lowrank_scratch.h"
 
+#include "kernels/common/contract.h"
 #include "kernels/common/tiers.h"
 
 CR_TIER_DECLARE(lowrank)
@@ -16,7 +17,9 @@ cr_status cr_lowrank_ops_init(struct cr_lowrank_ops *ops, enum cr_tier tier)
 
 size_t cr_lowrank_scratch_bytes(size_t n_features, size_t rank)
 {
-    (void)n_features;
+    if (n_features > CR_DIMENSION_MAX || rank > CR_RANK_MAX) {
+        return SIZE_MAX;
+    }
     size_t line_bytes = CR_LANES * sizeof(float);
     size_t panel = CR_LOWRANK_PANEL_BLOCKS * CR_LOWRANK_PANEL * line_bytes;
     size_t grad = (rank + CR_LOWRANK_SLAB_BLOCKS) * CR_LOWRANK_STEP * line_bytes;

@@ -47,12 +47,13 @@ struct amx_plan {
     size_t bytes;
 };
 
+/* n_reduce up to CR_DIMENSION_MAX, rank up to CR_RANK_MAX. */
 static inline struct amx_plan amx_plan_make(size_t n_reduce, size_t rank)
 {
     struct amx_plan plan;
     plan.n_steps = (n_reduce + AMX_STEP - 1) / AMX_STEP;
     plan.n_slabs = plan.n_steps <= AMX_SLAB_MAX ? 1 : (plan.n_steps + AMX_SLAB - 1) / AMX_SLAB;
-    plan.slab = (plan.n_steps + plan.n_slabs - 1) / plan.n_slabs;
+    plan.slab = plan.n_steps > 0 ? (plan.n_steps + plan.n_slabs - 1) / plan.n_slabs : 1;
     size_t lowrank_bytes = amx_lowrank_steps(rank) * AMX_STEP_BYTES;
     size_t n = AMX_PANEL_BYTES / (plan.slab * AMX_STEP_BYTES / AMX_STRIP) / 64 * 64;
     plan.n_block = n > AMX_BLOCK_MAX ? AMX_BLOCK_MAX : n;

@@ -36,11 +36,12 @@ struct cr_qgemm_plan {
     size_t bytes;
 };
 
+/* n_reduce up to CR_DIMENSION_MAX, rank up to CR_RANK_MAX. */
 static inline struct cr_qgemm_plan cr_qgemm_plan_make(size_t n_reduce, size_t rank, size_t element_bytes)
 {
     struct cr_qgemm_plan plan;
     plan.n_steps = element_bytes == 4 ? n_reduce : (n_reduce + 1) / 2;
-    size_t strip_bytes = (plan.n_steps + 15) / 16 * 512;
+    size_t strip_bytes = plan.n_steps > 0 ? (plan.n_steps + 15) / 16 * 512 : 512;
     size_t panel_bytes = CR_QGEMM_PANEL_WEIGHTS * element_bytes;
     size_t n = panel_bytes / (strip_bytes * (CR_QGEMM_STEP / CR_QGEMM_STRIP)) * CR_QGEMM_STEP;
     /* an odd number of lines: the strips of a panel, written side by side, must not share cache sets */

@@ -1,5 +1,7 @@
 #include "credence/kernels/qgemm.h"
 
+#include "credence/kernels/lowrank.h"
+#include "kernels/common/contract.h"
 #include "kernels/common/tiers.h"
 #include "kernels/qgemm/amx_plan.h"
 #include "kernels/qgemm/plan.h"
@@ -58,6 +60,9 @@ cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier)
 
 size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank)
 {
+    if (n_reduce > CR_DIMENSION_MAX || rank > CR_RANK_MAX) {
+        return SIZE_MAX;
+    }
     if (ops->tier == CR_TIER_AMX) {
         return amx_plan_make(n_reduce, rank).bytes;
     }

@@ -266,18 +266,17 @@ struct cr_ivon_counts cr_ivon_step(struct cr_ivon *ivon, uint64_t step, const fl
     return counts;
 }
 
-void cr_ivon_merge(struct cr_ivon *const *workers, size_t n_workers)
+cr_status cr_ivon_merge_drivers(struct cr_ivon *const *workers, size_t n_workers, struct cr_error *err)
 {
-    double share = 1.0 / (double)n_workers;
-    for (size_t i = 0; i < workers[0]->n; i++) {
-        double grad = 0, curv = 0;
-        for (size_t w = 0; w < n_workers; w++) {
-            grad += (double)workers[w]->avg_grad[i];
-            curv += (double)workers[w]->avg_curv[i];
-        }
-        for (size_t w = 0; w < n_workers; w++) {
-            workers[w]->avg_grad[i] = (float)(grad * share);
-            workers[w]->avg_curv[i] = (float)(curv * share);
-        }
+    float **arrays = cr_alloc(2 * n_workers, sizeof *arrays);
+    if (arrays == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the arrays of %zu workers", n_workers);
     }
+    for (size_t w = 0; w < n_workers; w++) {
+        arrays[w] = workers[w]->avg_grad;
+        arrays[n_workers + w] = workers[w]->avg_curv;
+    }
+    cr_status status = cr_ivon_merge_checked(arrays, arrays + n_workers, n_workers, 0, workers[0]->n, err);
+    cr_free(arrays);
+    return status;
 }

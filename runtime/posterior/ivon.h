@@ -9,7 +9,7 @@
  * A step with S samples: perturb(step, 0); then for s = 0 ... S-2 a gradient at `next` and accumulate(step, s), which
  * emits the point of sample s + 1; then a gradient and step(step), which emits the first point of step + 1. One noise
  * serves all micro-batches: their gradients are summed first. Workers: each accumulates all S samples of its own noise
- * (`worker` tells the streams apart) and its own data, cr_ivon_merge averages, each steps with grad NULL.
+ * (`worker` tells the streams apart) and its own data, cr_ivon_merge_drivers averages, each steps with grad NULL.
  */
 #ifndef CR_POSTERIOR_IVON_H
 #define CR_POSTERIOR_IVON_H
@@ -80,7 +80,8 @@ struct cr_ivon_part *cr_ivon_parts_of(const struct cr_adapter *adapter, size_t *
 /* Bytes that cr_ivon_init allocates for n floats in n_parts parts. */
 uint64_t cr_ivon_bytes(uint64_t n, uint64_t n_parts, const struct cr_ivon_settings *settings, bool merges);
 
-/* mean = start [n], momentum 0, h = hess_init. merges: make the averages even for one sample, for cr_ivon_merge.
+/* mean = start [n], momentum 0, h = hess_init. merges: make the averages even for one sample, for
+ * cr_ivon_merge_drivers.
  * parts are copied. Errors: CR_E_MEMORY; CR_E_USAGE for settings out of range. */
 cr_status cr_ivon_init(struct cr_ivon *ivon, const float *start, size_t n, const struct cr_ivon_part *parts,
                        size_t n_parts, const struct cr_ivon_settings *settings, bool merges, enum cr_tier tier,
@@ -98,8 +99,9 @@ void cr_ivon_accumulate(struct cr_ivon *ivon, uint64_t step, uint32_t sample, co
 struct cr_ivon_counts cr_ivon_step(struct cr_ivon *ivon, uint64_t step, const float *grad, double lr, double clip,
                                    float *next);
 
-/* Averages of the statistics of n_workers drivers of one shape, in their order, into all of them. */
-void cr_ivon_merge(struct cr_ivon *const *workers, size_t n_workers);
+/* cr_ivon_merge of n_workers >= 1 drivers of one shape. Errors: CR_E_MEMORY; CR_E_USAGE for a driver without averages.
+ */
+cr_status cr_ivon_merge_drivers(struct cr_ivon *const *workers, size_t n_workers, struct cr_error *err);
 
 /* out [n] = one draw from N(mean, temperature / (ess (h + wd))) on the calling thread's `parallel`. The draw is a
  * function of (seed, stream, sample) and the tensor; with eps not NULL, of eps [n]. */

@@ -5,6 +5,39 @@
 #include "credence/kernels/cast.h"
 #include "tests/support/tl16_test.h"
 
+/* What bits of a bf16 magnitude stand for, infinity being the next power of two. */
+static double magnitude(unsigned bits)
+{
+    return bits == 0x7f80 ? 0x1p128 : (double)cr_f32_from_bits((uint32_t)bits << 16);
+}
+
+/* cr_f32_to_bf16, which judges the tiers below, by the definition in double: no neighbour is nearer, and of two equally
+ * near ones the even is taken. All upper halves, with the lower halves around ties and at both ends. */
+START_TEST(rounding)
+{
+    static const uint32_t low[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+    for (uint32_t i = 0; i < 65536 * 6; i++) {
+        uint32_t bits = i / 6 << 16 | low[i % 6];
+        unsigned got = cr_f32_to_bf16(cr_f32_from_bits(bits)), at = got & 0x7fff;
+        if ((bits & 0x7fffffff) > 0x7f800000) {
+            if (at <= 0x7f80 || (at & 0x40) == 0) {
+                ck_abort_msg("%08x, a NaN, becomes %04x", bits, got);
+            }
+            continue;
+        }
+        bool infinite = (bits & 0x7fffffff) == 0x7f800000;
+        double x = infinite ? 0x1p128 : fabs((double)cr_f32_from_bits(bits)), error = fabs(magnitude(at) - x);
+        double below = at > 0 ? fabs(magnitude(at - 1) - x) : INFINITY;
+        double above = at < 0x7f80 ? fabs(magnitude(at + 1) - x) : INFINITY;
+        bool even = at % 2 == 0;
+        if (got >> 15 != bits >> 31 || at > 0x7f80 || error > below || error > above ||
+            ((error == below || error == above) && !even)) {
+            ck_abort_msg("%08x becomes %04x", bits, got);
+        }
+    }
+}
+END_TEST
+
 /* Runs `call` on the whole range or in two parts. */
 static void run(cr_cast_fn *call, const struct cr_cast_args *args, size_t n_blocks, bool split)
 {
@@ -87,6 +120,7 @@ int main(void)
     Suite *suite = suite_create("cast");
     TCase *tc = tcase_create("cast");
     tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, rounding);
     tcase_add_loop_test(tc, to_bf16, 0, sizeof features / sizeof *features);
     tcase_add_test(tc, from_bf16);
     suite_add_tcase(suite, tc);

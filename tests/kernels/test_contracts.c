@@ -234,6 +234,41 @@ START_TEST(xent_rows)
 }
 END_TEST
 
+static void spy_normals(const struct cr_noise *noise, float *out, size_t begin, size_t end)
+{
+    (void)noise, (void)out, (void)begin, (void)end;
+    n_runs++;
+}
+static void spy_words(const struct cr_noise *noise, uint32_t *out, size_t begin, size_t end)
+{
+    (void)noise, (void)out, (void)begin, (void)end;
+    n_runs++;
+}
+#define REFUSED_NUMBERS(call, fn, out)                                                                                 \
+    do {                                                                                                               \
+        struct cr_error said;                                                                                          \
+        ACCEPTED(call, , 1, out, 3, end);                                                                              \
+        ACCEPTED(call, , 0, out, end, end);                                                                            \
+        REFUSED(call, , "out", NULL, 0, 1);                                                                            \
+        REFUSED(call, , "begin", out, 2, 1);                                                                           \
+        REFUSED(call, , "end", out, 0, end + 1);                                                                       \
+        ck_assert_int_eq(call(NULL, &good, out, 0, 1, &said), CR_E_USAGE);                                             \
+        ck_assert_ptr_nonnull(strstr(said.message, ": ops is NULL"));                                                  \
+        ck_assert_int_eq(call(&ops, NULL, out, 0, 1, &said), CR_E_USAGE);                                              \
+        ck_assert_ptr_nonnull(strstr(said.message, ": noise is NULL"));                                                \
+        ops.fn = NULL;                                                                                                 \
+        REFUSED(call, , "ops." #fn, out, 0, 1);                                                                        \
+    } while (0)
+START_TEST(rng)
+{
+    struct cr_rng_ops ops = {spy_normals, spy_words};
+    const struct cr_noise good = {{1, 2}, 3, 4, 5};
+    const size_t end = (size_t)1 << 34;
+    REFUSED_NUMBERS(cr_rng_normals_checked, normals, (float *)memory);
+    REFUSED_NUMBERS(cr_rng_words_checked, words, (uint32_t *)memory);
+}
+END_TEST
+
 /* Each table: every tier of the enum is taken and fills every slot; others and NULL are refused with nothing written.
  */
 #define TABLE(op)                                                                                                      \
@@ -283,6 +318,7 @@ int main(void)
     tcase_add_test(tcase, embed);
     tcase_add_test(tcase, xent);
     tcase_add_test(tcase, xent_rows);
+    tcase_add_test(tcase, rng);
     tcase_add_test(tcase, tables);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

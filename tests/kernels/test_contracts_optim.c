@@ -1,5 +1,6 @@
 /* Checked entries of steps and draws (contracts_case.h). */
 #include <check.h>
+#include <string.h>
 
 #include "tests/kernels/contracts_case.h"
 #include "tests/support/kernel_test.h"
@@ -29,6 +30,15 @@ START_TEST(adamw)
     REFUSED(STEP, a.beta2 = -0.5, "beta2", 0, end);
     REFUSED(STEP, a.beta2 = __builtin_nan(""), "beta2", 0, end);
     REFUSED(STEP, a.eps = -1, "eps", 0, end);
+    REFUSED(STEP, a.eps = 1e39, "eps", 0, end); /* infinite as f32 */
+    REFUSED(STEP, a.clip = -1, "clip", 0, end);
+    REFUSED(STEP, a.clip = __builtin_nan(""), "clip", 0, end);
+    REFUSED(STEP, a.clip = 1e39, "clip", 0, end);
+    REFUSED(STEP, a.lr = __builtin_nan(""), "lr", 0, end);
+    REFUSED(STEP, a.lr = 1e38, "lr", 0, end); /* over 1 - beta1 = 0.1 */
+    REFUSED(STEP, a.weight_decay = __builtin_inf(), "weight_decay", 0, end);
+    REFUSED(STEP, a.weight_decay = 1e42, "weight_decay", 0, end);
+    ACCEPTED(STEP, (a.lr = 1e37, a.clip = 3.4028234e38), 1, 0, end);
     REFUSED(cr_adamw_norm2_checked, a.partial = NULL, "partial", 0, end);
 #undef STEP
 }
@@ -73,6 +83,8 @@ START_TEST(dplr)
     REFUSED(SAMPLE, a.eps = a.x, "eps_stride", 0, end);
     REFUSED(SAMPLE, a.var_scale = -1, "var_scale", 0, end);
     REFUSED(SAMPLE, a.var_floor = __builtin_nan(""), "var_floor", 0, end);
+    REFUSED(SAMPLE, a.var_scale = 1e39, "var_scale", 0, end);
+    REFUSED(DENSITY, a.var_floor = 1e39, "var_floor", 0, end, memory, bytes);
     REFUSED(DENSITY, a.x = NULL, "x", 0, end, memory, bytes);
     REFUSED(DENSITY, a.sums = NULL, "sums", 0, end, memory, bytes);
     REFUSED(DENSITY, , "scratch", 0, end, NULL, bytes);
@@ -140,7 +152,17 @@ START_TEST(ivon)
     REFUSED(STEP, a.lr = nan, "lr", 0, end);
     REFUSED(STEP, a.ess = 0, "ess", 0, end);
     REFUSED(STEP, a.ess = __builtin_inf(), "ess", 0, end);
+    REFUSED(STEP, a.ess = 1e39, "ess", 0, end);  /* infinite as f32 */
+    REFUSED(STEP, a.ess = 1e-39, "ess", 0, end); /* its inverse is */
+    REFUSED(PERTURB, a.ess = 1e39, "ess", 0, end);
+    ACCEPTED(STEP, a.ess = 1e30, 1, 0, end);
     REFUSED(STEP, a.weight_decay = -1, "weight_decay", 0, end);
+    REFUSED(STEP, a.weight_decay = 1e39, "weight_decay", 0, end);
+    REFUSED(STEP, a.lr = 1e39, "lr", 0, end);
+    REFUSED(STEP, (a.lr = 1e20, a.hess_init = 1e20, a.rescale_lr = true), "lr", 0, end);
+    REFUSED(STEP, a.hess_init = 1e39, "hess_init", 0, end);
+    REFUSED(STEP, a.grad_scale = 1e39, "grad_scale", 0, end);
+    REFUSED(STEP, a.clip = 1e39, "clip", 0, end);
     REFUSED(STEP, a.beta1 = 1, "beta1", 0, end);
     REFUSED(STEP, a.beta2 = nan, "beta2", 0, end);
     REFUSED(STEP, a.hess_init = 0, "hess_init", 0, end);
@@ -157,6 +179,32 @@ START_TEST(ivon)
 }
 END_TEST
 
+/* The average over workers is no call of a table: what it leaves shows whether it ran. */
+START_TEST(ivon_merge)
+{
+    float a[3] = {1, 2, 3}, b[3] = {3, 6, 9}, c[3] = {5, 5, 5}, d[3] = {7, 7, 7};
+    float *grads[2] = {a, b}, *curvs[2] = {c, d}, *lacking[2] = {c, NULL};
+    const size_t many = ((size_t)1 << 34) + 1;
+    static const char *const names[] = {"avg_grad", "avg_curv", "n_workers", "n_workers", "begin", "end"};
+    const struct {
+        float *const *grads, *const *curvs;
+        size_t n, begin, end;
+    } bad[] = {{NULL, curvs, 2, 0, 3},         {grads, NULL, 2, 0, 3},  {grads, curvs, 0, 0, 3},
+               {grads, curvs, SIZE_MAX, 0, 3}, {grads, curvs, 2, 2, 1}, {grads, curvs, 2, 0, many},
+               {grads, lacking, 2, 0, 3}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct cr_error err;
+        ck_assert_int_eq(cr_ivon_merge_checked(bad[i].grads, bad[i].curvs, bad[i].n, bad[i].begin, bad[i].end, &err),
+                         CR_E_USAGE);
+        const char *name = i < 6 ? names[i] : "avg_curv of a worker";
+        ck_assert_msg(strstr(err.message, name) == err.message + strlen("ivon merge: "), "%s", err.message);
+        ck_assert(a[0] == 1 && b[2] == 9 && c[1] == 5);
+    }
+    ck_assert_int_eq(cr_ivon_merge_checked(grads, curvs, 2, 1, 3, NULL), CR_OK);
+    ck_assert(a[0] == 1 && a[1] == 4 && a[2] == 6 && b[0] == 3 && b[1] == 4 && c[0] == 5 && c[1] == 6 && d[2] == 6);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("contracts optim");
@@ -165,6 +213,7 @@ int main(void)
     tcase_add_test(tcase, dplr);
     tcase_add_test(tcase, dplr_collect);
     tcase_add_test(tcase, ivon);
+    tcase_add_test(tcase, ivon_merge);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);
 }

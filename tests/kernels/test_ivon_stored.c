@@ -146,7 +146,7 @@ START_TEST(golden_traces)
 }
 END_TEST
 
-/* Each worker accumulates its own noise and gradient; the averages are averaged; one step from them. */
+/* Each worker accumulates its own noise and gradient; cr_ivon_merge averages them; one step from that. */
 START_TEST(golden_workers)
 {
     enum cr_tier tiers[CR_TEST_TIERS];
@@ -164,21 +164,20 @@ START_TEST(golden_workers)
         json_array_foreach(cr_golden_get(item, "trace"), t, step)
         {
             struct cr_ivon_args args = golden_args(&g, cr_golden_get(item, "hyper"), cr_golden_get(item, "flags"));
-            float grads[GOLDEN_N] = {0}, curvs[GOLDEN_N] = {0};
+            float averages[4][GOLDEN_N];
             args.next = NULL;
             args.t = t + 1;
             for (size_t worker = 0; worker < 2; worker++) {
                 numbers(json_array_get(cr_golden_get(step, "workers"), worker), "eps", g.eps);
                 numbers(json_array_get(cr_golden_get(step, "workers"), worker), "grad", g.grad);
+                args.avg_grad = averages[worker];
+                args.avg_curv = averages[2 + worker];
                 ops.accumulate(&args, 0, GOLDEN_N);
-                for (size_t i = 0; i < GOLDEN_N; i++) {
-                    grads[i] += g.avg_grad[i] / 2;
-                    curvs[i] += g.avg_curv[i] / 2;
-                }
             }
-            memcpy(g.avg_grad, grads, sizeof grads);
-            memcpy(g.avg_curv, curvs, sizeof curvs);
-            args.grad = NULL;
+            cr_ivon_merge((float *const[]){averages[0], averages[1]}, (float *const[]){averages[2], averages[3]}, 2, 0,
+                          GOLDEN_N);
+            args.grad = NULL; /* and the averages of the second, which the first has too */
+            cr_expect_bytes("average", averages[0], averages[1], sizeof averages[0]);
             ops.step(&args, 0, GOLDEN_N);
             expect("workers", step, "mean", g.mean, golden_mean);
             expect("workers", step, "momentum", g.momentum, golden_mean);

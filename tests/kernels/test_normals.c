@@ -1,5 +1,6 @@
 /* normals: the definition on every tier, its accuracy against double, and the distribution: moments,
  * Kolmogorov-Smirnov, tails, correlations. Everything is a fixed function of fixed seeds: what holds once holds always.
+ * CREDENCE_TEST_LONG=1 looks at the distribution of 2^32 numbers instead of 2^24.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -168,7 +169,8 @@ static void tally(struct tally *t, size_t n)
 /* E z^2k = (2k-1)!!; the variance of z^k is E z^2k - (E z^k)^2. Five standard errors. */
 START_TEST(distribution)
 {
-    const size_t n = (size_t)1 << 24;
+    const char *text = getenv("CREDENCE_TEST_LONG");
+    const size_t n = (size_t)1 << (text != NULL && text[0] == '1' ? 32 : 24);
     static const double moment[13] = {1, 0, 1, 0, 3, 0, 15, 0, 105, 0, 945, 0, 10395};
     static struct tally t;
     tally(&t, n);
@@ -230,7 +232,7 @@ int main(void)
 {
     Suite *suite = suite_create("normals");
     TCase *tc = tcase_create("normals");
-    tcase_set_timeout(tc, 120);
+    tcase_set_timeout(tc, 600); /* for 2^32 numbers */
     tcase_add_test(tc, words_are_blocks);
     tcase_add_loop_test(tc, tiers_and_splits, 0, sizeof runs / sizeof *runs);
     tcase_add_test(tc, accuracy);

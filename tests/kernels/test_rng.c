@@ -30,6 +30,18 @@ START_TEST(known_answers)
 }
 END_TEST
 
+/* The C++ standard's answer for philox4x32 ([rand.predef]): its engine goes through the counters (i, 0, 0, 0) with the
+ * key (seed, 0), word by word, and number 10000 of the default seed is this. The same generator, so the same word. */
+START_TEST(standard_answer)
+{
+    enum { SEED = 20111115, NUMBER = 10000 };
+    static const uint32_t counter[4] = {(NUMBER - 1) / 4, 0, 0, 0}, key[2] = {SEED, 0};
+    uint32_t out[4];
+    cr_philox4x32(counter, key, out);
+    ck_assert_uint_eq(out[(NUMBER - 1) % 4], 1955073260);
+}
+END_TEST
+
 START_TEST(uniform)
 {
     enum { N = 40001 };
@@ -108,6 +120,7 @@ int main(void)
     TCase *tc = tcase_create("rng");
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, known_answers);
+    tcase_add_test(tc, standard_answer);
     tcase_add_test(tc, lanes_are_blocks);
     tcase_add_test(tc, uniform);
     tcase_add_test(tc, permutation);

@@ -12,7 +12,8 @@
  *   lse                [n_blocks][n_heads][16] f32, 64-byte aligned
  *   seg                n_seg + 1 token bounds, ascending; sequence s is tokens [seg[s], seg[s+1]). Together they cover
  *                      every token of every block (pad tokens form a last sequence of their own)
- * scale > 0
+ * scale > 0. No aliasing: what a call writes overlaps nothing else that it reads or writes; q, k and v may be features
+ * of one buffer, as may dq, dk_sum and dv_sum.
  *
  * Learned prefixes (Li and Liang 2021; optional): rows of keys and values that every token of a sequence sees, before
  * the sequence's own. They carry no position: the kernel rotates nothing. Each sequence names one of several prefixes
@@ -83,7 +84,7 @@ struct cr_attention_ops {
 CR_API cr_status cr_attention_ops_init(struct cr_attention_ops *ops, enum cr_tier tier);
 
 /* Scratch of one call on one worker, 64-byte aligned, for sequences of at most max_len tokens and prefixes of n_rows
- * rows (0: none). */
+ * rows (0: none). SIZE_MAX when it does not fit an address space. */
 CR_API size_t cr_attention_scratch_bytes(size_t max_len, size_t head_dim, size_t n_rows);
 
 /* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. seg and of_seg

@@ -1,6 +1,6 @@
 /* cast: f32 TL16 to and from the bf16 operand layout (round to nearest even, NaN stays a quiet NaN).
  *
- * Range: token blocks. n_features even. Exact. Same bits on every tier.
+ * Range: token blocks. n_features even. No aliasing: not in place. Exact. Same bits on every tier.
  */
 #ifndef CREDENCE_KERNELS_CAST_H
 #define CREDENCE_KERNELS_CAST_H

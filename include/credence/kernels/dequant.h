@@ -2,6 +2,9 @@
  *
  * v(block, i) is the exact real number of the type's formula, rounded once to f32 (to nearest even). For all types
  * served every product inside the formula is exact in f32, so one rounding at the end is what plain f32 gives.
+ * Blocks are not checked: a scale or minimum that is infinite or NaN makes infinities and NaN of the values it enters,
+ * and with them of the products of the rows they lie in.
+ * No aliasing: out overlaps no block that the call reads.
  */
 #ifndef CREDENCE_KERNELS_DEQUANT_H
 #define CREDENCE_KERNELS_DEQUANT_H

@@ -20,7 +20,8 @@
  *   m2 / n + mean^2 the second moment. All start from zeros.
  *
  * Arrays [D] f32 or bf16 bits, any alignment, no aliasing; row k of D at rows + k row_stride. Requires a > 0, b >= 0,
- * S >= 1; K 0 needs no rows. scratch: 64-byte aligned, CR_DPLR_SCRATCH_BYTES, density only.
+ * S >= 1, a and var_floor finite in f32; K 0 needs no rows. scratch: 64-byte aligned, CR_DPLR_SCRATCH_BYTES, density
+ * only.
  * Range: elements; begin and end multiples of CR_DPLR_CHUNK or end == D; D <= 2^34.
  */
 #ifndef CREDENCE_KERNELS_DPLR_H
@@ -68,7 +69,7 @@ struct cr_dplr_ops {
 
 CR_API cr_status cr_dplr_ops_init(struct cr_dplr_ops *ops, enum cr_tier tier);
 
-/* 2 + K + K (K + 1) / 2 */
+/* 2 + K + K (K + 1) / 2; SIZE_MAX for K above 2^16, which the checked entries refuse. */
 CR_API size_t cr_dplr_n_sums(size_t n_rows);
 
 /* Log-density of x under N(mean, a diag(v) + b D^T D) from the totals of density over n_params elements, by the matrix

@@ -1,7 +1,8 @@
 /* embed: rows of a quantised embedding table into lanes.
  *
  *   x[k][t] = v(table row ids[t], k)      x TL16 f32 with table.n_cols features, ids [n_blocks * 16] all < n_rows
- * Range: token blocks. Exact. scratch: n_cols floats, 64-byte aligned.
+ * Range: token blocks. Exact. scratch: n_cols floats, 64-byte aligned. No aliasing between x, table, ids and scratch.
+ * There is no backward pass: the table is part of the frozen base.
  */
 #ifndef CREDENCE_KERNELS_EMBED_H
 #define CREDENCE_KERNELS_EMBED_H

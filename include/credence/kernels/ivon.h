@@ -18,13 +18,14 @@
  * f uses the h that the noise was drawn with, the update uses the new one. h + wd stays at least half of what it was;
  * h itself may become negative when wd > 0. 1 - beta1, 1 - beta2 and the other scalars are made in double and rounded
  * once. One noise for all micro-batches: sum their gradients in grad, set grad_scale. clip (of a global norm) scales
- * the gradient in the momentum only. Several workers: each accumulates all its samples, the averages are averaged, and
- * every worker steps with grad NULL, which takes them as they are.
+ * the gradient in the momentum only. Several workers: each accumulates all its samples, cr_ivon_merge averages the
+ * averages, and every worker steps with grad NULL, which takes them as they are.
  *
  * Arrays: mean, momentum, hess [D] in/out; grad, eps, eps_next [D] read; avg_grad, avg_curv [D] in/out, read when
  * sample > 1 or grad is NULL; next [D] f32 and next_high, next_low [D] bf16 (next rounded, and what that left, rounded)
  * written where not NULL. Any alignment, no aliasing. accumulate reads mean and hess only if a next is asked for.
- * Requires h + wd > 0 and normal, ess > 0, clip_radius > 0 (infinity: none), t >= 1, sample >= 1.
+ * Requires h + wd > 0 and normal, ess and 1 / ess normal in f32, clip_radius > 0 (infinity: none), t >= 1, sample >= 1,
+ * and the other scalars, rounded to f32, finite.
  * Range: elements; begin and end multiples of CR_IVON_CHUNK or end == D; D <= 2^34. Elementwise: same bits for any
  * split and on every tier (fused multiply-add, division and square root, each correctly rounded). stats (step only,
  * NULL: none): one a chunk, at begin / CR_IVON_CHUNK and up. sum_hess adds 64 chains of f32 in double: within 65 *
@@ -74,6 +75,12 @@ struct cr_ivon_ops {
 
 CR_API cr_status cr_ivon_ops_init(struct cr_ivon_ops *ops, enum cr_tier tier);
 
+/* The statistics of n_workers workers, whose samples all are in their averages: avg_grad[w] and avg_curv[w] [D] of
+ * every worker w become the mean over the workers, added in their order in double and rounded once. Elements [begin,
+ * end), any bounds: the same bits for any split. No array is given twice. Workers of equal statistics keep them, bit
+ * for bit (fewer than 2^29): W workers with the same data and the same noise are one. */
+CR_API void cr_ivon_merge(float *const *avg_grad, float *const *avg_curv, size_t n_workers, size_t begin, size_t end);
+
 /* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. `end` is not
  * checked against D. Values of the arrays are not looked at. */
 CR_API cr_status cr_ivon_perturb_checked(const struct cr_ivon_ops *ops, const struct cr_ivon_args *args, size_t begin,
@@ -82,6 +89,8 @@ CR_API cr_status cr_ivon_accumulate_checked(const struct cr_ivon_ops *ops, const
                                             size_t begin, size_t end, struct cr_error *err);
 CR_API cr_status cr_ivon_step_checked(const struct cr_ivon_ops *ops, const struct cr_ivon_args *args, size_t begin,
                                       size_t end, struct cr_error *err);
+CR_API cr_status cr_ivon_merge_checked(float *const *avg_grad, float *const *avg_curv, size_t n_workers, size_t begin,
+                                       size_t end, struct cr_error *err);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,5 @@
-/* lowrank: the small products of LoRA (and of a few label rows), all in f32 with tokens as lanes.
+/* lowrank: the small products of LoRA (Hu et al. 2022, equation 3), and of a few label rows, all in f32 with tokens as
+ * lanes.
  *
  *   down   U[i][t]  = s * sum_k P(i,k) X[k][t]          i in [0, rank)   U = s A X,  V = s B^T dY,  z = E_labels h
  *   up     Y[k][t] += m[k][t] * sum_i P(i,k) U[i][t]                     dX += mask * (A^T V),  dH += E_labels^T dz
@@ -16,7 +17,10 @@
  * Ranges: down and up take token blocks [begin, end); grad takes features, begin and end multiples of CR_LOWRANK_STEP
  * or end == K, and walks all token blocks in order (lane sums are added at the end in a fixed tree). Results are the
  * same bits for any split. X may be an operand of either type (`x_type`).
- * Tolerance: f32 chains, (K + 2) * 2^-24 * sum |terms|.
+ * Tolerance: f32 chains, (K + 2) * 2^-24 * sum |terms|. No aliasing between what a call writes and what else it reads.
+ *
+ * Every tier computes these in f32 vectors, also where there are bf16 or tile units (kernels/README.md says why). The
+ * products that make wide outputs, B U and without dropout A^T V, need no call here: they ride in qgemm.
  */
 #ifndef CREDENCE_KERNELS_LOWRANK_H
 #define CREDENCE_KERNELS_LOWRANK_H
@@ -63,7 +67,8 @@ struct cr_lowrank_ops {
 
 CR_API cr_status cr_lowrank_ops_init(struct cr_lowrank_ops *ops, enum cr_tier tier);
 
-/* Scratch of one call on one worker, 64-byte aligned. */
+/* Scratch of one call on one worker, 64-byte aligned. SIZE_MAX where the rank is above CR_RANK_MAX or n_features beyond
+ * what the checked entries take; a 0 counts as 1. */
 CR_API size_t cr_lowrank_scratch_bytes(size_t n_features, size_t rank);
 
 /* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */

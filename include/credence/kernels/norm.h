@@ -6,6 +6,7 @@
  *
  * x an operand of x_type, y of y_type (K even for bf16), K features; dy, dx TL16 f32; w [K] f32; rstd [n_blocks][16],
  * any alignment. x, when rounded to bf16, stands for the input it was rounded from: rstd stays that of the input.
+ * No aliasing: y is not made in place of x, nor dx in place of dy.
  * Range: token blocks. Sums over k are in f32: chain i takes k = i mod 4 in order, then (0 + 1) + (2 + 3); error
  * (K / 4 + 4) * 2^-24 of the sum of |terms|. Same bits on every tier.
  */

@@ -14,6 +14,10 @@
  *   value  w(n,k) is v(block) of kernels/dequant rounded once to f32; bf16 tiers round that once more to nearest
  *          even: one function of the stored block on every tier and in both directions
  *
+ * Bias and the addition to what Y holds (a residual, with accumulate) ride in the product. Scales do not: that of an
+ * adapter is in U, that of RMSNorm in X. Nor does SwiGLU, since gate and up are two matrices and two calls; a host that
+ * makes the same few features and tokens of both and then calls act (credence/kernels/act.h) finds them in its cache.
+ *
  * No aliasing between outputs and inputs. begin is a multiple of ops.step; end is one too, or N (K for dX). Each
  * output is one chain of additions whose order depends on the tier and on K (N) only: results are the same bits for
  * any split of the range, any number of token blocks and any position of a token.
@@ -78,7 +82,9 @@ struct cr_qgemm_ops {
 CR_API cr_status cr_qgemm_ops_init(struct cr_qgemm_ops *ops, enum cr_tier tier);
 
 /* Scratch of one call on one worker, 64-byte aligned; n_reduce = K forward, N backward, rank the largest of the call.
- * Upper bound over the tiers without tiles; amx has its own, a function of the rank only. */
+ * Upper bound over the tiers without tiles; amx has its own, a function of the rank only. n_reduce 0 counts as 1,
+ * though there is no such product; SIZE_MAX for a rank above CR_RANK_MAX (lowrank.h) or an n_reduce beyond what the
+ * checked entries take. */
 CR_API size_t cr_qgemm_scratch_bytes(const struct cr_qgemm_ops *ops, size_t n_reduce, size_t rank);
 
 /* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */

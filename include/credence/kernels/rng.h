@@ -33,11 +33,11 @@ extern "C" {
 CR_API void cr_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
 /* out[i] = low + (high - low) * (u + 0.5) / 2^24, u the top 24 bits of word i % 4 of counter (i / 4, 0, 0, 0);
- * in double, rounded once (so `high` itself can occur). */
+ * in double, rounded once (so `high` itself can occur). n <= 2^34, not checked: beyond that the numbers repeat. */
 CR_API void cr_uniform_f32(const uint32_t key[2], float low, float high, float *out, size_t n);
 
-/* Permutation of 0 ... n-1 (n < 2^32) by Fisher-Yates with unbiased draws from (key, epoch). Its counters have a last
- * word other than 0: the key may serve cr_uniform_f32 too. */
+/* Permutation of 0 ... n-1 by Fisher-Yates with unbiased draws from (key, epoch). n < 2^32, not checked: out would be
+ * no permutation. Its counters have a last word other than 0: the key may serve cr_uniform_f32 too. */
 CR_API void cr_permutation(const uint32_t key[2], uint32_t epoch, uint32_t *out, size_t n);
 
 enum { CR_RNG_BLOCK = 64 };
@@ -61,6 +61,12 @@ struct cr_rng_ops {
 };
 
 CR_API cr_status cr_rng_ops_init(struct cr_rng_ops *ops, enum cr_tier tier);
+
+/* Checked entries: the call when the arguments are sound, else CR_E_USAGE, a message and nothing touched. */
+CR_API cr_status cr_rng_normals_checked(const struct cr_rng_ops *ops, const struct cr_noise *noise, float *out,
+                                        size_t begin, size_t end, struct cr_error *err);
+CR_API cr_status cr_rng_words_checked(const struct cr_rng_ops *ops, const struct cr_noise *noise, uint32_t *out,
+                                      size_t begin, size_t end, struct cr_error *err);
 
 #ifdef __cplusplus
 }

@@ -3,6 +3,7 @@
  *   stats    running maximum m[t] and sum s[t] = sum_v exp(z[v][t] - m[t]) over the rows seen, and the label's logit
  *   merge    combines two (m, s, label) triples: order fixed by the caller
  *   grad     dz[v][t] = (exp(z[v][t] - lse[t]) - [v == target[t]]) * weight[t]
+ * (stats and merge: Milakov and Gimelshein 2018, algorithm 3 and section 3.1.)
  *
  * Loss and gradient with respect to the hidden state h, z = W h, in one walk over the vocabulary:
  *
@@ -21,7 +22,8 @@
  * n_rows may be odd in bf16 too, the missing half is 0). m, s, mass, label, lse, weight, scale, target:
  * [n_blocks * 16], any alignment; start values m = -inf, s = 0, label = 0, mass = 0. target < 0: no label (expsum: p =
  * 0). w, dh TL16 f32, h an operand of h_type, n_features each. Range: token blocks. exp at 2 ulp; sums in f32, relative
- * to the sum of magnitudes n_rows * 2^-24 (n_features for label). Same bits on every tier.
+ * to the sum of magnitudes n_rows * 2^-24 (n_features for label). Same bits on every tier. No aliasing: dz is not made
+ * in place of z.
  */
 #ifndef CREDENCE_KERNELS_XENT_H
 #define CREDENCE_KERNELS_XENT_H
