@@ -178,9 +178,10 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
     s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
     CR_TRY(check_memory(s, cr_engine_bytes(&options), (s->sets.n + 1) * s->scratch_floats * sizeof(float), err));
     s->scratch = cr_alloc(s->sets.n + 1, s->scratch_floats * sizeof *s->scratch);
-    s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 2) * sizeof *s->work);
+    s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 1) * sizeof *s->work);
+    s->running = cr_alloc(s->sets.n, sizeof *s->running);
     s->linear = s->sets.logit_draws > 0 ? cr_alloc(s->batch.max_rows, sizeof *s->linear) : NULL;
-    if (s->scratch == NULL || s->work == NULL || (s->sets.logit_draws > 0 && s->linear == NULL)) {
+    if (s->scratch == NULL || s->work == NULL || s->running == NULL || (s->sets.logit_draws > 0 && s->linear == NULL)) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the results of a pass");
     }
     CR_TRY(cr_sets_draw(&s->options, &s->sets, err));
@@ -219,6 +220,7 @@ void cr_scoring_close(struct cr_scoring *s)
     cr_free(s->row_of);
     cr_free(s->scratch);
     cr_free(s->work);
+    cr_free(s->running);
     cr_free(s->linear);
     cr_jacobian_deinit(&s->jacobian);
     cr_scoring_close_set(&s->main);

@@ -110,7 +110,11 @@ static bool read_running(const json_t *group, size_t n_members, struct cr_group_
                                                .ece = real(at, "ece"),
                                                .brier = real(at, "brier"),
                                                .perplexity = real(at, "perplexity"),
-                                               .auroc_error = (double)NAN};
+                                               .auroc_error = (double)NAN,
+                                               .entropy = real(at, "entropy"),
+                                               .expected_entropy = real(at, "expected_entropy"),
+                                               .mutual_information = real(at, "mutual_information"),
+                                               .disagreement = real(at, "disagreement")};
     }
     return true;
 }

@@ -46,8 +46,11 @@ static inline void make(struct made *m, const char *method, unsigned seed, doubl
                                  .entropy = p / 3};
     }
     for (size_t k = 0; k < 4 * MEMBERS; k++) {
-        m->running[k] = (struct cr_group_metrics){
-            .nll = (double)k + 0.5, .accuracy = 1.0 / (double)(k + 1), .perplexity = (double)NAN};
+        m->running[k] = (struct cr_group_metrics){.nll = (double)k + 0.5,
+                                                  .accuracy = 1.0 / (double)(k + 1),
+                                                  .perplexity = (double)NAN,
+                                                  .entropy = (double)k + 0.25,
+                                                  .mutual_information = 0.125 / (double)(k + 1)};
     }
     m->result = (struct cr_eval_result){.classification = true,
                                         .groups = m->groups,

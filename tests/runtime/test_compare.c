@@ -33,6 +33,8 @@ START_TEST(round_trip)
     for (size_t k = 0; k < 4 * MEMBERS; k++) {
         ck_assert(f.result.running[k].nll == m.running[k].nll);
         ck_assert(f.result.running[k].accuracy == m.running[k].accuracy);
+        ck_assert(f.result.running[k].entropy == m.running[k].entropy);
+        ck_assert(f.result.running[k].mutual_information == m.running[k].mutual_information);
     }
     ck_assert_uint_eq(f.ood.n_in, 2);
     ck_assert_uint_eq(f.ood.n_out, 3);
