@@ -51,6 +51,7 @@ struct cr_train_memory {
     uint64_t held;  /* program, tokenizer and data as they are now */
     uint64_t model; /* the mapped file */
     uint64_t engine, adapter, optimiser, best, batch, overhead;
+    uint64_t checkpoint; /* a file of one; its pages count where a run is resumed from it */
     uint64_t total;
 };
 

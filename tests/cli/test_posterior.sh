@@ -54,9 +54,13 @@ expect blob 2 '--kl-lr' tune -o none --kl-lr 0.1
 lay() {
     "$credence" laplace -m m.gguf -d d.jsonl -t 1 "$@"
 }
-expect laplace 0 'eval 20/20' lay -a point -o laplace
+expect laplace 0 'point/valid.jsonl, held out by the run of the adapter, chooses the prior precision' lay -a point -o laplace
 check laplace grep -q '^curvature of 20 examples, ' out
 check laplace grep -q '^prior precision .*, log-likelihood .*, evidence ' out
+check laplace grep -q '^validation NLL .*, of the point ' out
+expect laplace 0 'eval 20/20' lay -a point -o by-evidence --no-valid
+check laplace sh -c '! grep -q "^validation NLL" out && grep -q "\"evidence\"" by-evidence/summary.json'
+expect laplace 2 '--valid and --no-valid exclude each other' lay -a point -o none --valid o.jsonl --no-valid
 for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior.safetensors summary.json; do
     check laplace [ -s "laplace/$file" ]
 done
