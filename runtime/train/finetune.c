@@ -128,6 +128,9 @@ static cr_status train_and_write(struct cr_train *train, struct cr_finetune_resu
         train->method->announce(train->state, train->host);
     }
     cr_status status = cr_train_loop(train, err);
+    if (status == CR_OK && train->method->conclude != NULL) {
+        train->method->conclude(train->state, train->host);
+    }
     cr_status traced = give_trace(train, status == CR_OK ? err : NULL);
     CR_TRY(status == CR_OK ? traced : status);
     CR_TRY(cr_train_write_outputs(train, err));

@@ -166,7 +166,7 @@ cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, 
 
 /* loop.c */
 struct cr_step_result {
-    double loss, norm; /* mean and root mean square over the passes of the step */
+    double loss, norm; /* mean and root mean square over the passes of the step, before any clipping */
     uint64_t tokens;
     bool finite; /* loss and gradient of every pass; else the step was skipped */
 };

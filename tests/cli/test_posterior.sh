@@ -23,6 +23,9 @@ for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior
     check train [ -s "ivon/$file" ]
 done
 check facts grep -q '"sigma0_over_std_a"' ivon/summary.json
+share=$(sed -n 's/.*"clipped_share": \([0-9.e-]*\).*/\1/p' ivon/summary.json)
+share=$(awk "BEGIN { printf \"%.2f\", 100 * $share }")
+check facts grep -q "sigma0 .* times the spread of A; ess .* times the targets; $share % of the updates were cut" err
 expect train 0 'train 4/4' tune -o point
 check train [ ! -e point/posterior.safetensors ]
 expect resume 0 'nothing to do' tune -o ivon --method ivon --resume
