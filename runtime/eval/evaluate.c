@@ -175,7 +175,7 @@ static cr_status write_report(const struct cr_scoring *s, const struct cr_evalua
 {
     struct cr_kept kept = {0};
     struct cr_review_about about = {0};
-    cr_status status = cr_scoring_about(s, evaluation->result->tok_s, &kept, &about, err);
+    cr_status status = cr_scoring_about(s, evaluation->result, &kept, &about, err);
     if (status == CR_OK) {
         status = cr_review_write(&s->options, s->host, &about, evaluation, err);
     }
