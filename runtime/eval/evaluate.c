@@ -36,9 +36,9 @@ static void set_choice(struct cr_outcome *o, const struct cr_score *score, const
     o->confidence = probs[o->prediction];
     o->correct = o->prediction == score->example->answer;
     o->brier = cr_brier(probs, n, score->example->answer);
-    o->entropy = members->entropy;
-    o->expected_entropy = members->expected_entropy;
-    o->mutual_information = members->mutual_information;
+    o->entropy = members->doubt.entropy;
+    o->expected_entropy = members->doubt.expected_entropy;
+    o->mutual_information = members->doubt.mutual_information;
     o->disagreement = members->disagreement;
 }
 

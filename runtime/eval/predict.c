@@ -67,10 +67,10 @@ static cr_status give(void *ctx, const struct cr_score *score, struct cr_error *
     if (score->global) {
         json_object_set_new(line, "adapter", json_string("global"));
     }
-    json_object_set_new(line, "entropy", cr_json_finite(score->all->entropy));
-    json_object_set_new(line, "mutual_information", cr_json_finite(score->all->mutual_information));
+    json_object_set_new(line, "entropy", cr_json_finite(score->all->doubt.entropy));
+    json_object_set_new(line, "mutual_information", cr_json_finite(score->all->doubt.mutual_information));
     if (score->n_members > 1 || receiver->scoring->sets.logit_draws > 0) {
-        json_object_set_new(line, "expected_entropy", cr_json_finite(score->all->expected_entropy));
+        json_object_set_new(line, "expected_entropy", cr_json_finite(score->all->doubt.expected_entropy));
     }
     if (score->n_members > 1) {
         json_object_set_new(line, "disagreement", cr_json_finite(score->all->disagreement));

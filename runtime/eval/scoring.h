@@ -14,6 +14,7 @@
 #include "runtime/data/batch.h"
 #include "runtime/eval/linear.h"
 #include "runtime/eval/sets.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/model/engine.h"
 #include "runtime/thread/workers.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -66,8 +67,8 @@ struct cr_scoring {
 
 /* What the first members say together of an example, in nats; of texts the NLL alone, the rest NaN. */
 struct cr_running {
-    double nll;                                           /* choices: of the answer; texts: sum over the targets */
-    double entropy, expected_entropy, mutual_information; /* of their mean, mean of theirs, the difference */
+    double nll; /* choices: of the answer; texts: sum over the targets */
+    struct cr_doubt doubt;
     double disagreement; /* share of them whose answer is not that of the mean of their logits */
 };
 

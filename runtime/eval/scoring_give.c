@@ -22,26 +22,19 @@ cr_status cr_scoring_not_finite(const struct cr_scoring_set *set, const struct c
 static void set_running(const struct cr_scoring *s, const float *logits, const double *probs, const double *nll,
                         uint32_t n, struct cr_running *running)
 {
-    double sum[CR_LABELS_MAX] = {0}, logit_sum[CR_LABELS_MAX] = {0}, mean[CR_LABELS_MAX], entropies = 0;
+    double sum[CR_LABELS_MAX] = {0}, logit_sum[CR_LABELS_MAX] = {0}, entropies = 0;
     size_t answers[CR_LABELS_MAX] = {0}; /* how many members give each */
     for (size_t m = 0; m < s->sets.n; m++) {
         const float *own = logits + m * s->scratch_floats;
-        double n_seen = (double)(m + 1);
         size_t best = 0;
         for (uint32_t c = 0; c < n; c++) {
-            sum[c] += probs[m * n + c];
-            mean[c] = sum[c] / n_seen;
             logit_sum[c] += (double)own[c];
             best = own[c] > own[best] ? c : best;
         }
         answers[best]++;
-        entropies += cr_entropy(probs + m * n, n);
-        struct cr_running *r = &running[m];
-        r->nll = cr_mixture_nll(nll, m + 1);
-        r->entropy = cr_entropy(mean, n);
-        r->expected_entropy = entropies / n_seen;
-        r->mutual_information = fmax(r->entropy - r->expected_entropy, 0);
-        r->disagreement = (double)(m + 1 - answers[cr_argmax(logit_sum, n)]) / n_seen;
+        running[m] = (struct cr_running){.nll = cr_mixture_nll(nll, m + 1),
+                                         .doubt = cr_doubt_add(probs + m * n, n, m + 1, sum, &entropies)};
+        running[m].disagreement = (double)(m + 1 - answers[cr_argmax(logit_sum, n)]) / (double)(m + 1);
     }
 }
 
@@ -49,11 +42,10 @@ static void set_running(const struct cr_scoring *s, const float *logits, const d
 static void set_linear(const struct cr_linear_answer *linear, uint32_t n, uint32_t answer, struct cr_running *running)
 {
     double entropy = cr_entropy(linear->probs, n);
-    *running = (struct cr_running){.nll = -cr_ln(fmax(linear->probs[answer], 0x1p-1022)),
-                                   .entropy = entropy,
-                                   .expected_entropy = linear->expected_entropy,
-                                   .mutual_information = fmax(entropy - linear->expected_entropy, 0),
-                                   .disagreement = (double)NAN};
+    *running =
+        (struct cr_running){.nll = -cr_ln(fmax(linear->probs[answer], 0x1p-1022)),
+                            .doubt = {entropy, linear->expected_entropy, fmax(entropy - linear->expected_entropy, 0)},
+                            .disagreement = (double)NAN};
 }
 
 /* By task, of an unknown one. */
@@ -124,7 +116,7 @@ static cr_status give_texts(const struct cr_scoring *s, const struct cr_scoring_
 {
     size_t n_members = s->sets.n;
     double *nll = s->work;
-    const struct cr_running none = {0, (double)NAN, (double)NAN, (double)NAN, (double)NAN};
+    const struct cr_running none = {0, {(double)NAN, (double)NAN, (double)NAN}, (double)NAN};
     for (size_t row = 0; row < s->batch.n_rows;) {
         uint32_t index = s->batch.example[s->batch.row_token[row]];
         struct cr_score score = {.index = index,
