@@ -190,6 +190,38 @@ START_TEST(all_runs_of_a_mixture)
 }
 END_TEST
 
+/* A page with all of it, whatever allocation fails on the way: a refusal, and nothing leaks. */
+START_TEST(no_memory)
+{
+    struct call call;
+    char elsewhere[1024], page[1024];
+    snprintf(elsewhere, sizeof elsewhere, "%s", cr_train_path("mixture.jsonl"));
+    static const char one[] = "{\"question\":\"x\",\"choices\":[\"a\",\"b\"],\"answer\":0}\n";
+    cr_train_write("mixture.jsonl", one, sizeof one - 1);
+    snprintf(page, sizeof page, "%s", cr_train_path("page.html"));
+    train_ivon("other", data, 5);
+    cr_status status = CR_E_MEMORY;
+    long live = cr_alloc_live(), n_failed = 0;
+    for (long at = 1 + _i; status != CR_OK; at += 24) {
+        call_init(&call, "ivon");
+        add_adapter(&call, "other");
+        call.options.samples = 2;
+        call.options.calibrate = data;
+        call.options.ood = elsewhere;
+        call.options.report = page;
+        cr_alloc_fail_at(at, true);
+        status = cr_eval(&call.options, &call.host, &call.result, &call.err);
+        cr_alloc_fail_at(0, false);
+        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, call.err.message);
+        ck_assert(status != CR_OK || cr_train_exists("page.html"));
+        call_free(&call);
+        ck_assert_int_eq(cr_alloc_live(), live);
+        n_failed += status != CR_OK;
+    }
+    ck_assert_int_gt(n_failed, 10);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("eval page");
@@ -199,6 +231,7 @@ int main(void)
     tcase_add_test(all, everything_found);
     tcase_add_test(all, nothing_more_than_found);
     tcase_add_test(all, all_runs_of_a_mixture);
+    tcase_add_loop_test(all, no_memory, 0, 4);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }
