@@ -256,13 +256,15 @@ struct cr_eval_result {
 struct cr_laplace_options {
     size_t size;
     const char *model, *data, *adapter, *output; /* required; data: the training examples, with choices */
-    const char *valid;           /* chooses the prior precision by its NLL; NULL: the evidence chooses */
+    const char *valid;           /* chooses the prior precision by its NLL; NULL: valid.jsonl of the adapter's directory,
+                                  * which its run held out, where there is one, else the evidence */
     double prior_precision;      /* 0 = to be chosen */
     uint32_t max_seq_length;     /* 0 = min(context, 2048) */
     bool on_long_skip;
     const char *normalize;
     bool force, allow_inexact;
     uint64_t seed;
+    bool no_valid;               /* the evidence chooses, whatever there is */
 };
 
 struct cr_laplace_result {

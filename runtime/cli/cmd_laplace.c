@@ -19,6 +19,7 @@ cr_status cr_cli_run_laplace(const struct cr_cli_args *args, struct cr_cli_host 
         .force = cr_cli_given(args, CR_CLI_FORCE),
         .allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT),
         .seed = cr_cli_uint(args, CR_CLI_SEED, 0),
+        .no_valid = cr_cli_given(args, CR_CLI_NO_VALID),
     };
     struct cr_laplace_result r = {0};
     cr_status status = cr_laplace(&options, &host->host, &r, err);

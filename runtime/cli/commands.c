@@ -20,7 +20,9 @@ const struct cr_cli_command cr_cli_commands[] = {
         .summary = "fit a Gaussian around a trained adapter, from the curvature of its loss",
         .detail = "Takes an adapter that was trained to a point and the examples with choices that it was trained on;\n"
                   "writes it again with a Kronecker-factored Laplace posterior beside it. eval and predict then answer\n"
-                  "by the linearised model, or with --weights by draws of weights.\n"},
+                  "by the linearised model, or with --weights by draws of weights. The prior precision is chosen by\n"
+                  "--valid, else by valid.jsonl of the adapter's directory (what its run held out), else, and with\n"
+                  "--no-valid, by the evidence.\n"},
     {.name = "export", .bit = CR_CLI_EXPORT, .operands = "", .run = cr_cli_run_export,
         .summary = "write an adapter in the form of another program",
         .detail = ""},

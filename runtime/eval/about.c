@@ -27,7 +27,14 @@ static cr_status add_adapter_fact(const struct page *page, const struct cr_scori
         cr_buf_puts(&text, "none: the base model alone");
     } else {
         const struct cr_adapter *a = sets->posteriors[0]->adapter;
-        cr_buf_printf(&text, "%s, method %s, ", s->options.adapter, sets->method);
+        for (size_t i = 0; i < sets->n_posteriors; i++) {
+            cr_buf_printf(&text, "%s%s",
+                          i == 0                       ? ""
+                          : i + 1 < sets->n_posteriors ? ", "
+                                                       : " and ",
+                          s->options.adapters[i]);
+        }
+        cr_buf_printf(&text, ", method %s, %s", sets->method, sets->n_posteriors > 1 ? "the first of " : "");
         if (a->prefix != NULL) {
             cr_buf_printf(&text, "%" PRIu32 " vertices of %" PRIu32 " rows", a->prefix->n_vertices, a->prefix->n_rows);
         } else {
@@ -39,24 +46,36 @@ static cr_status add_adapter_fact(const struct page *page, const struct cr_scori
             }
         }
     }
-    if (sets->n_posteriors > 1) {
-        cr_buf_printf(&text, ", and %zu more", sets->n_posteriors - 1);
-    }
     if (sets->n > 1) {
         cr_buf_printf(&text, "; mean of %zu sets of weights", sets->n);
     }
     return add_fact(page, "Adapter", &text, err);
 }
 
-cr_status cr_scoring_about(const struct cr_scoring *s, double tok_s, struct cr_kept *kept, struct cr_review_about *out,
-                           struct cr_error *err)
+static cr_status add_calibration_fact(const struct page *page, const struct cr_scoring *s,
+                                      const struct cr_eval_result *r, struct cr_error *err)
+{
+    struct cr_buf text = {0};
+    if (r->calibrated == NULL) {
+        return CR_OK;
+    }
+    cr_buf_printf(&text, "%.4f, fitted on %" PRIu64 " examples of %s, whose NLL is %.4f at it, %.4f raw",
+                  r->temperature, r->n_calibration, s->options.calibrate, r->calibration_nll[1], r->calibration_nll[0]);
+    return add_fact(page, "Temperature", &text, err);
+}
+
+cr_status cr_scoring_about(const struct cr_scoring *s, const struct cr_eval_result *r, struct cr_kept *kept,
+                           struct cr_review_about *out, struct cr_error *err)
 {
     struct page page = {.kept = kept, .about = out};
     struct cr_buf text = {0};
     char hex[33];
-    cr_buf_printf(&text, "Evaluation of %s on %s",
-                  cr_base_name(s->sets.n_posteriors > 0 ? s->options.adapter : s->options.model),
-                  cr_base_name(s->options.data));
+    cr_buf_printf(&text, "Evaluation of %s",
+                  cr_base_name(s->sets.n_posteriors > 0 ? s->options.adapter : s->options.model));
+    if (s->sets.n_posteriors > 1) {
+        cr_buf_printf(&text, " and %zu more together", s->sets.n_posteriors - 1);
+    }
+    cr_buf_printf(&text, " on %s", cr_base_name(s->options.data));
     CR_TRY(cr_kept_text(kept, &text, &out->title, err));
     cr_buf_printf(&text, "%s, %s, %" PRIu32 " layers, width %" PRIu32 ", weights %s", s->options.model,
                   s->model->config.architecture, s->model->config.n_layers, s->model->config.n_embd,
@@ -72,8 +91,13 @@ cr_status cr_scoring_about(const struct cr_scoring *s, double tok_s, struct cr_k
                       s->options.max_seq_length, s->main.data.n_skipped);
         CR_TRY(add_fact(&page, "Long examples", &text, err));
     }
+    CR_TRY(add_calibration_fact(&page, s, r, err));
+    if (s->ood.path != NULL) {
+        cr_buf_printf(&text, "%s, %zu of %zu examples", s->ood.path, s->ood.n, s->ood.data.n);
+        CR_TRY(add_fact(&page, "Elsewhere", &text, err));
+    }
     cr_buf_printf(&text, "%" PRIu64 " tokens in %.0f s (%.0f tokens/s), %s, %d thread%s, credence %s", s->tokens,
-                  s->seconds, tok_s, cr_tier_name(s->workers.tier), s->workers.parallel->n_workers,
+                  s->seconds, r->tok_s, cr_tier_name(s->workers.tier), s->workers.parallel->n_workers,
                   s->workers.parallel->n_workers == 1 ? "" : "s", CREDENCE_VERSION);
     return add_fact(&page, "Run", &text, err);
 }

@@ -6,8 +6,8 @@
 #include "runtime/review/kept.h"
 #include "runtime/review/review.h"
 
-/* *out is zeroed before; its texts live in kept, also after a failure. tok_s: tokens a second. Errors: CR_E_MEMORY. */
-cr_status cr_scoring_about(const struct cr_scoring *scoring, double tok_s, struct cr_kept *kept,
+/* *out is zeroed before; its texts live in kept, also after a failure. result: what was found. Errors: CR_E_MEMORY. */
+cr_status cr_scoring_about(const struct cr_scoring *scoring, const struct cr_eval_result *result, struct cr_kept *kept,
                            struct cr_review_about *out, struct cr_error *err);
 
 #endif

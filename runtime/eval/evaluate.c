@@ -26,18 +26,20 @@ struct keeper {
     struct cr_diversity diversity;
 };
 
-/* What probabilities of the choices say of an example. */
-static void set_choice(struct cr_outcome *o, const struct cr_score *score, const double *probs, double entropy)
+/* What probabilities of the choices say of an example; `members` of those that they are the mean of, before any
+ * temperature. */
+static void set_choice(struct cr_outcome *o, const struct cr_score *score, const double *probs,
+                       const struct cr_running *members)
 {
     uint32_t n = score->example->n_choices;
     o->prediction = (uint32_t)cr_argmax(probs, n);
     o->confidence = probs[o->prediction];
     o->correct = o->prediction == score->example->answer;
     o->brier = cr_brier(probs, n, score->example->answer);
-    o->entropy = entropy;
-    o->expected_entropy = score->expected_entropy; /* these of all members, before any temperature */
-    o->mutual_information = score->mutual_information;
-    o->disagreement = score->disagreement;
+    o->entropy = members->doubt.entropy;
+    o->expected_entropy = members->doubt.expected_entropy;
+    o->mutual_information = members->doubt.mutual_information;
+    o->disagreement = members->disagreement;
 }
 
 static struct cr_outcome *add_outcome(struct cr_outcomes *outcomes, const struct cr_score *score, double nll)
@@ -57,15 +59,16 @@ static cr_status keep(void *ctx, const struct cr_score *score, struct cr_error *
     double mean[CR_LABELS_MAX];
     (void)err;
     for (size_t m = 0; m < keeper->n_members; m++) {
-        struct cr_outcome *o = add_outcome(&keeper->running[m], score, score->running_nll[m]);
+        struct cr_outcome *o = add_outcome(&keeper->running[m], score, score->running[m].nll);
         if (score->probs != NULL) {
             cr_mean_probs(score->member_probs, m + 1, score->example->n_choices, mean);
-            set_choice(o, score, mean, score->entropy); /* that of all members */
+            set_choice(o, score, mean, &score->running[m]);
         }
     }
     if (score->calibrated != NULL) {
-        set_choice(add_outcome(&keeper->calibrated, score, score->calibrated_nll), score, score->calibrated,
-                   cr_entropy(score->calibrated, score->example->n_choices));
+        struct cr_outcome *o = add_outcome(&keeper->calibrated, score, score->calibrated_nll);
+        set_choice(o, score, score->calibrated, score->all);
+        o->entropy = cr_entropy(score->calibrated, score->example->n_choices);
     }
     if (score->probs != NULL && keeper->n_members <= COMPARED_MAX) {
         cr_diversity_add(score->member_probs, keeper->n_members, score->example->n_choices, &keeper->diversity);
@@ -172,7 +175,7 @@ static cr_status write_report(const struct cr_scoring *s, const struct cr_evalua
 {
     struct cr_kept kept = {0};
     struct cr_review_about about = {0};
-    cr_status status = cr_scoring_about(s, evaluation->result->tok_s, &kept, &about, err);
+    cr_status status = cr_scoring_about(s, evaluation->result, &kept, &about, err);
     if (status == CR_OK) {
         status = cr_review_write(&s->options, s->host, &about, evaluation, err);
     }

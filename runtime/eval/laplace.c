@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "credence/kernels/math.h"
 #include "runtime/core/alloc.h"
@@ -29,6 +30,7 @@ struct trial {
 
 struct fit {
     struct cr_laplace_options options;
+    char *own_valid; /* owned: what the adapter's run held out, where that is to choose */
     struct cr_scoring scoring;
     struct cr_laplace_set set;
     struct cr_curvature curvature;
@@ -64,6 +66,30 @@ static cr_status check_options(const struct cr_laplace_options *given, struct cr
     }
     if (o->prior_precision > 0 && o->valid != NULL) {
         return cr_fail(err, CR_E_USAGE, "--prior-precision and --valid exclude each other: one is to choose");
+    }
+    if (o->no_valid && o->valid != NULL) {
+        return cr_fail(err, CR_E_USAGE, "--valid and --no-valid exclude each other");
+    }
+    return CR_OK;
+}
+
+/* Where nothing is said, the examples that the run of the adapter held out choose. */
+static cr_status find_valid(struct fit *f, const struct cr_host *host, struct cr_error *err)
+{
+    struct cr_laplace_options *o = &f->options;
+    char shown[CR_ESCAPE_BYTES];
+    if (o->valid != NULL || o->no_valid || o->prior_precision > 0) {
+        return CR_OK;
+    }
+    f->own_valid = cr_path_join(o->adapter, "valid.jsonl");
+    if (f->own_valid == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    if (access(f->own_valid, F_OK) == 0 && !cr_same_file(f->own_valid, o->data)) {
+        o->valid = f->own_valid;
+        cr_host_log(host, CR_LOG_INFO,
+                    "%s, held out by the run of the adapter, chooses the prior precision (--no-valid: the evidence)",
+                    cr_escape(shown, sizeof shown, o->valid, strlen(o->valid)));
     }
     return CR_OK;
 }
@@ -285,6 +311,7 @@ static json_t *summary_of(const struct fit *f)
     json_object_set_new(object, "evidence", cr_json_finite(r->evidence));
     json_object_set_new(object, "prior_precision", cr_json_finite(r->prior_precision));
     json_object_set_new(object, "chosen_by", json_string(f->chosen_by));
+    json_object_set_new(object, "valid", f->options.valid != NULL ? cr_json_text(f->options.valid) : json_null());
     json_object_set_new(object, "valid_nll_point", cr_json_finite(r->valid_nll[0]));
     for (size_t t = 0; t < f->n_trials; t++) {
         json_t *trial = json_object();
@@ -332,6 +359,7 @@ static cr_status run(struct fit *f, const struct cr_laplace_options *options, co
 {
     struct cr_scoring *s = &f->scoring;
     CR_TRY(check_options(options, &f->options, err));
+    CR_TRY(find_valid(f, host, err));
     CR_TRY(cr_dir_check_output(f->options.output, f->options.force, false, err));
     CR_TRY(open_scoring(f, host, err));
     const struct cr_adapter *adapter = s->sets.posteriors[0]->adapter;
@@ -364,6 +392,7 @@ cr_status cr_laplace(const struct cr_laplace_options *options, const struct cr_h
     cr_curvature_deinit(&f->curvature);
     cr_laplace_set_free(&f->set);
     cr_free(f->values);
+    cr_free(f->own_valid);
     cr_free(f);
     return status;
 }

@@ -25,7 +25,7 @@ static void add(struct scores *s, uint32_t n_choices, double entropy, double inf
 static cr_status add_score(void *ctx, const struct cr_score *score, struct cr_error *err)
 {
     (void)err;
-    add(ctx, score->example->n_choices, score->entropy, score->mutual_information, true);
+    add(ctx, score->example->n_choices, score->all->doubt.entropy, score->all->doubt.mutual_information, true);
     return CR_OK;
 }
 

@@ -46,7 +46,7 @@ static void set_text(json_t *line, const struct cr_score *score)
     for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++) {
         json_object_set_new(line, absent[i], json_null());
     }
-    json_object_set_new(line, "nll", cr_json_finite(score->nll / (double)score->n_targets));
+    json_object_set_new(line, "nll", cr_json_finite(score->all->nll / (double)score->n_targets));
     json_object_set_new(line, "n_targets", json_integer((json_int_t)score->n_targets));
 }
 
@@ -67,13 +67,13 @@ static cr_status give(void *ctx, const struct cr_score *score, struct cr_error *
     if (score->global) {
         json_object_set_new(line, "adapter", json_string("global"));
     }
-    json_object_set_new(line, "entropy", cr_json_finite(score->entropy));
-    json_object_set_new(line, "mutual_information", cr_json_finite(score->mutual_information));
+    json_object_set_new(line, "entropy", cr_json_finite(score->all->doubt.entropy));
+    json_object_set_new(line, "mutual_information", cr_json_finite(score->all->doubt.mutual_information));
     if (score->n_members > 1 || receiver->scoring->sets.logit_draws > 0) {
-        json_object_set_new(line, "expected_entropy", cr_json_finite(score->expected_entropy));
+        json_object_set_new(line, "expected_entropy", cr_json_finite(score->all->doubt.expected_entropy));
     }
     if (score->n_members > 1) {
-        json_object_set_new(line, "disagreement", cr_json_finite(score->disagreement));
+        json_object_set_new(line, "disagreement", cr_json_finite(score->all->disagreement));
         json_object_set_new(line, "members", json_integer((json_int_t)score->n_members));
     }
     char *text = json_dumps(line, JSON_COMPACT);

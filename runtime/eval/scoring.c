@@ -64,20 +64,24 @@ static cr_status check_start(const struct cr_scoring *s, struct cr_error *err)
                          p->label, p->adapter->method);
 }
 
-static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes, uint64_t scratch_bytes,
+/* held: before anything that the terms below name was allocated. */
+static cr_status check_memory(const struct cr_scoring *s, uint64_t held, const struct cr_engine_options *engine,
                               struct cr_error *err)
 {
-    uint64_t draws = cr_sets_bytes(&s->sets) + scratch_bytes;
+    uint64_t engine_bytes = cr_engine_bytes(engine);
+    uint64_t draws = cr_sets_bytes(&s->sets) + (s->sets.n + 1) * s->scratch_floats * sizeof(float) +
+                     s->sets.n * ((CR_LABELS_MAX + 1) * sizeof *s->work + sizeof *s->running);
+    draws += 2 * (uint64_t)engine->max_tokens * 8 * sizeof(uint32_t); /* the batches */
     const struct cr_adapter *adapter = s->differentiates ? s->sets.posteriors[0]->adapter : NULL;
     draws += adapter != NULL ? cr_jacobian_bytes(adapter, s->n_labels) : 0;
-    draws +=
-        cr_scoring_gathers(s) ? cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) : 0;
+    if (cr_scoring_gathers(s)) {
+        draws += cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) +
+                 cr_laplace_make_bytes(adapter);
+    }
     size_t kept = s->keeps ? s->sets.n + (s->options.calibrate != NULL) : 0;
     draws += (uint64_t)kept * s->main.n * sizeof(struct cr_outcome);
     uint64_t budget = s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
     uint64_t model = cr_gguf_file_bytes(s->model->gguf);
-    uint64_t file = cr_machine_rss_file();
-    uint64_t held = cr_machine_rss_anon() + (file > model ? file - model : 0);
     uint64_t overhead = OVERHEAD_BYTES + (uint64_t)s->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
     uint64_t total = model + held + engine_bytes + draws + overhead;
     uint64_t peak = cr_machine_peak_rss();
@@ -92,6 +96,13 @@ static cr_status check_memory(const struct cr_scoring *s, uint64_t engine_bytes,
                        s->sets.n > 1 ? " or fewer --samples" : "");
     }
     return CR_OK;
+}
+
+/* Memory in use but for the model's file. */
+static uint64_t held_now(const struct cr_scoring *s)
+{
+    uint64_t model = cr_gguf_file_bytes(s->model->gguf), file = cr_machine_rss_file();
+    return cr_machine_rss_anon() + (file > model ? file - model : 0);
 }
 
 static size_t larger(size_t a, size_t b)
@@ -148,6 +159,7 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
                                         .label_ids = s->label_ids,
                                         .n_labels = s->n_labels};
     uint32_t shortest = UINT32_MAX;
+    uint64_t held = held_now(s);
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         if (s->options.mc_dropout || cr_sets_prefix(&s->sets) != NULL) {
             *sets[i] = cr_dataset_whole(sets[i]);
@@ -176,11 +188,12 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
     CR_TRY(cr_batch_init(&s->batch, options.max_tokens, err));
     CR_TRY(cr_batch_init(&s->shared, options.max_tokens, err));
     s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
-    CR_TRY(check_memory(s, cr_engine_bytes(&options), (s->sets.n + 1) * s->scratch_floats * sizeof(float), err));
+    CR_TRY(check_memory(s, held, &options, err));
     s->scratch = cr_alloc(s->sets.n + 1, s->scratch_floats * sizeof *s->scratch);
-    s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 2) * sizeof *s->work);
+    s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 1) * sizeof *s->work);
+    s->running = cr_alloc(s->sets.n, sizeof *s->running);
     s->linear = s->sets.logit_draws > 0 ? cr_alloc(s->batch.max_rows, sizeof *s->linear) : NULL;
-    if (s->scratch == NULL || s->work == NULL || (s->sets.logit_draws > 0 && s->linear == NULL)) {
+    if (s->scratch == NULL || s->work == NULL || s->running == NULL || (s->sets.logit_draws > 0 && s->linear == NULL)) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the results of a pass");
     }
     CR_TRY(cr_sets_draw(&s->options, &s->sets, err));
@@ -219,6 +232,7 @@ void cr_scoring_close(struct cr_scoring *s)
     cr_free(s->row_of);
     cr_free(s->scratch);
     cr_free(s->work);
+    cr_free(s->running);
     cr_free(s->linear);
     cr_jacobian_deinit(&s->jacobian);
     cr_scoring_close_set(&s->main);

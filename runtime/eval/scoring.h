@@ -14,6 +14,7 @@
 #include "runtime/data/batch.h"
 #include "runtime/eval/linear.h"
 #include "runtime/eval/sets.h"
+#include "runtime/metrics/metrics.h"
 #include "runtime/model/engine.h"
 #include "runtime/thread/workers.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -49,10 +50,11 @@ struct cr_scoring {
         *row_of;    /* owned: by task, examples of a batch by set, and the row of each example's next result */
     float *scratch; /* owned: results of a batch, one stretch of scratch_floats a set, and one for a pass of several */
     size_t scratch_floats;
-    double *work;       /* owned: probabilities and NLL of the members of one example */
-    double temperature; /* of the scores' `calibrated`: NaN before temperature.h has fitted it */
+    double *work;               /* owned: probabilities and NLL of the members of one example */
+    struct cr_running *running; /* owned: of one example */
+    double temperature;         /* of the scores' `calibrated`: NaN before temperature.h has fitted it */
 
-    bool keeps; /* outcomes of every example after each number of members are kept; set before opening */
+    bool keeps;          /* outcomes of every example after each number of members are kept; set before opening */
     bool answers;        /* questions without an answer are wanted too, as for predictions; set before opening */
     bool differentiates; /* gradients of single examples will be asked for; set before opening, or by a posterior
                           * that answers by the linearised model */
@@ -63,6 +65,13 @@ struct cr_scoring {
     double seconds;  /* in passes */
 };
 
+/* What the first members say together of an example, in nats; of texts the NLL alone, the rest NaN. */
+struct cr_running {
+    double nll; /* choices: of the answer; texts: sum over the targets */
+    struct cr_doubt doubt;
+    double disagreement; /* share of them whose answer is not that of the mean of their logits */
+};
+
 /* One example after its pass. Pointers hold until the next one. */
 struct cr_score {
     uint32_t index; /* in the dataset */
@@ -71,13 +80,12 @@ struct cr_score {
     const double *calibrated; /* the same at the fitted temperature, NULL without one */
     double calibrated_nll;    /* of the answer */
     const float *logits;      /* [n_choices]; NULL for texts and for several members */
-    double nll;               /* choices: of the answer; texts: sum over the targets */
     uint64_t n_targets;
     bool global; /* by task, of an unknown one: the common set answered */
     size_t n_members;
-    const double *member_probs; /* [n_members][n_choices]; NULL for texts */
-    const double *running_nll;  /* [n_members]: nll of the first 1, 2, ... members; the last is nll */
-    double entropy, expected_entropy, mutual_information, disagreement; /* NaN for texts */
+    const double *member_probs;       /* [n_members][n_choices]; NULL for texts */
+    const struct cr_running *running; /* [n_members] of the first 1, 2, ... members */
+    const struct cr_running *all;     /* the last of them */
 };
 
 /* A failure ends the run and is passed on. */

@@ -17,27 +17,35 @@ cr_status cr_scoring_not_finite(const struct cr_scoring_set *set, const struct c
                    cr_escape(shown, sizeof shown, set->path, strlen(set->path)), example->line);
 }
 
-/* Share of the members whose answer is not that of the mean of their logits. */
-static double disagreement(const struct cr_scoring *s, const float *logits, uint32_t n_choices)
+/* The first 1, 2, ... members: probs [n_members][n], nll [n_members] of the answer. Sums go on from member to member,
+ * in their order, so that the figures are those of an evaluation with as many members. */
+static void set_running(const struct cr_scoring *s, const float *logits, const double *probs, const double *nll,
+                        uint32_t n, struct cr_running *running)
 {
-    double mean[CR_LABELS_MAX];
-    size_t differ = 0;
-    for (uint32_t c = 0; c < n_choices; c++) {
-        mean[c] = 0;
-        for (size_t m = 0; m < s->sets.n; m++) {
-            mean[c] += (double)logits[m * s->scratch_floats + c];
-        }
-    }
-    size_t answer = cr_argmax(mean, n_choices);
+    double sum[CR_LABELS_MAX] = {0}, logit_sum[CR_LABELS_MAX] = {0}, entropies = 0;
+    size_t answers[CR_LABELS_MAX] = {0}; /* how many members give each */
     for (size_t m = 0; m < s->sets.n; m++) {
         const float *own = logits + m * s->scratch_floats;
         size_t best = 0;
-        for (uint32_t c = 1; c < n_choices; c++) {
+        for (uint32_t c = 0; c < n; c++) {
+            logit_sum[c] += (double)own[c];
             best = own[c] > own[best] ? c : best;
         }
-        differ += best != answer;
+        answers[best]++;
+        running[m] = (struct cr_running){.nll = cr_mixture_nll(nll, m + 1),
+                                         .doubt = cr_doubt_add(probs + m * n, n, m + 1, sum, &entropies)};
+        running[m].disagreement = (double)(m + 1 - answers[cr_argmax(logit_sum, n)]) / (double)(m + 1);
     }
-    return (double)differ / (double)s->sets.n;
+}
+
+/* One member: the mean over the logit draws, whose probabilities these are. */
+static void set_linear(const struct cr_linear_answer *linear, uint32_t n, uint32_t answer, struct cr_running *running)
+{
+    double entropy = cr_entropy(linear->probs, n);
+    *running =
+        (struct cr_running){.nll = -cr_ln(fmax(linear->probs[answer], 0x1p-1022)),
+                            .doubt = {entropy, linear->expected_entropy, fmax(entropy - linear->expected_entropy, 0)},
+                            .disagreement = (double)NAN};
 }
 
 /* By task, of an unknown one. */
@@ -55,7 +63,7 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
     uint32_t n = example->n_choices;
     size_t n_members = s->sets.n;
     double wide[CR_LABELS_MAX], mean[CR_LABELS_MAX], calibrated[CR_LABELS_MAX];
-    double *probs = s->work, *nll = probs + n_members * CR_LABELS_MAX, *running = nll + n_members;
+    double *probs = s->work, *nll = probs + n_members * CR_LABELS_MAX;
     for (size_t m = 0; m < n_members; m++) {
         for (uint32_t c = 0; c < n; c++) {
             wide[c] = (double)logits[m * s->scratch_floats + c];
@@ -65,31 +73,24 @@ static cr_status give_choice(const struct cr_scoring *s, const struct cr_scoring
         }
         cr_softmax(wide, n, probs + m * n);
         nll[m] = cr_softmax_nll(wide, n, example->answer);
-        running[m] = cr_mixture_nll(nll, m + 1);
     }
-    if (linear != NULL) { /* one member: the mean over the logit draws */
+    if (linear != NULL) {
         memcpy(probs, linear->probs, n * sizeof *probs);
-        running[0] = -cr_ln(fmax(probs[example->answer], 0x1p-1022));
+        set_linear(linear, n, example->answer, s->running);
+    } else {
+        set_running(s, logits, probs, nll, n, s->running);
     }
     cr_mean_probs(probs, n_members, n, mean);
-    double entropy = cr_entropy(mean, n);
-    double expected = linear != NULL ? linear->expected_entropy : cr_expected_entropy(probs, n_members, n);
-    double information =
-        linear != NULL ? fmax(entropy - expected, 0) : cr_mutual_information(probs, n_members, n, mean);
     struct cr_score score = {.index = index,
                              .example = example,
                              .probs = mean,
                              .logits = n_members == 1 && linear == NULL ? logits : NULL,
-                             .nll = running[n_members - 1],
                              .n_targets = 1,
                              .global = is_global(set, index),
                              .n_members = n_members,
                              .member_probs = probs,
-                             .running_nll = running,
-                             .entropy = entropy,
-                             .expected_entropy = expected,
-                             .mutual_information = information,
-                             .disagreement = linear != NULL ? (double)NAN : disagreement(s, logits, n)};
+                             .running = s->running,
+                             .all = &s->running[n_members - 1]};
     if (isfinite(s->temperature)) {
         cr_temperature_apply(s->temperature, &score, calibrated, &score.calibrated_nll);
         score.calibrated = calibrated;
@@ -114,33 +115,32 @@ static cr_status give_texts(const struct cr_scoring *s, const struct cr_scoring_
                             struct cr_error *err)
 {
     size_t n_members = s->sets.n;
-    double *nll = s->work, *running = nll + n_members;
+    double *nll = s->work;
+    const struct cr_running none = {0, {(double)NAN, (double)NAN, (double)NAN}, (double)NAN};
     for (size_t row = 0; row < s->batch.n_rows;) {
         uint32_t index = s->batch.example[s->batch.row_token[row]];
         struct cr_score score = {.index = index,
                                  .example = &set->data.examples[index],
                                  .global = is_global(set, index),
                                  .n_members = n_members,
-                                 .running_nll = running,
-                                 .entropy = (double)NAN,
-                                 .expected_entropy = (double)NAN,
-                                 .mutual_information = (double)NAN,
-                                 .disagreement = (double)NAN};
-        memset(running, 0, n_members * sizeof *running);
+                                 .running = s->running,
+                                 .all = &s->running[n_members - 1]};
+        for (size_t m = 0; m < n_members; m++) {
+            s->running[m] = none;
+        }
         while (row < s->batch.n_rows && s->batch.example[s->batch.row_token[row]] == index) {
             for (size_t m = 0; m < n_members; m++) {
                 nll[m] = (double)s->scratch[m * s->scratch_floats + row];
-                running[m] += cr_mixture_nll(nll, m + 1);
+                s->running[m].nll += cr_mixture_nll(nll, m + 1);
             }
             row++;
             score.n_targets++;
         }
         for (size_t m = 0; m < n_members; m++) {
-            if (!isfinite(running[m])) {
+            if (!isfinite(s->running[m].nll)) {
                 return cr_scoring_not_finite(set, score.example, err);
             }
         }
-        score.nll = running[n_members - 1];
         CR_TRY(fn(ctx, &score, err));
     }
     return CR_OK;

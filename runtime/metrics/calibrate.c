@@ -200,54 +200,6 @@ void cr_resample(uint64_t seed, size_t draw, uint32_t kind, size_t n, uint32_t *
     }
 }
 
-/* Mean with each seed and example as often as it was drawn. */
-static double weighted_mean(const struct cr_paired *pairs, const uint32_t *seeds, const uint32_t *examples)
-{
-    double sum = 0;
-    for (size_t s = 0; s < pairs->n_seeds; s++) {
-        double row = 0;
-        for (size_t i = 0; i < pairs->n_examples; i++) {
-            row += (double)examples[i] * pairs->difference[s * pairs->n_examples + i];
-        }
-        sum += (double)seeds[s] * row;
-    }
-    return sum / ((double)pairs->n_seeds * (double)pairs->n_examples);
-}
-
-cr_status cr_paired_bootstrap(const struct cr_paired *pairs, double level, uint64_t seed, size_t n_draws,
-                              struct cr_estimate *out, struct cr_error *err)
-{
-    size_t n_seeds = pairs->n_seeds, n = pairs->n_examples;
-    struct cr_estimate made = {0};
-    double *values = cr_alloc(n_draws, sizeof *values);
-    uint32_t *seeds = cr_alloc(n_seeds, sizeof *seeds);
-    uint32_t *examples = cr_alloc(n, sizeof *examples);
-    cr_status status = CR_OK;
-    if (values == NULL || seeds == NULL || examples == NULL) {
-        status =
-            cr_fail(err, CR_E_MEMORY, "no memory for %zu draws of %zu seeds and %zu examples", n_draws, n_seeds, n);
-        goto out;
-    }
-    for (size_t i = 0; i < n_seeds * n; i++) {
-        made.mean += pairs->difference[i] / (double)(n_seeds * n);
-    }
-    for (size_t d = 0; d < n_draws; d++) {
-        cr_resample(seed, d, 0, n_seeds, seeds);
-        cr_resample(seed, d, 1, n, examples);
-        values[d] = weighted_mean(pairs, seeds, examples);
-    }
-    cr_interval(values, n_draws, level, &made);
-    if (n_seeds * n == 0) {
-        made = (struct cr_estimate){(double)NAN, (double)NAN, (double)NAN};
-    }
-    *out = made;
-out:
-    cr_free(values);
-    cr_free(seeds);
-    cr_free(examples);
-    return status;
-}
-
 bool cr_equivalent(const struct cr_estimate *of_level_90, double margin)
 {
     return of_level_90->low > -margin && of_level_90->high < margin;

@@ -53,20 +53,8 @@ void cr_interval_around(double figure, double *values, size_t n, double level, s
 cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum cr_bin_rule rule, uint64_t seed,
                        size_t n_draws, struct cr_estimate *out, struct cr_error *err);
 
-/* Differences of two methods on the same examples, [n_seeds][n_examples], run by run. */
-struct cr_paired {
-    const double *difference;
-    size_t n_seeds, n_examples;
-};
-
-/* Mean difference, its interval of `level` (0.95), and of 1 - 2 alpha for a test of equivalence at alpha, over n_draws
- * (2 to 100000) of seeds and of examples with replacement. One seed: examples only. NaN for no difference at all.
- * Errors: CR_E_MEMORY. */
-cr_status cr_paired_bootstrap(const struct cr_paired *pairs, double level, uint64_t seed, size_t n_draws,
-                              struct cr_estimate *out, struct cr_error *err);
-
-/* The draw behind it: how often each of n seeds (kind 0) or examples (kind 1) is taken, counts [n]. Other kinds are
- * other draws. */
+/* A draw of a bootstrap: how often each of n seeds (kind 0) or examples (kind 1) is taken, with replacement, counts
+ * [n]. Of a comparison both are drawn, the same for all methods. Other kinds are other draws. */
 void cr_resample(uint64_t seed, size_t draw, uint32_t kind, size_t n, uint32_t *counts);
 
 /* Equivalent within +-margin at 5 %: interval of level 0.9 inside. Not worse than -margin (higher is better): its lower

@@ -69,28 +69,33 @@ double cr_probability(double nll)
     return cr_exp(-nll);
 }
 
-double cr_entropy(const double *probs, size_t n)
+/* Of values [n] that sum to `whole`. */
+static double entropy_of(const double *values, size_t n, double whole)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
-        sum -= probs[i] > 0 ? probs[i] * cr_ln(probs[i]) : 0;
+        double p = values[i] / whole;
+        sum -= p > 0 ? p * cr_ln(p) : 0;
     }
     return sum > 0 ? sum : 0; /* never -0 */
 }
 
-double cr_expected_entropy(const double *probs, size_t n_members, size_t n_classes)
+double cr_entropy(const double *probs, size_t n)
 {
-    double sum = 0;
-    for (size_t s = 0; s < n_members; s++) {
-        sum += cr_entropy(probs + s * n_classes, n_classes);
-    }
-    return sum / (double)n_members;
+    return entropy_of(probs, n, 1);
 }
 
-double cr_mutual_information(const double *probs, size_t n_members, size_t n_classes, const double *mean)
+struct cr_doubt cr_doubt_add(const double *probs, size_t n_classes, size_t n_members, double *sum, double *entropies)
 {
-    double information = cr_entropy(mean, n_classes) - cr_expected_entropy(probs, n_members, n_classes);
-    return information > 0 ? information : 0;
+    for (size_t c = 0; c < n_classes; c++) {
+        sum[c] += probs[c];
+    }
+    *entropies += cr_entropy(probs, n_classes);
+    struct cr_doubt doubt = {.entropy = entropy_of(sum, n_classes, (double)n_members),
+                             .expected_entropy = *entropies / (double)n_members};
+    double information = doubt.entropy - doubt.expected_entropy;
+    doubt.mutual_information = information > 0 ? information : 0;
+    return doubt;
 }
 
 double cr_brier(const double *probs, size_t n, size_t answer)

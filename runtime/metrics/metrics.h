@@ -34,11 +34,15 @@ double cr_probability(double nll);
 
 double cr_entropy(const double *probs, size_t n);
 
-/* Mean of the members' entropies. */
-double cr_expected_entropy(const double *probs, size_t n_members, size_t n_classes);
+/* What members say together: entropy of the mean of their probabilities, mean of their entropies, and the difference,
+ * the mutual information: not below 0; exactly 0 for one member. */
+struct cr_doubt {
+    double entropy, expected_entropy, mutual_information;
+};
 
-/* Of probs [n_members][n_classes]; mean [n_classes] as from cr_mean_probs. Not below 0; exactly 0 for one member. */
-double cr_mutual_information(const double *probs, size_t n_members, size_t n_classes, const double *mean);
+/* Of the members so far, one more at a time, the n_members-th with probs [n_classes]: sum [n_classes] and *entropies
+ * are 0 before the first one. The same bits as all at once. */
+struct cr_doubt cr_doubt_add(const double *probs, size_t n_classes, size_t n_members, double *sum, double *entropies);
 
 double cr_brier(const double *probs, size_t n, size_t answer);
 

@@ -7,6 +7,15 @@
 #include "runtime/io/json.h"
 #include "runtime/metrics/columns.h"
 
+/* How sure the members are, and how far they agree. */
+static void set_uncertainty(json_t *object, const struct cr_group_metrics *m)
+{
+    json_object_set_new(object, "entropy", cr_json_finite(m->entropy));
+    json_object_set_new(object, "expected_entropy", cr_json_finite(m->expected_entropy));
+    json_object_set_new(object, "mutual_information", cr_json_finite(m->mutual_information));
+    json_object_set_new(object, "disagreement", cr_json_finite(m->disagreement));
+}
+
 /* Figures after the first 1, 2, ... members. */
 static json_t *running_list(const struct cr_group_metrics *running, size_t n_members, bool classification)
 {
@@ -19,7 +28,9 @@ static json_t *running_list(const struct cr_group_metrics *running, size_t n_mem
         json_object_set_new(object, "nll", cr_json_finite(m->nll));
         json_object_set_new(object, "ece", cr_json_finite(m->ece));
         json_object_set_new(object, "brier", cr_json_finite(m->brier));
-        if (!classification) {
+        if (classification) {
+            set_uncertainty(object, m);
+        } else {
             json_object_set_new(object, "perplexity", cr_json_finite(m->perplexity));
         }
         json_array_append_new(list, object);
@@ -66,10 +77,7 @@ static json_t *group(const struct cr_eval_result *result, size_t number)
         json_object_set_new(object, "perplexity", cr_json_finite(m->perplexity));
     }
     if (classification && (result->n_members > 1 || result->samples > 1)) { /* draws of logits are no members */
-        json_object_set_new(object, "entropy", cr_json_finite(m->entropy));
-        json_object_set_new(object, "expected_entropy", cr_json_finite(m->expected_entropy));
-        json_object_set_new(object, "mutual_information", cr_json_finite(m->mutual_information));
-        json_object_set_new(object, "disagreement", cr_json_finite(m->disagreement));
+        set_uncertainty(object, m);
     }
     if (result->calibrated != NULL) {
         json_object_set_new(object, "calibrated", calibrated_object(&result->calibrated[number]));

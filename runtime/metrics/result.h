@@ -22,13 +22,13 @@ struct cr_evaluation {
 
 /* {"model","method","samples","tokens","seconds","tok_s","groups":[{"task","n","accuracy","nll","ece","brier",
  * "auroc_error"}...],"all":{...}}; text data also "perplexity", and with tasks "ppl_bora". Several members: "members",
- * and in each group "running" (the figures after the first 1, 2, ...) and for choices "entropy", "expected_entropy",
- * "mutual_information", "disagreement"; over all pairs of members "pair_disagreement" and "pair_distance". By task
- * "global": examples answered by the common adapter, where there are any. With a fitted temperature "calibration" says
- * it, and each group has "calibrated": its figures at that temperature, the others staying raw. "ood" when it was asked
- * for, "settings" the flags given. "data": {"path","xxh3","tasks"}. "examples" (and "calibrated_examples"): what
- * comparisons need of each, as columns.h says, unless options->no_examples. What does not apply is null. Written
- * atomically to options->json. Errors: CR_E_IO, CR_E_MEMORY. */
+ * and in each group "running" (the figures after the first 1, 2, ...); of choices, in the group and in "running",
+ * "entropy", "expected_entropy", "mutual_information", "disagreement"; over all pairs of members "pair_disagreement"
+ * and "pair_distance". By task "global": examples answered by the common adapter, where there are any. With a fitted
+ * temperature "calibration" says it, and each group has "calibrated": its figures at that temperature, the others
+ * staying raw. "ood" when it was asked for, "settings" the flags given. "data": {"path","xxh3","tasks"}. "examples"
+ * (and "calibrated_examples"): what comparisons need of each, as columns.h says, unless options->no_examples. What does
+ * not apply is null. Written atomically to options->json. Errors: CR_E_IO, CR_E_MEMORY. */
 cr_status cr_result_write(const struct cr_evaluation *evaluation, const struct cr_eval_options *options,
                           struct cr_error *err);
 

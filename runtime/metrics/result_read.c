@@ -110,7 +110,11 @@ static bool read_running(const json_t *group, size_t n_members, struct cr_group_
                                                .ece = real(at, "ece"),
                                                .brier = real(at, "brier"),
                                                .perplexity = real(at, "perplexity"),
-                                               .auroc_error = (double)NAN};
+                                               .auroc_error = (double)NAN,
+                                               .entropy = real(at, "entropy"),
+                                               .expected_entropy = real(at, "expected_entropy"),
+                                               .mutual_information = real(at, "mutual_information"),
+                                               .disagreement = real(at, "disagreement")};
     }
     return true;
 }
@@ -158,10 +162,18 @@ static cr_status read_entropies(const json_t *list, const char *label, double **
 static cr_status read_ood(struct cr_result_file *f, const char *label, struct cr_error *err)
 {
     const json_t *ood = json_object_get(f->json, "ood");
+    const json_t *information = json_object_get(ood, "mutual_information");
     CR_TRY(read_entropies(json_object_get(ood, "entropies_in"), label, &f->ood.in, &f->ood.n_in, err));
     CR_TRY(read_entropies(json_object_get(ood, "entropies_out"), label, &f->ood.out, &f->ood.n_out, err));
     f->result.has_ood = f->ood.n_in > 0 && f->ood.n_out > 0;
-    f->result.ood.auroc = real(ood, "auroc");
+    f->result.ood = (struct cr_ood_metrics){.n_in = f->ood.n_in,
+                                            .n_out = f->ood.n_out,
+                                            .auroc = real(ood, "auroc"),
+                                            .average_precision = real(ood, "average_precision"),
+                                            .mean_in = real(ood, "entropy_in"),
+                                            .mean_out = real(ood, "entropy_out"),
+                                            .information_auroc = real(information, "auroc"),
+                                            .information_average_precision = real(information, "average_precision")};
     f->evaluation.ood = f->ood;
     return CR_OK;
 }

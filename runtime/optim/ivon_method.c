@@ -8,6 +8,7 @@
 #include "runtime/core/host.h"
 #include "runtime/io/json.h"
 #include "runtime/optim/ivon_options.h"
+#include "runtime/optim/norm2.h"
 #include "runtime/posterior/ivon_file.h"
 #include "runtime/posterior/method.h"
 
@@ -27,6 +28,7 @@ struct head {
 
 struct learner {
     struct cr_ivon ivon;
+    struct cr_norm2 norm2; /* of averaged gradients; where several samples are to be clipped */
     struct head head;
     struct cr_adapter *adapter; /* borrowed */
     uint64_t n_targets;
@@ -38,10 +40,17 @@ struct learner {
     uint64_t watched_t, watched_updates, watched_clipped;
 };
 
+/* Whether the norm that clips is one that no single pass knows. */
+static bool clips_average(const struct cr_ivon_settings *s, double max_norm)
+{
+    return s->n_samples > 1 && max_norm > 0;
+}
+
 static uint64_t state_bytes(const struct cr_finetune_options *o, uint64_t n_params, uint64_t n_slots)
 {
     struct cr_ivon_settings s = cr_ivon_settings_of(o);
-    return sizeof(struct learner) + cr_ivon_bytes(n_params, 2 * n_slots, &s, false);
+    return sizeof(struct learner) + cr_ivon_bytes(n_params, 2 * n_slots, &s, false) +
+           (clips_average(&s, o->max_grad_norm) ? cr_norm2_bytes((size_t)n_params) : 0);
 }
 
 static uint64_t result_bytes(const struct cr_finetune_options *o, uint64_t n_params)
@@ -70,6 +79,7 @@ static void destroy(void *state)
     struct learner *l = state;
     if (l != NULL) {
         cr_ivon_deinit(&l->ivon);
+        cr_norm2_deinit(&l->norm2);
         cr_free(l);
     }
 }
@@ -87,6 +97,9 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
     cr_status status = cr_ivon_init(&l->ivon, setup->adapter->params, setup->adapter->n_params, parts, n_parts, &s,
                                     false, setup->tier, setup->parallel, err);
     cr_free(parts);
+    if (status == CR_OK && clips_average(&s, setup->options->max_grad_norm)) {
+        status = cr_norm2_init(&l->norm2, setup->adapter->n_params, setup->tier, setup->parallel, err);
+    }
     if (status != CR_OK) {
         destroy(l);
         return status;
@@ -130,12 +143,21 @@ static void end_pass(void *state, uint64_t step, uint32_t pass)
     }
 }
 
+/* What the momentum takes in is the mean of the samples' gradients, and its norm is the one that may be too large:
+ * below the samples' own, whose noise cancels. It is known once the last sample is in the averages too. */
 static void update(void *state, const struct cr_method_step *step)
 {
     struct learner *l = state;
-    double ratio = l->max_norm > 0 ? l->max_norm / (step->norm + 1e-6) : 1;
+    const float *last = l->adapter->grads;
+    double norm = step->norm;
+    if (clips_average(&l->ivon.settings, l->max_norm)) {
+        cr_ivon_accumulate(&l->ivon, step->step, l->ivon.settings.n_samples - 1, last, NULL);
+        norm = sqrt(cr_norm2_of(&l->norm2, l->ivon.avg_grad));
+        last = NULL;
+    }
+    double ratio = l->max_norm > 0 ? l->max_norm / (norm + 1e-6) : 1;
     struct cr_ivon_counts counts =
-        cr_ivon_step(&l->ivon, step->step, l->adapter->grads, step->lr, ratio < 1 ? ratio : 1, l->adapter->params);
+        cr_ivon_step(&l->ivon, step->step, last, step->lr, ratio < 1 ? ratio : 1, l->adapter->params);
     perturbed_for(l, step->step + 1, 0);
     l->head.t = l->ivon.t;
     l->head.n_updates += l->ivon.n_elements;
@@ -254,6 +276,19 @@ static double mean_hess(const struct learner *l)
     return l->head.t > 0 ? l->head.sum_hess / (double)l->ivon.n_elements : a->hess_init;
 }
 
+static void conclude(const void *state, const struct cr_host *host)
+{
+    const struct learner *l = state;
+    const struct cr_ivon_group *a = &l->ivon.settings.groups[CR_IVON_GROUP_A];
+    cr_host_log(
+        host, CR_LOG_INFO,
+        "ivon: sigma0 %.4g, %.3g times the spread of A; ess %g, %g times the targets; %.2f %% of the updates were "
+        "cut at the clip radius %g; the spread ends at %.3g of sigma0",
+        sigma0(l), ratio(sigma0(l), l->std_a), a->ess, ratio(a->ess, (double)l->n_targets),
+        100 * clipped_share(l->head.n_clipped, l->head.n_updates), a->clip_radius,
+        sigma_of(a, mean_hess(l)) / sigma0(l));
+}
+
 /* Of the result, which may be an earlier step's. Returns the mean. */
 static double scan_hess(const struct cr_ivon *ivon, double *least)
 {
@@ -342,6 +377,7 @@ const struct cr_method cr_method_ivon = {
     .take_result = take_result,
     .put_result = put_result,
     .announce = announce,
+    .conclude = conclude,
     .watch = watch,
     .facts = facts,
     .write = write,

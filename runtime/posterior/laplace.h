@@ -104,7 +104,9 @@ double cr_laplace_factor_var(double *var, size_t n);
 void cr_laplace_predict(const double *mean, const double *chol, size_t n, const double *z, const struct cr_noise *noise,
                         const struct cr_rng_ops *ops, size_t n_draws, double *probs, double *entropy);
 
-/* Without draws: softmax(mean_c / sqrt(1 + pi/8 var_cc)) (MacKay 1992, for several classes); var is not factored. */
+/* Without draws: softmax(mean_c / sqrt(1 + pi/8 var_cc)) (MacKay 1992, for several classes); var is not factored. It
+ * wants the variances of the logits themselves. Evaluations have those of log p(class), up to the same number in every
+ * logit (runtime/eval/jacobian.h): draws do not see the difference, this does, so none answers by it. */
 void cr_laplace_probit(const double *mean, const double *var, size_t n, double *probs);
 
 #endif

@@ -48,6 +48,21 @@ uint64_t cr_laplace_set_bytes(const struct cr_adapter *adapter)
     return doubles * sizeof(double) + n * sizeof(struct cr_laplace_matrix);
 }
 
+uint64_t cr_laplace_make_bytes(const struct cr_adapter *adapter)
+{
+    uint64_t n_values = 0, n_sides = 0;
+    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
+        const struct cr_lora *slot = &adapter->slots[i];
+        for (int part = 0; part < 2 && slot->rank > 0; part++) {
+            size_t n = part == 0 ? slot->n_in : slot->n_out, k = columns_of(n);
+            n_values += k * slot->rank;
+            n_sides += n * k + (uint64_t)slot->rank * slot->rank;
+        }
+    }
+    /* Sides narrowed, then in the order of the file; means whose rows change places. */
+    return n_values * sizeof(double) + (2 * n_sides + adapter->n_params) * sizeof(float);
+}
+
 static double *cut(double **at, size_t n)
 {
     double *piece = *at;

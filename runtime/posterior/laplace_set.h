@@ -25,8 +25,10 @@ struct cr_laplace_set {
     uint64_t n_examples;
 };
 
-/* Zeros for every matrix of the adapter. Errors: CR_E_MEMORY. */
+/* Zeros for every matrix of the adapter. Errors: CR_E_MEMORY. Bytes: of the set, and of what making one takes beside:
+ * its eigenvalues, and while it is written the same once more in f32. */
 uint64_t cr_laplace_set_bytes(const struct cr_adapter *adapter);
+uint64_t cr_laplace_make_bytes(const struct cr_adapter *adapter);
 cr_status cr_laplace_set_init(struct cr_laplace_set *set, const struct cr_adapter *adapter, struct cr_error *err);
 void cr_laplace_set_free(struct cr_laplace_set *set); /* zeroed: no effect */
 

@@ -44,7 +44,7 @@ struct cr_method_setup {
 struct cr_method_step {
     uint64_t step;
     double lr;
-    double norm; /* of the gradient; of several passes the root mean square */
+    double norm; /* of the gradient; of several passes the root mean square, which is not that of their mean */
 };
 
 /* What posterior files say about the run beside the numbers. */
@@ -141,8 +141,10 @@ struct cr_method {
     cr_status (*tune)(void *state, const struct cr_method_trial *trial, struct cr_error *err);
     uint32_t tune_passes; /* that it takes over each, for them to cost a thirtieth of the run; 0: not counted */
 
-    /* Words for people: a line when training begins; warnings, asked for at every report; facts of summary.json. */
+    /* Words for people: a line when training begins, and when its last step is done; warnings, asked for at every
+     * report; facts of summary.json. */
     void (*announce)(const void *state, const struct cr_host *host); /* may be NULL */
+    void (*conclude)(const void *state, const struct cr_host *host); /* may be NULL */
     void (*watch)(void *state, const struct cr_host *host);          /* may be NULL */
     void (*facts)(const void *state, json_t *object);                /* may be NULL */
 

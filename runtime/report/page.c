@@ -113,7 +113,7 @@ static void put_results(struct cr_buf *out, const struct cr_report *r)
     cr_buf_printf(out,
                   "</table></div>\n<p class=\"note\">Below each figure: its 95 %% interval over %s (bootstrap, %u "
                   "resamples). ",
-                  several ? "examples, and over seeds where there are several" : "examples", r->n_resamples);
+                  r->n_seeds > 1 ? "examples and seeds" : "examples", r->n_resamples);
     cr_buf_puts(out,
                 r->classification
                     ? "NLL: mean of \xe2\x88\x92log of the probability given to the right answer, lower is better. "
@@ -202,7 +202,8 @@ static void put_reliability(struct cr_buf *out, const struct cr_report *r)
                 "Dots stand at the mean confidence, lines through them are 95 % intervals, the grey bars count the "
                 "examples.");
     if (r->n_seeds > 1) {
-        cr_buf_puts(out, " The answers of all seeds lie in the bars; for the intervals those to one example count once.");
+        cr_buf_puts(out,
+                    " The answers of all seeds lie in the bars; for the intervals those to one example count once.");
     }
     cr_buf_puts(out, "</p>\n<div class=\"cards\">\n");
     for (size_t g = 0; g < r->n_groups; g++) {
@@ -234,6 +235,27 @@ static void put_chart(struct cr_buf *out, const struct cr_report_chart *chart)
     cr_buf_puts(out, "</figure>\n");
 }
 
+static void put_table(struct cr_buf *out, const struct cr_report_table *table)
+{
+    cr_buf_puts(out, "<div class=\"wide\"><table class=\"plain\">\n<tr><th>");
+    cr_html_str(out, table->first);
+    for (size_t c = 0; c < table->n_columns; c++) {
+        cr_buf_puts(out, "</th><th>");
+        cr_html_str(out, table->columns[c]);
+    }
+    cr_buf_puts(out, "</th></tr>\n");
+    for (size_t i = 0; i < table->n_rows; i++) {
+        cr_buf_puts(out, "<tr><td>");
+        cr_html_str(out, table->rows[i].name);
+        for (size_t c = 0; c < table->n_columns; c++) {
+            cr_buf_puts(out, "</td><td>");
+            cr_html_number(out, table->rows[i].values[c], 3);
+        }
+        cr_buf_puts(out, "</td></tr>\n");
+    }
+    cr_buf_puts(out, "</table></div>\n");
+}
+
 static void put_section(struct cr_buf *out, const struct cr_report_section *section)
 {
     cr_buf_puts(out, "<h2>");
@@ -244,11 +266,16 @@ static void put_section(struct cr_buf *out, const struct cr_report_section *sect
         cr_html_str(out, section->note);
         cr_buf_puts(out, "</p>\n");
     }
-    cr_buf_puts(out, "<div class=\"cards two\">\n");
+    if (section->table != NULL) {
+        put_table(out, section->table);
+    }
+    if (section->n_charts > 0) {
+        cr_buf_puts(out, "<div class=\"cards two\">\n");
+    }
     for (size_t i = 0; i < section->n_charts; i++) {
         put_chart(out, &section->charts[i]);
     }
-    cr_buf_puts(out, "</div>\n");
+    cr_buf_puts(out, section->n_charts > 0 ? "</div>\n" : "");
 }
 
 static void put_answer(struct cr_buf *out, const struct cr_report_saying *s, bool with_share)
@@ -325,7 +352,7 @@ static void put_repeat(struct cr_buf *out, const struct cr_report *r)
         cr_buf_puts(out, "</pre>\n");
     }
     if (r->n_settings > 0) {
-        cr_buf_puts(out, "<h2>Settings of the training run</h2>\n");
+        cr_buf_puts(out, "<h2>Settings of the training</h2>\n");
         put_pairs(out, r->settings, r->n_settings);
     }
 }

@@ -95,8 +95,22 @@ struct cr_report_chart {
     bool zero;  /* the scale of values begins at 0 */
 };
 
+struct cr_report_row {
+    const char *name;
+    const double *values; /* [n_columns] of the table */
+};
+
+struct cr_report_table {
+    const char *first; /* above the names of the rows */
+    const char *const *columns;
+    size_t n_columns;
+    const struct cr_report_row *rows;
+    size_t n_rows;
+};
+
 struct cr_report_section {
-    const char *title, *note; /* note may be NULL */
+    const char *title, *note;            /* note may be NULL */
+    const struct cr_report_table *table; /* above the charts; NULL: none */
     const struct cr_report_chart *charts;
     size_t n_charts;
 };
@@ -116,13 +130,13 @@ struct cr_report {
     uint32_t n_resamples;                           /* behind the intervals */
     const struct cr_report_difference *differences; /* group by group */
     size_t n_differences;
-    const char *margins;                      /* what the verdicts mean, in words */
-    const struct cr_report_section *sections; /* of charts */
+    const char *margins; /* what the verdicts mean, in words */
+    const struct cr_report_section *sections;
     size_t n_sections;
     const struct cr_report_example *examples;
     size_t n_examples;
     const struct cr_report_section *training; /* behind the examples; NULL: none */
-    const struct cr_report_pair *settings;    /* of the training run */
+    const struct cr_report_pair *settings;    /* of the training run, or of several together */
     size_t n_settings;
     const struct cr_report_pair *commands; /* what they do, the line to type */
     size_t n_commands;

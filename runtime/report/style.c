@@ -27,6 +27,7 @@ const char cr_report_style[] =
     "th{font-weight:600;font-size:.88rem;color:var(--soft)}\n"
     "th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;"
     "overflow-wrap:break-word;min-width:4.5rem;max-width:16rem;position:sticky;left:0;background:var(--paper)}\n"
+    ".plain th{white-space:normal}\n" /* long headings break, so that narrow pages and paper show all columns */
     "tr.all td{font-weight:600}\n"
     "tr.head th{text-align:left;padding:16px 0 4px;color:var(--ink)}\n"
     "td small b{color:var(--ink)}td small i{font-style:normal}\n"
@@ -66,7 +67,7 @@ const char cr_report_chart_style[] =
     ".s0{--own:var(--s0)}.s1{--own:var(--s1)}.s2{--own:var(--s2)}.s3{--own:var(--s3)}.s4{--own:var(--s4)}"
     ".s5{--own:var(--s5)}.s6{--own:var(--s6)}.s7{--own:var(--s7)}\n"
     "svg .line{stroke:var(--own)}svg circle[class^=s]{fill:var(--own)}\n"
-    ".keys span{white-space:nowrap;margin-right:14px}\n"
+    ".keys span{display:inline-block;max-width:100%;overflow-wrap:anywhere;margin-right:14px}\n"
     ".keys i{display:inline-block;width:18px;border-top:2px solid var(--own);vertical-align:middle;margin-right:6px}\n"
     ".keys .d1{border-top-style:dashed}.keys .d2{border-top-style:dotted}\n"
     "@media print{svg{max-width:380px}svg .bar,svg .count{print-color-adjust:exact;"

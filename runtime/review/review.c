@@ -12,7 +12,11 @@
 #include "runtime/metrics/result.h"
 #include "runtime/review/review_parts.h"
 
-enum { MAX_COMMANDS = 2, FLOOR_DRAWS = 500 };
+enum { FLOOR_DRAWS = 500 };
+
+/* The answers as they are, and at a fitted temperature. */
+enum { RAW, CALIBRATED, MAX_RUNS };
+static const char *const run_names[MAX_RUNS] = {"raw answers", "calibrated"};
 
 cr_status cr_review_bins(const struct cr_outcomes *o, struct cr_kept *kept, struct cr_report_group *group,
                          struct cr_error *err)
@@ -41,9 +45,9 @@ struct page {
     const struct cr_evaluation *e;
     struct cr_kept kept;
     struct cr_report report;
-    struct cr_report_run run;
+    struct cr_report_run runs[MAX_RUNS];
+    const struct cr_outcomes *outcomes[MAX_RUNS]; /* kept: [n_groups]; NULL: not calibrated */
     struct cr_view view;
-    struct cr_report_pair commands[MAX_COMMANDS];
 };
 
 static struct cr_report_figure figure(double value, const double interval[2])
@@ -89,41 +93,63 @@ static cr_status set_group(struct page *page, const struct cr_outcomes *o, const
     return CR_OK;
 }
 
-/* All first, then the tasks that have examples, as the result lists them. */
-static cr_status set_groups(struct page *page, struct cr_error *err)
+/* All first, then the tasks that have examples, as the result lists them. outcomes [n_groups + 1] are filled. */
+static cr_status set_run(struct page *page, int run, struct cr_outcomes *outcomes, struct cr_error *err)
 {
     const struct cr_eval_result *r = page->e->result;
+    const struct cr_outcomes *all = run == RAW ? &page->e->outcomes : &page->e->calibrated;
     struct cr_report_group *groups = cr_zalloc(r->n_groups + 1, sizeof *groups);
     CR_TRY(cr_kept_add(&page->kept, groups, err));
-    struct cr_view_group *view = cr_zalloc(r->n_groups + 1, sizeof *view);
-    CR_TRY(cr_kept_add(&page->kept, view, err));
     for (size_t g = 0, t = 0; g <= r->n_groups; g++) {
-        struct cr_outcomes *o = &view[g].outcomes;
         const struct cr_group_metrics *m = g == 0 ? &r->all : &r->groups[g - 1];
         if (g == 0) {
-            *o = page->e->outcomes;
+            outcomes[g] = *all;
         } else {
             while (strcmp(page->e->task_names[t], m->task) != 0) { /* no example of that task was looked at */
                 t++;
             }
-            CR_TRY(cr_outcomes_of_task(&page->e->outcomes, (int32_t)t, o, err));
-            CR_TRY(cr_kept_add(&page->kept, o->items, err));
+            CR_TRY(cr_outcomes_of_task(all, (int32_t)t, &outcomes[g], err));
+            CR_TRY(cr_kept_add(&page->kept, outcomes[g].items, err));
         }
-        CR_TRY(set_group(page, o, m, g == 0 ? 0 : (uint32_t)t + 1, &groups[g], err));
-        view[g].name = groups[g].name;
-        view[g].running = r->running != NULL ? r->running + g * r->n_members : NULL;
+        const struct cr_group_metrics *figures = run == RAW ? m : &r->calibrated[g];
+        CR_TRY(set_group(page, &outcomes[g], figures, g == 0 ? 0 : (uint32_t)t + 1, &groups[g], err));
     }
-    page->run = (struct cr_report_run){.groups = groups};
+    page->runs[run] = (struct cr_report_run){.name = run_names[run], .groups = groups};
+    page->report.n_runs++;
+    return CR_OK;
+}
+
+static cr_status set_runs(struct page *page, struct cr_error *err)
+{
+    const struct cr_eval_result *r = page->e->result;
+    bool several = r->n_members > 1 || r->samples > 1; /* draws of logits are no members */
+    page->report.runs = page->runs;
+    page->report.n_seeds = 1;
+    page->report.n_groups = r->n_groups + 1;
+    for (int run = RAW; run <= (page->e->calibrated.items != NULL ? CALIBRATED : RAW); run++) {
+        struct cr_outcomes *outcomes = cr_zalloc(r->n_groups + 1, sizeof *outcomes);
+        CR_TRY(cr_kept_add(&page->kept, outcomes, err));
+        CR_TRY(set_run(page, run, outcomes, err));
+        page->outcomes[run] = outcomes;
+    }
+    struct cr_view_group *view = cr_zalloc(r->n_groups + 1, sizeof *view);
+    CR_TRY(cr_kept_add(&page->kept, view, err));
+    for (size_t g = 0; g <= r->n_groups; g++) {
+        view[g].name = page->runs[RAW].groups[g].name;
+        view[g].outcomes = page->outcomes[RAW][g];
+        view[g].running = r->running != NULL ? r->running + g * r->n_members : NULL;
+        view[g].all = !several ? NULL : g == 0 ? &r->all : &r->groups[g - 1];
+    }
     page->view = (struct cr_view){.groups = view,
                                   .n_groups = r->n_groups + 1,
                                   .n_members = r->n_members,
+                                  .pair_disagreement = r->pair_disagreement,
+                                  .pair_distance = r->pair_distance,
                                   .ood = page->e->ood,
+                                  .found = &r->ood,
                                   .in = "this file",
                                   .out = "elsewhere",
                                   .entropy = CR_ENTROPY_SHARE};
-    page->report.runs = &page->run;
-    page->report.n_runs = page->report.n_seeds = 1;
-    page->report.n_groups = r->n_groups + 1;
     return CR_OK;
 }
 
@@ -140,50 +166,48 @@ static json_t *eval_flags(const struct cr_eval_options *o)
     flags = json_object();
     json_object_set_new(flags, "model", cr_json_text(o->model));
     json_object_set_new(flags, "data", cr_json_text(o->data));
-    if (o->adapter != NULL) {
-        json_object_set_new(flags, "adapter", cr_json_text(o->adapter));
+    json_t *adapters = json_array();
+    for (size_t a = 0; a < o->n_adapters; a++) {
+        json_array_append_new(adapters, cr_json_text(o->adapters[a]));
     }
+    json_object_set_new(flags, "adapter", adapters);
     return flags;
 }
 
-static cr_status set_commands(struct page *page, const char *finetune, struct cr_error *err)
+/* The runs that were evaluated, and the lines that repeat them and the evaluation. */
+static cr_status set_training(struct page *page, struct cr_error *err)
 {
+    const struct cr_eval_options *o = page->o;
     struct cr_buf line = {0};
-    json_t *flags = eval_flags(page->o);
+    struct cr_report_pair *commands = cr_zalloc(o->n_adapters + 1, sizeof *commands);
+    CR_TRY(cr_kept_add(&page->kept, commands, err));
+    page->report.commands = commands;
+    if (o->n_adapters > 0) {
+        CR_TRY(cr_review_runs(o->adapters, o->n_adapters, page->host, &page->kept, &page->report, commands,
+                              &page->report.n_commands, err));
+    }
+    json_t *flags = eval_flags(o);
     cr_command_line(&line, "eval", flags);
     json_decref(flags);
-    if (finetune != NULL) {
-        page->commands[page->report.n_commands++] = (struct cr_report_pair){"The training run:", finetune};
-    }
-    struct cr_report_pair *eval = &page->commands[page->report.n_commands];
+    struct cr_report_pair *eval = &commands[page->report.n_commands++];
     eval->key = "This evaluation:";
-    CR_TRY(cr_kept_text(&page->kept, &line, &eval->value, err));
-    page->report.n_commands++;
-    page->report.commands = page->commands;
-    return CR_OK;
+    return cr_kept_text(&page->kept, &line, &eval->value, err);
 }
 
 static cr_status make_page(struct page *page, struct cr_buf *html, struct cr_error *err)
 {
-    const struct cr_outcomes *outcomes = &page->e->outcomes;
-    struct cr_training training = {0};
+    page->report.classification = page->e->outcomes.classification;
+    page->report.n_resamples = CR_BOOTSTRAP;
+    CR_TRY(set_runs(page, err));
     struct cr_review_source source = {.data = page->e->data,
                                       .data_hash = page->e->data_hash,
                                       .task_names = page->e->task_names,
-                                      .outcomes = &outcomes,
-                                      .n = 1};
-    page->report.classification = outcomes->classification;
-    page->report.n_resamples = CR_BOOTSTRAP;
-    CR_TRY(set_groups(page, err));
+                                      .outcomes = page->outcomes, /* all of it comes first */
+                                      .names = page->report.n_runs > 1 ? run_names : NULL,
+                                      .n = page->report.n_runs};
     CR_TRY(cr_review_charts(&page->view, 1, NULL, &page->kept, &page->report, err));
     CR_TRY(cr_review_examples(&source, page->host, &page->kept, &page->report, err));
-    if (page->o->adapter != NULL) {
-        CR_TRY(cr_review_training(page->o->adapter, page->host, &page->kept, &training, err));
-        CR_TRY(cr_review_training_charts(&training, NULL, 1, &page->kept, &page->report, err));
-        page->report.settings = training.settings;
-        page->report.n_settings = training.n_settings;
-    }
-    CR_TRY(set_commands(page, training.command, err));
+    CR_TRY(set_training(page, err));
     cr_report_html(&page->report, html);
     return html->failed ? cr_fail(err, CR_E_MEMORY, "no memory for the report") : CR_OK;
 }

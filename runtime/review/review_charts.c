@@ -7,7 +7,7 @@
 #include "runtime/metrics/metrics.h"
 #include "runtime/review/review_parts.h"
 
-enum { MAX_SECTIONS = 4, ENTROPY_BINS = 20 };
+enum { MAX_SECTIONS = 5, ENTROPY_BINS = 20 };
 
 /* Charts in the making. */
 struct maker {
@@ -173,6 +173,25 @@ static cr_status add_members(struct maker *m, const struct cr_view *views, size_
     return CR_OK;
 }
 
+static cr_status add_agreement(struct maker *m, const struct cr_view *views, size_t n_views, struct cr_error *err)
+{
+    const struct cr_report_table *table;
+    const char *pairs, *note;
+    struct cr_buf text = {0};
+    CR_TRY(cr_review_agreement(views, n_views, m->kept, &table, &pairs, err));
+    if (table == NULL) {
+        return CR_OK;
+    }
+    cr_buf_puts(&text, "Means over the examples, in nats. Entropy of the averaged answer; expected: what each set of "
+                       "weights, or draw, is unsure of by itself; mutual information: the difference, what they "
+                       "disagree about. Disagreement: share of them that answer otherwise than all together. ");
+    cr_buf_puts(&text, pairs != NULL ? pairs : "");
+    CR_TRY(cr_kept_text(m->kept, &text, &note, err));
+    m->sections[m->n_sections++] = (struct cr_report_section){
+        .title = "How much of the doubt is about the weights?", .note = note, .table = table};
+    return CR_OK;
+}
+
 /* Shares of the values in bins of equal width up to `most`, as stairs. */
 static cr_status add_stairs(struct cr_kept *kept, const double *values, size_t n, double most, const char *name,
                             struct canvas *canvas, size_t chart, struct cr_error *err)
@@ -223,11 +242,16 @@ static cr_status add_entropies(struct maker *m, const struct cr_view *views, siz
         CR_TRY(add_stairs(m->kept, ood->out, ood->n_out, most, views[v].out, &canvas, n_charts, err));
         n_charts++;
     }
+    const struct cr_report_table *table;
+    CR_TRY(cr_review_elsewhere(views, n_views, m->kept, &table, err));
     if (n_charts > 0) {
         m->sections[m->n_sections++] = (struct cr_report_section){
             .title = "Does it notice texts from elsewhere?",
-            .note = "Share of the examples at each entropy of the answer, 0 being certain. The further apart the two "
-                    "lie, the better unfamiliar texts can be told by it.",
+            .note = "AUROC: how often a text from elsewhere has the higher entropy of two, 0.5 is chance. Average "
+                    "precision: the share of them above a threshold, over all thresholds. MI: the same by mutual "
+                    "information. Below, the share of the examples at each entropy of the answer, 0 being certain: the "
+                    "further apart the two lie, the better unfamiliar texts can be told by it.",
+            .table = table,
             .charts = canvas.charts,
             .n_charts = n_charts};
     }
@@ -243,6 +267,7 @@ cr_status cr_review_charts(const struct cr_view *views, size_t n_views, const st
         CR_TRY(add_risks(&m, views, n_views, err));
     }
     CR_TRY(add_members(&m, views, n_views, report->classification, err));
+    CR_TRY(add_agreement(&m, views, n_views, err));
     CR_TRY(add_entropies(&m, views, n_views, err));
     if (more != NULL) {
         m.sections[m.n_sections++] = *more;

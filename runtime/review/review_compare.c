@@ -71,6 +71,10 @@ static cr_status mean_running(struct page *page, size_t m, const struct cr_group
             mean[k].nll += r->running[k].nll / (double)c->n_seeds;
             mean[k].ece += r->running[k].ece / (double)c->n_seeds;
             mean[k].brier += r->running[k].brier / (double)c->n_seeds;
+            mean[k].entropy += r->running[k].entropy / (double)c->n_seeds;
+            mean[k].expected_entropy += r->running[k].expected_entropy / (double)c->n_seeds;
+            mean[k].mutual_information += r->running[k].mutual_information / (double)c->n_seeds;
+            mean[k].disagreement += r->running[k].disagreement / (double)c->n_seeds;
         }
     }
     if (n_members == 1) {
@@ -95,7 +99,9 @@ static cr_status set_group(struct page *page, size_t m, size_t at, struct cr_rep
     view->name = g->name;
     CR_TRY(pool(page, &c->contenders[m], g, &view->outcomes, err));
     if (at == 0) {
+        size_t n_members = c->contenders[m].runs[0].result.n_members;
         CR_TRY(mean_running(page, m, &view->running, err));
+        view->all = view->running != NULL && n_members > 1 ? &view->running[n_members - 1] : NULL;
     }
     for (size_t s = 0; s < c->n_seeds; s++) {
         struct cr_outcomes seed = view->outcomes;
@@ -156,6 +162,7 @@ static cr_status set_entropies(struct page *page, size_t m, struct cr_error *err
     view->entropy = measured ? CR_ENTROPY_SHARE : "entropy, nats";
     if (measured) {
         view->ood = c->contenders[m].runs[0].ood;
+        view->found = &c->contenders[m].runs[0].result.ood;
         return CR_OK;
     }
     bool split = c->options.in_domain != NULL && c->classification;

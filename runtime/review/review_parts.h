@@ -18,6 +18,7 @@ struct cr_view_group {
     const char *name;
     struct cr_outcomes outcomes;
     const struct cr_group_metrics *running; /* [n_members] after the first 1, 2, ...; NULL: unknown */
+    const struct cr_group_metrics *all;     /* by all members; NULL: how far these agree is unknown */
 };
 
 /* What --ood measures. */
@@ -27,19 +28,31 @@ struct cr_view {
     const char *name;                   /* NULL: it is the only one */
     const struct cr_view_group *groups; /* [n_groups]: all of it first */
     size_t n_groups, n_members;
-    struct cr_ood_entropies ood; /* n_out 0: none */
-    const char *in, *out;        /* what these are of */
-    const char *entropy;         /* in which unit they are */
+    double pair_disagreement, pair_distance; /* of members two by two; NaN: unknown */
+    struct cr_ood_entropies ood;             /* n_out 0: none */
+    const struct cr_ood_metrics *found;      /* by the mutual information too; NULL: unknown */
+    const char *in, *out;                    /* what these are of */
+    const char *entropy;                     /* in which unit they are */
 };
 
 /* Fills the bins of a group of choices. Errors: CR_E_MEMORY. */
 cr_status cr_review_bins(const struct cr_outcomes *outcomes, struct cr_kept *kept, struct cr_report_group *group,
                          struct cr_error *err);
 
-/* Risk over coverage, figures over the number of members, entropies here and elsewhere: as far as there is something to
- * show; then `more`, unless it is NULL. Sets report->sections. Errors: CR_E_MEMORY. */
+/* Risk over coverage, figures over the number of members, how far these agree, entropies here and elsewhere: as far as
+ * there is something to show; then `more`, unless it is NULL. Sets report->sections. Errors: CR_E_MEMORY. */
 cr_status cr_review_charts(const struct cr_view *views, size_t n_views, const struct cr_report_section *more,
                            struct cr_kept *kept, struct cr_report *report, struct cr_error *err);
+
+/* How much of the uncertainty is the members' disagreement: a row a group, or one a view. *out NULL: nothing is known.
+ * note: of the only view, how far two members lie apart; NULL: unknown. Errors: CR_E_MEMORY. */
+cr_status cr_review_agreement(const struct cr_view *views, size_t n_views, struct cr_kept *kept,
+                              const struct cr_report_table **out, const char **note, struct cr_error *err);
+
+/* How well examples from elsewhere are told by their entropy, and by their mutual information: a row a view. *out NULL:
+ * there are none. Errors: CR_E_MEMORY. */
+cr_status cr_review_elsewhere(const struct cr_view *views, size_t n_views, struct cr_kept *kept,
+                              const struct cr_report_table **out, struct cr_error *err);
 
 /* A section from a JSON file, as review_lines.c says; *json is owned (json_decref, also after a failure) and lends the
  * texts. Errors: CR_E_MEMORY, CR_E_IO, CR_E_INPUT naming the file. */
@@ -62,6 +75,12 @@ struct cr_training {
  * untouched, broken ones are warned of. Errors: CR_E_MEMORY. */
 cr_status cr_review_training(const char *dir, const struct cr_host *host, struct cr_kept *kept,
                              struct cr_training *training, struct cr_error *err);
+
+/* The runs that made the adapters: their course, settings, and the lines that repeat them, which are put into commands
+ * (room for n) by *n_commands. Errors: CR_E_MEMORY. */
+cr_status cr_review_runs(const char *const *dirs, size_t n, const struct cr_host *host, struct cr_kept *kept,
+                         struct cr_report *report, struct cr_report_pair *commands, size_t *n_commands,
+                         struct cr_error *err);
 
 /* Charts of one run, or of several by name (name NULL: the only one). Sets report->training when there is something to
  * show. Errors: CR_E_MEMORY. */

@@ -49,10 +49,8 @@ static cr_status check_space(const struct cr_train *train, struct cr_error *err)
 {
     struct statvfs fs;
     uint64_t params = (uint64_t)train->adapter->n_params * sizeof(float);
-    uint64_t checkpoint =
-        params + train->memory.optimiser + train->best_bytes + 65536 + train->max_evals * sizeof(struct cr_train_eval);
-    uint64_t need =
-        2 * checkpoint + 2 * params + train->method->result_bytes(&train->options, train->adapter->n_params) + 1048576;
+    uint64_t need = 2 * train->memory.checkpoint + 2 * params +
+                    train->method->result_bytes(&train->options, train->adapter->n_params) + 1048576;
     if (statvfs(train->options.output, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < need) {
         return cr_fail(err, CR_E_IO, "%s: %.1f MiB free, %.1f MiB needed for two checkpoints and the adapter",
                        train->options.output, (double)((uint64_t)fs.f_bavail * fs.f_frsize) / CR_MIB,
@@ -134,6 +132,9 @@ static cr_status train_and_write(struct cr_train *train, struct cr_finetune_resu
         train->method->announce(train->state, train->host);
     }
     cr_status status = cr_train_loop(train, err);
+    if (status == CR_OK && train->method->conclude != NULL) {
+        train->method->conclude(train->state, train->host);
+    }
     cr_status traced = give_trace(train, status == CR_OK ? err : NULL);
     CR_TRY(status == CR_OK ? traced : status);
     CR_TRY(cr_train_write_outputs(train, err));

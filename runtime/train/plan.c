@@ -16,6 +16,9 @@
 #define OVERHEAD_BYTES ((uint64_t)6 << 20)
 #define OVERHEAD_PER_WORKER ((uint64_t)128 << 10)
 
+/* Texts and heads in a checkpoint beside parameters, state and evaluations. */
+#define CHECKPOINT_BYTES ((uint64_t)64 << 10)
+
 static uint64_t divide_up(uint64_t a, uint64_t b)
 {
     return a / b + (a % b != 0);
@@ -148,7 +151,10 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
                   cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval) + cr_train_trial_targets(train) * 2 * sizeof(double);
     m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
-    m.total = m.held + m.model + m.engine + m.adapter + m.optimiser + m.best + m.batch + m.overhead;
+    m.checkpoint = n_params * sizeof(float) + m.optimiser + m.best + CHECKPOINT_BYTES +
+                   train->max_evals * sizeof(struct cr_train_eval);
+    m.total = m.held + m.model + m.engine + m.adapter + m.optimiser + m.best + m.batch + m.overhead +
+              (train->options.resume ? m.checkpoint : 0);
     uint64_t peak = cr_machine_peak_rss();
     m.total = m.total > peak ? m.total : peak;
     *out = m;
@@ -211,10 +217,11 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
     }
     cr_host_log(train->host, CR_LOG_INFO,
                 "memory: %.0f MiB predicted: model %.0f, passes %.0f, adapter %.1f, optimiser %.1f, best %.1f, "
-                "program, tokenizer and data %.0f",
+                "program, tokenizer and data %.0f%s",
                 (double)m->total / CR_MIB, (double)m->model / CR_MIB, (double)m->engine / CR_MIB,
                 (double)m->adapter / CR_MIB, (double)m->optimiser / CR_MIB, (double)m->best / CR_MIB,
-                (double)(m->held + m->batch + m->overhead) / CR_MIB);
+                (double)(m->held + m->batch + m->overhead) / CR_MIB,
+                train->options.resume ? ", with the pages of a checkpoint" : "");
     uint64_t budget = train->host->memory_bytes > 0 ? train->host->memory_bytes : cr_machine_memory_budget();
     cr_status status = CR_OK;
     if (m->total > budget) {

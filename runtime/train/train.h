@@ -51,6 +51,7 @@ struct cr_train_memory {
     uint64_t held;  /* program, tokenizer and data as they are now */
     uint64_t model; /* the mapped file */
     uint64_t engine, adapter, optimiser, best, batch, overhead;
+    uint64_t checkpoint; /* a file of one; its pages count where a run is resumed from it */
     uint64_t total;
 };
 
@@ -168,7 +169,7 @@ cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, 
 
 /* loop.c */
 struct cr_step_result {
-    double loss, norm; /* mean and root mean square over the passes of the step */
+    double loss, norm; /* mean and root mean square over the passes of the step, before any clipping */
     uint64_t tokens;
     bool finite; /* loss and gradient of every pass; else the step was skipped */
 };

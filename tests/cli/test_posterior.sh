@@ -23,6 +23,9 @@ for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior
     check train [ -s "ivon/$file" ]
 done
 check facts grep -q '"sigma0_over_std_a"' ivon/summary.json
+share=$(sed -n 's/.*"clipped_share": \([0-9.e-]*\).*/\1/p' ivon/summary.json)
+share=$(awk "BEGIN { printf \"%.2f\", 100 * $share }")
+check facts grep -q "sigma0 .* times the spread of A; ess .* times the targets; $share % of the updates were cut" err
 expect train 0 'train 4/4' tune -o point
 check train [ ! -e point/posterior.safetensors ]
 expect resume 0 'nothing to do' tune -o ivon --method ivon --resume
@@ -90,9 +93,13 @@ expect blob 2 '--kl-lr' tune -o none --kl-lr 0.1
 lay() {
     "$credence" laplace -m m.gguf -d d.jsonl -t 1 "$@"
 }
-expect laplace 0 'eval 20/20' lay -a point -o laplace
+expect laplace 0 'point/valid.jsonl, held out by the run of the adapter, chooses the prior precision' lay -a point -o laplace
 check laplace grep -q '^curvature of 20 examples, ' out
 check laplace grep -q '^prior precision .*, log-likelihood .*, evidence ' out
+check laplace grep -q '^validation NLL .*, of the point ' out
+expect laplace 0 'eval 20/20' lay -a point -o by-evidence --no-valid
+check laplace sh -c '! grep -q "^validation NLL" out && grep -q "\"evidence\"" by-evidence/summary.json'
+expect laplace 2 '--valid and --no-valid exclude each other' lay -a point -o none --valid o.jsonl --no-valid
 for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior.safetensors summary.json; do
     check laplace [ -s "laplace/$file" ]
 done

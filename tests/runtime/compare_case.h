@@ -46,17 +46,22 @@ static inline void make(struct made *m, const char *method, unsigned seed, doubl
                                  .entropy = p / 3};
     }
     for (size_t k = 0; k < 4 * MEMBERS; k++) {
-        m->running[k] = (struct cr_group_metrics){
-            .nll = (double)k + 0.5, .accuracy = 1.0 / (double)(k + 1), .perplexity = (double)NAN};
+        m->running[k] = (struct cr_group_metrics){.nll = (double)k + 0.5,
+                                                  .accuracy = 1.0 / (double)(k + 1),
+                                                  .perplexity = (double)NAN,
+                                                  .entropy = (double)k + 0.25,
+                                                  .mutual_information = 0.125 / (double)(k + 1)};
     }
-    m->result = (struct cr_eval_result){.classification = true,
-                                        .groups = m->groups,
-                                        .n_groups = 3,
-                                        .samples = 1,
-                                        .n_members = MEMBERS,
-                                        .running = m->running,
-                                        .has_ood = true,
-                                        .ood = {.n_in = 2, .n_out = 3, .auroc = 0.75}};
+    m->result = (struct cr_eval_result){
+        .classification = true,
+        .groups = m->groups,
+        .n_groups = 3,
+        .samples = 1,
+        .n_members = MEMBERS,
+        .running = m->running,
+        .has_ood = true,
+        .ood = {
+            .n_in = 2, .n_out = 3, .auroc = 0.75, .information_auroc = 0.875, .information_average_precision = 0.625}};
     for (int g = 0; g < 3; g++) {
         snprintf(m->groups[g].task, sizeof m->groups[g].task, "%s", tasks[g]);
     }

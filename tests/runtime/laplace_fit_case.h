@@ -42,7 +42,7 @@ struct call {
     struct cr_host host;
     struct cr_error err;
     char adapter[1024], output[1024];
-    char warning[256];
+    char warning[256], note[256];
 };
 
 static inline void on_log(void *ctx, enum cr_log_level level, const char *line)
@@ -50,6 +50,8 @@ static inline void on_log(void *ctx, enum cr_log_level level, const char *line)
     struct call *call = ctx;
     if (level == CR_LOG_WARNING) {
         snprintf(call->warning, sizeof call->warning, "%s", line);
+    } else if (strstr(line, "held out") != NULL) {
+        snprintf(call->note, sizeof call->note, "%s", line);
     }
 }
 

@@ -82,7 +82,12 @@ START_TEST(page)
     ck_assert_int_eq(strstr(html, "shifted: mean 0.") != NULL, _i != 0);
     ck_assert_int_eq(strstr(html, "<blockquote dir=\"auto\">&lt;b&gt;number ") != NULL,
                      _i != 2); /* another file: none */
-    ck_assert(strstr(html, "nan") == NULL && strstr(html, "inf") == NULL);
+    /* Every entropy elsewhere is above those here, but one of two; made-up members: entropy 1.25, information 1/16. */
+    ck_assert_int_eq(strstr(html, "</td><td>1.000</td><td>1.000</td><td>0.600</td><td>0.875</td><td>0.625</td></tr>") !=
+                         NULL,
+                     _i == 0);
+    ck_assert(strstr(html, "</td><td>1.250</td><td>0.000</td><td>0.063</td><td>0.000</td></tr>") != NULL);
+    ck_assert(strstr(html, "nan") == NULL && strstr(html, "inf\"") == NULL && strstr(html, ">inf") == NULL);
     ck_assert(strstr(html, "&#39;&lt;script&gt;&amp;&quot;x=") != NULL); /* the line to type */
     cr_free(text);
     cr_buf_free(&data);

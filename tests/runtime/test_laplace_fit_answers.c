@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/eval/scoring.h"
 #include "runtime/posterior/posterior.h"
@@ -18,6 +19,7 @@ START_TEST(precision_by_the_evidence)
     struct call call;
     struct cr_posterior *p = NULL;
     call_init(&call, "point", "laplace");
+    call.options.no_valid = true;
     fit(&call);
     p = cr_method_open("laplace");
     size_t n = cr_laplace_set_n_values(&p->laplace);
@@ -163,6 +165,54 @@ START_TEST(precision_by_validation)
 }
 END_TEST
 
+static void expect_choice(const char *output, const char *chosen_by)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/summary.json", output);
+    json_t *summary = json_load_file(cr_train_path(name), 0, NULL);
+    ck_assert_str_eq(json_string_value(json_object_get(summary, "chosen_by")), chosen_by);
+    bool by_file = strcmp(chosen_by, "validation") == 0;
+    ck_assert_int_eq(json_is_string(json_object_get(summary, "valid")), by_file);
+    json_decref(summary);
+}
+
+/* What the run held out chooses unless it is told otherwise, is what the curvature is gathered on, or is not there. */
+START_TEST(held_out_part_by_default)
+{
+    struct call call;
+    char held_out[1024];
+    snprintf(held_out, sizeof held_out, "%s", cr_train_path("point/valid.jsonl"));
+    call_init(&call, "point", "default");
+    fit(&call);
+    expect_choice("default", "validation");
+    ck_assert_ptr_nonnull(strstr(call.note, "point/valid.jsonl"));
+    call_init(&call, "point", "named");
+    call.options.valid = held_out;
+    fit(&call);
+    ck_assert_str_eq(call.note, "");
+    ck_assert(cr_train_same("default/" CR_POSTERIOR_FILE, "named/" CR_POSTERIOR_FILE));
+    call_init(&call, "point", "evidence");
+    call.options.no_valid = true;
+    fit(&call);
+    expect_choice("evidence", "evidence");
+    call_init(&call, "point", "both");
+    call.options.no_valid = true;
+    call.options.prior_precision = 3;
+    fit(&call);
+    expect_choice("both", "given");
+    call_init(&call, "point", "itself");
+    call.options.data = held_out;
+    fit(&call);
+    expect_choice("itself", "evidence");
+    ck_assert_int_eq(remove(held_out), 0);
+    call_init(&call, "point", "absent");
+    fit(&call);
+    expect_choice("absent", "evidence");
+    ck_assert_str_eq(call.note, "");
+    ck_assert(cr_train_same("absent/" CR_POSTERIOR_FILE, "evidence/" CR_POSTERIOR_FILE));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("laplace_fit answers");
@@ -173,6 +223,7 @@ int main(void)
     tcase_add_test(all, draws_and_the_linear_model);
     tcase_add_test(all, answers);
     tcase_add_test(all, precision_by_validation);
+    tcase_add_test(all, held_out_part_by_default);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }

@@ -19,6 +19,17 @@ static double prob(const struct call *call, size_t i, size_t c)
     return json_number_value(json_array_get(json_object_get(line_of(call, i), "probs"), c));
 }
 
+/* Of members [n][2]. */
+static struct cr_doubt doubt_of(const double *members, size_t n)
+{
+    struct cr_doubt doubt = {0};
+    double sum[2] = {0}, entropies = 0;
+    for (size_t m = 0; m < n; m++) {
+        doubt = cr_doubt_add(members + 2 * m, 2, m + 1, sum, &entropies);
+    }
+    return doubt;
+}
+
 /* Exported one by one and asked alone, the draws give what they give together, to the last bit. */
 START_TEST(samples_are_exported_samples)
 {
@@ -50,8 +61,9 @@ START_TEST(samples_are_exported_samples)
         ck_assert(prob(&together, i, 0) == mean[0] && prob(&together, i, 1) == mean[1]);
         ck_assert(json_is_null(json_object_get(line, "logits")));
         ck_assert(cr_output_number(line, "entropy") == cr_entropy(mean, 2));
-        ck_assert(cr_output_number(line, "expected_entropy") == cr_expected_entropy(members[0], SAMPLES, 2));
-        ck_assert(cr_output_number(line, "mutual_information") == cr_mutual_information(members[0], SAMPLES, 2, mean));
+        struct cr_doubt doubt = doubt_of(members[0], SAMPLES);
+        ck_assert(cr_output_number(line, "expected_entropy") == doubt.expected_entropy);
+        ck_assert(cr_output_number(line, "mutual_information") == doubt.mutual_information);
         double logit = 0;
         for (int s = 0; s < SAMPLES; s++) {
             logit += log(members[s][1] / members[s][0]);
@@ -96,6 +108,10 @@ START_TEST(running_figures)
             ck_assert(got->nll == want->nll);
             ck_assert(_i == 1 ? got->perplexity == want->perplexity
                               : got->accuracy == want->accuracy && got->ece == want->ece && got->brier == want->brier);
+            ck_assert(_i == 1 ? isnan(got->entropy)
+                              : got->entropy == want->entropy && got->expected_entropy == want->expected_entropy &&
+                                    got->mutual_information == want->mutual_information &&
+                                    got->disagreement == want->disagreement);
         }
         ck_assert_ptr_eq(k == 1 ? some.result.running : NULL, NULL);
         call_free(&some);
@@ -111,6 +127,68 @@ START_TEST(running_figures)
         ck_assert_double_eq_tol(cr_output_number(group, "entropy") - cr_output_number(group, "expected_entropy"),
                                 cr_output_number(group, "mutual_information"), 1e-12);
     }
+    json_decref(file);
+    call_free(&all);
+}
+END_TEST
+
+/* How sure the first k members are and how far they agree, from the probabilities of each asked alone. */
+START_TEST(running_uncertainty)
+{
+    static double p[SAMPLES][N][2];
+    struct call all;
+    char json[1024];
+    snprintf(json, sizeof json, "%s", cr_train_path("eval.json"));
+    for (uint32_t s = 0; s < SAMPLES; s++) {
+        struct call alone;
+        char name[32];
+        snprintf(name, sizeof name, "sample%u", s);
+        export_set("ivon", name, true, s, 0);
+        call_init(&alone, name);
+        predict(&alone);
+        for (size_t i = 0; i < N; i++) {
+            p[s][i][0] = prob(&alone, i, 0);
+            p[s][i][1] = prob(&alone, i, 1);
+        }
+        call_free(&alone);
+    }
+    call_init(&all, "ivon");
+    all.options.samples = SAMPLES;
+    all.options.json = json;
+    eval(&all);
+    json_t *file = json_load_file(json, 0, NULL);
+    const json_t *list = json_object_get(json_object_get(file, "all"), "running");
+    double last = -1;
+    for (size_t k = 1; k <= SAMPLES; k++) {
+        double entropy = 0, expected = 0, differ = 0;
+        for (size_t i = 0; i < N; i++) {
+            double mean[2] = {0}, logit = 0;
+            for (size_t s = 0; s < k; s++) {
+                mean[0] += p[s][i][0] / (double)k;
+                mean[1] += p[s][i][1] / (double)k;
+                logit += log(p[s][i][1] / p[s][i][0]);
+                expected -= (p[s][i][0] * log(p[s][i][0]) + p[s][i][1] * log(p[s][i][1])) / (double)(k * N);
+            }
+            for (size_t s = 0; s < k; s++) {
+                differ += ((p[s][i][1] > p[s][i][0]) != (logit > 0)) / (double)(k * N);
+            }
+            entropy -= (mean[0] * log(mean[0]) + mean[1] * log(mean[1])) / N;
+        }
+        /* Means of 30 examples with at most 4 members each, terms below 1: 120 roundings and two logarithms a term. */
+        const struct cr_group_metrics *got = &all.result.running[k - 1];
+        const json_t *object = json_array_get(list, k - 1);
+        ck_assert_double_eq_tol(got->entropy, entropy, 1e-13);
+        ck_assert_double_eq_tol(got->expected_entropy, expected, 1e-13);
+        ck_assert_double_eq_tol(got->mutual_information, entropy - expected, 2e-13);
+        ck_assert_double_eq_tol(got->disagreement, differ, 1e-13);
+        ck_assert(cr_output_number(object, "entropy") == got->entropy);
+        ck_assert(cr_output_number(object, "expected_entropy") == got->expected_entropy);
+        ck_assert(cr_output_number(object, "mutual_information") == got->mutual_information);
+        ck_assert(cr_output_number(object, "disagreement") == got->disagreement);
+        ck_assert(got->mutual_information != last); /* they are not those of all members */
+        last = got->mutual_information;
+    }
+    ck_assert(all.result.running[0].mutual_information == 0 && all.result.running[0].disagreement == 0);
     json_decref(file);
     call_free(&all);
 }
@@ -269,7 +347,7 @@ START_TEST(mixtures)
         cr_mean_probs(members[0], 2, 2, mean);
         ck_assert(prob(&mixture, i, 0) == mean[0]);
         ck_assert(cr_output_number(line_of(&mixture, i), "mutual_information") ==
-                  cr_mutual_information(members[0], 2, 2, mean));
+                  doubt_of(members[0], 2).mutual_information);
     }
     eval(&mixture);
     ck_assert_str_eq(mixture.result.method, "adamw");
@@ -341,6 +419,7 @@ int main(void)
     tcase_set_timeout(all, 300);
     tcase_add_test(all, samples_are_exported_samples);
     tcase_add_loop_test(all, running_figures, 0, 2);
+    tcase_add_test(all, running_uncertainty);
     tcase_add_test(all, averaged_token_distribution);
     tcase_add_test(all, same_bits_for_batches_and_threads);
     tcase_add_test(all, same_bits_for_shared_passes);

@@ -155,7 +155,11 @@ struct sample {
     struct cr_report_point loss[3], valid[2];
     struct cr_report_line lines[3];
     struct cr_report_chart charts[2];
-    struct cr_report_section training, section;
+    const char *column;
+    double value;
+    struct cr_report_row row;
+    struct cr_report_table table;
+    struct cr_report_section training, sections[2];
     struct cr_report report;
 };
 
@@ -175,7 +179,12 @@ static void fill_sample(struct sample *s)
         .charts = {{.title = HOSTILE, .x_label = HOSTILE, .lines = s->lines, .n_lines = 2, .whole = true},
                    {.title = "x", .x_label = "x", .lines = s->lines + 2, .n_lines = 1}},
         .training = {.title = "Training", .charts = s->charts, .n_charts = 2},
-        .section = {.title = HOSTILE, .note = HOSTILE, .charts = s->charts, .n_charts = 1},
+        .column = HOSTILE,
+        .value = -0.0625,
+        .row = {HOSTILE, &s->value},
+        .table = {.first = HOSTILE, .columns = &s->column, .n_columns = 1, .rows = &s->row, .n_rows = 1},
+        .sections = {{.title = HOSTILE, .note = HOSTILE, .charts = s->charts, .n_charts = 1},
+                     {.title = HOSTILE, .table = &s->table}},
     };
     s->example.right.p = 0.0124;
     for (int r = 0; r < 2; r++) {
@@ -195,7 +204,7 @@ static void fill_sample(struct sample *s)
     }
     s->report = (struct cr_report){.title = HOSTILE, .classification = true, .facts = &s->pair, .n_facts = 1,
                                    .runs = s->runs, .n_runs = 1, .n_groups = 2, .n_seeds = 1, .n_resamples = 1000,
-                                   .sections = &s->section, .n_sections = 1, .examples = &s->example, .n_examples = 1,
+                                   .sections = s->sections, .n_sections = 2, .examples = &s->example, .n_examples = 1,
                                    .training = &s->training, .settings = &s->pair, .n_settings = 1,
                                    .commands = &s->pair, .n_commands = 1};
 }
@@ -217,6 +226,7 @@ START_TEST(whole_page)
     ck_assert(strstr(buf.data, ">1\xe2\x80\xaf" "000\xe2\x80\xaf" "000</text>") != NULL); /* the count of a bin */
     ck_assert(strstr(buf.data, "with 98.8 %") != NULL && strstr(buf.data, "with 1.2 %") != NULL);
     ck_assert(strstr(buf.data, "line 17") != NULL);
+    ck_assert(strstr(buf.data, "</td><td>\xe2\x88\x92" "0.063</td></tr>") != NULL); /* of the table */
     ck_assert(strstr(buf.data, "Differences") == NULL);
     ck_assert_uint_eq(cr_output_count(buf.data, "<circle class=\"s1\""), 4); /* the chart's second line, the loss */
     cr_buf_free(&buf);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
@@ -286,6 +287,49 @@ START_TEST(checkpoint_as_adapter)
 }
 END_TEST
 
+/* Predicted by a process of its own: what runs before leave in the heap would count. */
+static double predicted_mb(struct cr_train_run *run)
+{
+    double mb = 0;
+    int ends[2], status = -1;
+    ck_assert_int_eq(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        cr_train_run_go(run);
+        _exit(write(ends[1], &run->result.predicted_mb, sizeof mb) == sizeof mb ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    ck_assert_int_eq(read(ends[0], &mb, sizeof mb), sizeof mb);
+    close(ends[0]);
+    close(ends[1]);
+    return mb;
+}
+
+/* A resumed run maps a checkpoint, which counts: all of its file, and nothing near as much again. */
+START_TEST(checkpoint_is_predicted)
+{
+    struct cr_train_run run;
+    struct stat file;
+    double mb[2], file_mb;
+    cr_train_run_init(&run, "out");
+    run.options.targets = "all";
+    run.options.rank = 64;
+    run.options.steps = 2;
+    cr_train_must(&run);
+    ck_assert_int_eq(stat(cr_train_path("out/checkpoints/step-00000002.cck"), &file), 0);
+    file_mb = (double)file.st_size / 1048576;
+    ck_assert_double_gt(file_mb, 1.4); /* 131072 weights and their two moments */
+    run.options.dry_run = true;
+    for (int i = 0; i < 2; i++) {
+        run.options.resume = i == 1;
+        mb[i] = predicted_mb(&run);
+    }
+    ck_assert_double_ge(mb[1] - mb[0], 0.95 * file_mb); /* what is held changes by a few pages */
+    ck_assert_double_le(mb[1] - mb[0], 1.2 * file_mb);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("train_resume");
@@ -303,6 +347,7 @@ int main(void)
     tcase_add_test(all, resume_without_checkpoints);
     tcase_add_test(all, a_forced_run_starts_over);
     tcase_add_test(all, checkpoint_as_adapter);
+    tcase_add_test(all, checkpoint_is_predicted);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }
