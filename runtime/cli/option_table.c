@@ -48,7 +48,7 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_GRAD_ACCUMULATION_STEPS] = {.name = "grad-accumulation-steps", .kind = CR_CLI_UINT, .value = "N",
         .min = 1, .max = 1048576, .commands = CR_CLI_FINETUNE, .initial = "1", .help = "batches in one optimiser step"},
     [CR_CLI_LR] = {.name = "lr", .alias = "learning-rate", .kind = CR_CLI_REAL, .value = "X", .min = 0,
-        .open_min = true, .commands = CR_CLI_FINETUNE, .initial = "2e-4; ivon 0.5; prefix 1e-2", .help = "learning rate"},
+        .open_min = true, .commands = CR_CLI_FINETUNE, .initial = "2e-4; ivon 0.5; ensemble 3e-3; prefix 1e-2", .help = "learning rate"},
     [CR_CLI_LR_SCHEDULE] = {.name = "lr-schedule", .kind = CR_CLI_WORD, .value = "linear|cosine|constant",
         .commands = CR_CLI_FINETUNE, .initial = "linear", .help = "course of the learning rate, to 0 at the end"},
     [CR_CLI_WARMUP] = {.name = "warmup", .kind = CR_CLI_REAL, .value = "X", .min = 0, .max = MAX_COUNT,
