@@ -142,7 +142,8 @@ struct cr_finetune_options {
     double head_lr;              /* their learning rate, and that of the label rows of swag; 0 = lr, for a prefix's 2e-4 */
     double head_noise;           /* .01: standard deviation around the model's rows they start with, in their root mean
                                   * square */
-    uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as fit; changes no bit */
+    uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as 4,096 tokens, 2 GiB of activations
+                                  * and the memory that is allowed hold; changes no bit */
     /* bora: an adapter a task (field `task` of the data) under a common prior, see runtime/posterior/bora.h */
     double tau;                  /* precision of the prior: 0 = tasks apart; NaN = 10 for choices, 300 for texts */
     const char *bora_prior;      /* "sq" (NULL): tau / 2 the squared distance; "norm": tau the distance, matrix by matrix, as the
@@ -154,6 +155,11 @@ struct cr_finetune_options {
     uint32_t vertices;           /* 1...8 of a simplex, 3; 1 = plain prefix tuning */
     uint32_t prefix_length;      /* 1...256 rows a layer, 40 */
     uint32_t valid_draws;        /* 10 looks at each held-out text; 0 = one, at the centroid */
+    const char *lambda_per;      /* who draws a point of the simplex in a step: "text-layer" (NULL), each text for each layer;
+                                  * "text", one for all its layers; "layer", each layer for all texts; "step", one for all.
+                                  * Later draws are a text's own, with or without the layer as in training */
+    double cosine_weight;        /* 0; of the squared cosine between two vertices, a pair drawn for each step, which is added
+                                  * to what a step descends on, not to the losses that are reported */
 };
 
 /* What a finished (or dry) run says. Strings are fixed buffers. */

@@ -146,9 +146,13 @@ cr_status cr_prefix_from_table(const struct cr_prefix *prefix, const struct cr_a
 
 json_t *cr_prefix_shape_json(const struct cr_prefix *prefix)
 {
-    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:i}", "features", (int)prefix->n_features, "labels", (int)prefix->n_labels,
-                     "layers", (int)prefix->n_layers, "rows", (int)prefix->n_rows, "vertices", (int)prefix->n_vertices,
-                     "width", (int)prefix->n_embd);
+    json_t *object = json_pack("{s:i,s:i,s:i,s:i,s:i,s:i}", "features", (int)prefix->n_features, "labels",
+                               (int)prefix->n_labels, "layers", (int)prefix->n_layers, "rows", (int)prefix->n_rows,
+                               "vertices", (int)prefix->n_vertices, "width", (int)prefix->n_embd);
+    if (object != NULL && prefix->one_point) { /* else as files are that do not know of it */
+        json_object_set_new(object, "one_point", json_true());
+    }
+    return object;
 }
 
 cr_status cr_prefix_shape_read(const json_t *object, const struct cr_model *model, const char *label,
@@ -172,13 +176,15 @@ cr_status cr_prefix_shape_read(const json_t *object, const struct cr_model *mode
     }
     if (model != NULL) {
         cr_prefix_shape_of(model, shape.n_vertices, shape.n_rows, shape.n_labels, &of_model);
-        if (memcmp(&shape, &of_model, sizeof shape) != 0) {
+        if (shape.n_layers != of_model.n_layers || shape.n_features != of_model.n_features ||
+            shape.n_embd != of_model.n_embd) {
             return cr_fail(err, CR_E_INPUT,
                            "%s: a prefix of %u layers, keys of %u features, width %u; the model has %u, %u and %u",
                            label, shape.n_layers, shape.n_features, shape.n_embd, of_model.n_layers,
                            of_model.n_features, of_model.n_embd);
         }
     }
+    CR_TRY(cr_json_get_bool(object, "one_point", false, &shape.one_point, label, err));
     *out = shape;
     return CR_OK;
 }

@@ -19,6 +19,7 @@ static void fill_texts(const struct cr_cli_args *args, struct cr_finetune_option
     o->system = cr_cli_text(args, CR_CLI_SYSTEM);
     o->normalize = cr_cli_text(args, CR_CLI_NORMALIZE);
     o->bora_mode = cr_cli_text(args, CR_CLI_BORA_MODE);
+    o->lambda_per = cr_cli_text(args, CR_CLI_LAMBDA_PER);
     if (cr_cli_given(args, CR_CLI_TARGETS)) {
         o->targets = cr_cli_text(args, CR_CLI_TARGETS);
     }
@@ -60,6 +61,7 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->prefix_length = (uint32_t)cr_cli_uint(args, CR_CLI_PREFIX_LENGTH, o->prefix_length);
     o->head_lr = cr_cli_real(args, CR_CLI_HEAD_LR, o->head_lr);
     o->valid_draws = (uint32_t)cr_cli_uint(args, CR_CLI_VALID_DRAWS, o->valid_draws);
+    o->cosine_weight = cr_cli_real(args, CR_CLI_COSINE_WEIGHT, o->cosine_weight);
     o->mc_samples = (uint32_t)cr_cli_uint(args, CR_CLI_MC_SAMPLES, o->mc_samples);
 }
 

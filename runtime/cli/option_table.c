@@ -48,7 +48,7 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
     [CR_CLI_GRAD_ACCUMULATION_STEPS] = {.name = "grad-accumulation-steps", .kind = CR_CLI_UINT, .value = "N",
         .min = 1, .max = 1048576, .commands = CR_CLI_FINETUNE, .initial = "1", .help = "batches in one optimiser step"},
     [CR_CLI_LR] = {.name = "lr", .alias = "learning-rate", .kind = CR_CLI_REAL, .value = "X", .min = 0,
-        .open_min = true, .commands = CR_CLI_FINETUNE, .initial = "2e-4; ivon 0.5; swag 3e-3; prefix 1e-2", .help = "learning rate"},
+        .open_min = true, .commands = CR_CLI_FINETUNE, .initial = "2e-4; ivon 0.5; swag and ensemble 3e-3; prefix 1e-2", .help = "learning rate"},
     [CR_CLI_LR_SCHEDULE] = {.name = "lr-schedule", .kind = CR_CLI_WORD, .value = "linear|cosine|constant",
         .commands = CR_CLI_FINETUNE, .initial = "linear", .help = "course of the learning rate, to 0 at the end"},
     [CR_CLI_WARMUP] = {.name = "warmup", .kind = CR_CLI_REAL, .value = "X", .min = 0, .max = MAX_COUNT,
@@ -168,6 +168,13 @@ const struct cr_cli_option cr_cli_options[CR_CLI_N_OPTIONS] = {
         .method = "prefix|ensemble|swag",
         .help = "prefix, swag with --swag-head trained, ensemble with --preset paper: learning rate of the label rows, "
                 "trained as well for choices"},
+    [CR_CLI_LAMBDA_PER] = {.name = "lambda-per", .kind = CR_CLI_WORD, .value = "text-layer|text|layer|step",
+        .commands = CR_CLI_FINETUNE, .initial = "text-layer", .method = "prefix",
+        .help = "prefix: who draws a point of the simplex: each text for each layer, each text, each layer for all texts"
+                " of a step, or the step"},
+    [CR_CLI_COSINE_WEIGHT] = {.name = "cosine-weight", .kind = CR_CLI_REAL, .value = "BETA", .min = 0,
+        .commands = CR_CLI_FINETUNE, .initial = "0", .method = "prefix",
+        .help = "prefix: how strongly two vertices, another pair each step, are turned to right angles"},
 
     [CR_CLI_SAMPLES] = {.name = "samples", .kind = CR_CLI_UINT, .value = "S", .min = 1, .max = 10000,
         .commands = SCORING, .initial = "10 of a posterior, all of an ensemble, 1 of a point; of a prefix the centroid; of laplace 10000 draws of logits",

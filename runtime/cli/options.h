@@ -72,6 +72,8 @@ enum cr_cli_option_id {
     CR_CLI_PREFIX_LENGTH,
     CR_CLI_VALID_DRAWS,
     CR_CLI_HEAD_LR,
+    CR_CLI_LAMBDA_PER,
+    CR_CLI_COSINE_WEIGHT,
     CR_CLI_SAMPLES,
     CR_CLI_MEAN,
     CR_CLI_VERTEX,

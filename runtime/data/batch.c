@@ -67,6 +67,18 @@ size_t cr_batch_capacity(const struct cr_dataset *dataset)
     return longest > CR_MICRO_TOKENS ? longest : CR_MICRO_TOKENS;
 }
 
+size_t cr_batch_joint(size_t part_tokens, size_t n_sets)
+{
+    size_t most = part_tokens > CR_PASS_TOKENS ? part_tokens : CR_PASS_TOKENS;
+    return n_sets <= most / part_tokens ? n_sets * part_tokens : most;
+}
+
+size_t cr_batch_joint_sets(size_t part_tokens, size_t n_sets)
+{
+    size_t most = part_tokens < CR_PASS_TOKENS ? (CR_PASS_TOKENS + part_tokens - 1) / part_tokens : 1;
+    return n_sets < most ? n_sets : most;
+}
+
 static uint32_t lead_of(const struct cr_dataset *dataset, uint32_t example)
 {
     return dataset->whole ? 0 : dataset->examples[example].n_lead;

@@ -9,7 +9,17 @@
  * Fixed: part of the definition of a run. 512 tokens keep the products efficient and the activations small. */
 enum { CR_MICRO_TOKENS = 512 };
 
-/* Buffers for micro-batches of at most max_tokens tokens (rounded up to 16). Errors: CR_E_MEMORY. */
+/* A pass holds a micro-batch for each of several sets of parameters, together at most this many tokens, which is eight
+ * full ones: a bound of the memory, since it changes no bit. Products are near their best at 512 tokens already
+ * (bench/RESULTS.md): small micro-batches are what gains. */
+enum { CR_PASS_TOKENS = 4096 };
+
+/* Tokens of passes that show up to n_sets sets micro-batches of at most part_tokens each, no fewer than one's; and the
+ * n_sets, at most those given, from which on it is the same. */
+size_t cr_batch_joint(size_t part_tokens, size_t n_sets);
+size_t cr_batch_joint_sets(size_t part_tokens, size_t n_sets);
+
+/* Buffers for passes of at most max_tokens tokens (rounded up to 16). Errors: CR_E_MEMORY. */
 cr_status cr_batch_init(struct cr_token_batch *batch, size_t max_tokens, struct cr_error *err);
 void cr_batch_deinit(struct cr_token_batch *batch);
 

@@ -64,35 +64,58 @@ static cr_status check_start(const struct cr_scoring *s, struct cr_error *err)
                          p->label, p->adapter->method);
 }
 
-/* held: before anything that the terms below name was allocated. */
-static cr_status check_memory(const struct cr_scoring *s, uint64_t held, const struct cr_engine_options *engine,
-                              struct cr_error *err)
+/* Why the predicted peak is what it is, bytes. */
+struct memory {
+    uint64_t model, engine, draws, rest, total;
+};
+
+static uint64_t budget_of(const struct cr_scoring *s)
 {
-    uint64_t engine_bytes = cr_engine_bytes(engine);
-    uint64_t draws = cr_sets_bytes(&s->sets) + (s->sets.n + 1) * s->scratch_floats * sizeof(float) +
-                     s->sets.n * ((CR_LABELS_MAX + 1) * sizeof *s->work + sizeof *s->running);
-    draws += 2 * (uint64_t)engine->max_tokens * 8 * sizeof(uint32_t); /* the batches */
+    return s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
+}
+
+/* Floats of the results of a micro-batch for each set, and of a pass. */
+static uint64_t scratch_floats(const struct cr_scoring *s, size_t micro_tokens, size_t pass_tokens)
+{
+    return (uint64_t)s->sets.n * cr_nll_scratch_floats(micro_tokens, s->n_labels) +
+           cr_nll_scratch_floats(pass_tokens, s->n_labels);
+}
+
+/* held: in use before anything that the terms name was allocated. */
+static struct memory predict(const struct cr_scoring *s, uint64_t held, const struct cr_engine_options *options,
+                             size_t micro_tokens)
+{
+    struct memory m = {.model = cr_gguf_file_bytes(s->model->gguf), .engine = cr_engine_bytes(options)};
+    m.draws = cr_sets_bytes(&s->sets) + scratch_floats(s, micro_tokens, options->max_tokens) * sizeof(float) +
+              s->sets.n * ((CR_LABELS_MAX + 1) * sizeof *s->work + sizeof *s->running) +
+              (micro_tokens + options->max_tokens) * 8 * sizeof(uint32_t); /* the batches */
     const struct cr_adapter *adapter = s->differentiates ? s->sets.posteriors[0]->adapter : NULL;
-    draws += adapter != NULL ? cr_jacobian_bytes(adapter, s->n_labels) : 0;
+    m.draws += adapter != NULL ? cr_jacobian_bytes(adapter, s->n_labels) : 0;
     if (cr_scoring_gathers(s)) {
-        draws += cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) +
-                 cr_laplace_make_bytes(adapter);
+        m.draws += cr_laplace_set_bytes(adapter) + cr_curvature_bytes(adapter, s->workers.parallel) +
+                   cr_laplace_make_bytes(adapter);
     }
     size_t kept = s->keeps ? s->sets.n + (s->options.calibrate != NULL) : 0;
-    draws += (uint64_t)kept * s->main.n * sizeof(struct cr_outcome);
-    uint64_t budget = s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
-    uint64_t model = cr_gguf_file_bytes(s->model->gguf);
-    uint64_t overhead = OVERHEAD_BYTES + (uint64_t)s->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
-    uint64_t total = model + held + engine_bytes + draws + overhead;
+    m.draws += (uint64_t)kept * s->main.n * sizeof(struct cr_outcome);
+    m.rest = held + OVERHEAD_BYTES + (uint64_t)s->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
+    m.total = m.model + m.rest + m.engine + m.draws;
     uint64_t peak = cr_machine_peak_rss();
-    total = total > peak ? total : peak;
-    if (total > budget) {
+    m.total = m.total > peak ? m.total : peak;
+    return m;
+}
+
+static cr_status check_memory(const struct cr_scoring *s, uint64_t held, const struct cr_engine_options *options,
+                              size_t micro_tokens, struct cr_error *err)
+{
+    struct memory m = predict(s, held, options, micro_tokens);
+    uint64_t budget = budget_of(s);
+    if (m.total > budget) {
         return cr_fail(err, CR_E_MEMORY,
                        "memory: %.0f MiB predicted (model %.0f, passes %.0f, %zu sets of weights %.0f, program, "
                        "tokenizer, adapter "
                        "and data %.0f), %.0f MiB allowed: a smaller --max-seq-length%s needs less",
-                       (double)total / MIB, (double)model / MIB, (double)engine_bytes / MIB, s->sets.n,
-                       (double)draws / MIB, (double)(held + overhead) / MIB, (double)budget / MIB,
+                       (double)m.total / MIB, (double)m.model / MIB, (double)m.engine / MIB, s->sets.n,
+                       (double)m.draws / MIB, (double)m.rest / MIB, (double)budget / MIB,
                        s->sets.n > 1 ? " or fewer --samples" : "");
     }
     return CR_OK;
@@ -146,6 +169,17 @@ static cr_status check_rows(const struct cr_scoring *s, struct cr_error *err)
     return CR_OK;
 }
 
+/* Room for as many sets in a pass as memory and CR_PASS_TOKENS allow. shortest: tokens of a sequence. */
+static void share_passes(const struct cr_scoring *s, uint64_t held, struct cr_engine_options *options, size_t shortest)
+{
+    bool one = s->sets.by_task || s->differentiates;
+    size_t micro = options->max_tokens, n = cr_batch_joint_sets(micro, one ? 1 : s->sets.n_shown);
+    do {
+        options->max_tokens = cr_batch_joint(micro, n);
+        options->max_prefixes = options->max_tokens / shortest;
+    } while (n-- > 1 && predict(s, held, options, micro).total > budget_of(s));
+}
+
 static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
 {
     struct cr_dataset *sets[] = {&s->main.data, &s->ood.data, &s->calibration.data};
@@ -161,7 +195,7 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
     uint32_t shortest = UINT32_MAX;
     uint64_t held = held_now(s);
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
-        if (s->options.mc_dropout || cr_sets_prefix(&s->sets) != NULL) {
+        if (cr_sets_by_text(&s->sets, &s->options)) {
             *sets[i] = cr_dataset_whole(sets[i]);
         }
         options.max_lead = larger(options.max_lead, sets[i]->n_lead);
@@ -169,9 +203,10 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
         options.max_seq = larger(options.max_seq, sets[i]->max_ids);
         shortest = sets[i]->n > 0 && cr_batch_shortest(sets[i]) < shortest ? cr_batch_shortest(sets[i]) : shortest;
     }
-    options.max_prefixes = options.max_tokens / shortest;
+    size_t micro_tokens = options.max_tokens;
     CR_TRY(check_rows(s, err));
     CR_TRY(add_prefix(s, &options, err));
+    share_passes(s, held, &options, shortest);
     size_t n_examples = larger(s->main.data.n, larger(s->ood.data.n, s->calibration.data.n));
     s->sorted = cr_alloc(n_examples, sizeof *s->sorted);
     s->row_of = cr_alloc(n_examples, sizeof *s->row_of);
@@ -185,11 +220,11 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
         options.train = true;
         options.recompute = cr_engine_bytes(&options) > RECOMPUTE_ABOVE;
     }
-    CR_TRY(cr_batch_init(&s->batch, options.max_tokens, err));
+    CR_TRY(cr_batch_init(&s->batch, micro_tokens, err));
     CR_TRY(cr_batch_init(&s->shared, options.max_tokens, err));
-    s->scratch_floats = cr_nll_scratch_floats(s->batch.max_rows, s->n_labels);
-    CR_TRY(check_memory(s, held, &options, err));
-    s->scratch = cr_alloc(s->sets.n + 1, s->scratch_floats * sizeof *s->scratch);
+    s->scratch_floats = cr_nll_scratch_floats(micro_tokens, s->n_labels);
+    CR_TRY(check_memory(s, held, &options, micro_tokens, err));
+    s->scratch = cr_alloc(scratch_floats(s, micro_tokens, options.max_tokens), sizeof *s->scratch);
     s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 1) * sizeof *s->work);
     s->running = cr_alloc(s->sets.n, sizeof *s->running);
     s->linear = s->sets.logit_draws > 0 ? cr_alloc(s->batch.max_rows, sizeof *s->linear) : NULL;

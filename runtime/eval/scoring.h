@@ -3,9 +3,9 @@
  *
  * An example's numbers are the same bits for any batch, order, thread count and backend. The probabilities of choices
  * are the restricted softmax over the example's own label tokens, in double, from f32 logits; texts get the NLL of
- * their target tokens. Several sets: the mean of their probabilities, token by token for texts; as many as a batch has
- * room for share a pass, which changes no bit. Call with the
- * floating-point state of runtime/thread/float_env.h. Private to runtime/eval.
+ * their target tokens. Several sets: the mean of their probabilities, token by token for texts; as many as memory and
+ * CR_PASS_TOKENS have room for share a pass, which changes no bit. Call with the floating-point state of
+ * runtime/thread/float_env.h. Private to runtime/eval.
  */
 #ifndef CR_EVAL_SCORING_H
 #define CR_EVAL_SCORING_H
@@ -47,8 +47,9 @@ struct cr_scoring {
     struct cr_token_batch batch;  /* examples once */
     struct cr_token_batch shared; /* the same for each of several sets, or by task */
     uint32_t *sorted,
-        *row_of;    /* owned: by task, examples of a batch by set, and the row of each example's next result */
-    float *scratch; /* owned: results of a batch, one stretch of scratch_floats a set, and one for a pass of several */
+        *row_of; /* owned: by task, examples of a batch by set, and the row of each example's next result */
+    float
+        *scratch; /* owned: results of a batch, one stretch of scratch_floats a set, then those of a pass of several */
     size_t scratch_floats;
     double *work;               /* owned: probabilities and NLL of the members of one example */
     struct cr_running *running; /* owned: of one example */

@@ -157,7 +157,7 @@ static void weigh(const void *ctx, uint32_t member, uint32_t example, uint32_t l
                                      .stream = CR_SIMPLEX_TEST,
                                      .draw = (uint32_t)p->first + member,
                                      .example = example,
-                                     .layer = layer};
+                                     .layer = p->seen.one_point ? CR_SIMPLEX_ALL : layer};
     cr_simplex_weights(&point, p->seen.n_vertices, lambda);
 }
 
@@ -166,7 +166,7 @@ static void show_prefix(const struct cr_eval_options *o, const struct cr_prefix 
     p->seen = *prefix;
     p->seen.weights = weigh;
     p->seen.ctx = p;
-    p->draws = o->samples > 0 && !o->mean;
+    p->draws = o->samples > 0 && !o->mean && prefix->n_vertices > 1;
     p->seed = o->seed;
     cr_simplex_centroid(prefix->n_vertices, p->fixed);
     if (o->vertex_set) {

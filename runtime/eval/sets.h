@@ -4,7 +4,8 @@
  * neighbours. Order: the first sample of every adapter, then the second of every adapter, so that the first k times the
  * number of adapters are what k samples would have been. All weigh the same. With MC dropout a set is a point with a
  * mask stream of its own. A prefix is one set of parameters of which every set shows another mixture: the centroid, one
- * vertex, or a draw keyed by (seed, sample, example, layer). Private to runtime/eval.
+ * vertex, or a draw keyed by (seed, sample, example, layer), without the layer where it was trained so. Private to
+ * runtime/eval.
  */
 #ifndef CR_EVAL_SETS_H
 #define CR_EVAL_SETS_H
@@ -14,7 +15,7 @@
 #include "runtime/model/engine.h"
 #include "runtime/posterior/posterior.h"
 
-/* Most sets of one pass: as many token blocks as a micro-batch has. */
+/* Most sets of one pass: as many token blocks as a micro-batch has; a pass of more has tokens enough. */
 enum { CR_SETS_SHOWN = CR_MICRO_TOKENS / 16 };
 
 struct cr_set {
@@ -68,6 +69,12 @@ uint32_t cr_sets_of_task(const struct cr_sets *sets, const char *task);
 static inline const struct cr_prefix *cr_sets_prefix(const struct cr_sets *sets)
 {
     return sets->prefix.seen.n_rows > 0 ? &sets->prefix.seen : NULL;
+}
+
+/* Whether every text is shown something of its own, a mask or a mixture: then it shares no tokens with others. */
+static inline bool cr_sets_by_text(const struct cr_sets *sets, const struct cr_eval_options *options)
+{
+    return options->mc_dropout || sets->prefix.draws;
 }
 
 /* The members of the engine's next passes are sets [first, first + n), n at most n_shown. */

@@ -11,7 +11,7 @@
  * and gradients are those of whole examples but for rounding. No dropout, flipout or observer then.
  *
  * Every sequence may see a prefix of its own (prefix.h), whose gradients are added to those of the vertices in the
- * order of the sequences.
+ * order of the sequences; the examples of a part that share tokens see the one of its first.
  */
 #ifndef CR_MODEL_ENGINE_H
 #define CR_MODEL_ENGINE_H
@@ -48,7 +48,7 @@ struct cr_engine_options {
                                            * each pass; not with a prefix */
     const struct cr_prefix *prefix; /* that every sequence sees; NULL: none; borrowed; read by each pass; label rows of
                                      * its own for n_labels or more, or none */
-    size_t max_lead;                /* largest n_lead of a batch; without a prefix */
+    size_t max_lead;                /* largest n_lead of a batch */
     size_t max_prefixes;            /* sequences of a batch that see prefix or lead */
     bool train;
     bool flipout;   /* room for noise with signs (struct cr_lora) */

@@ -57,7 +57,7 @@ struct token_set {
 struct prefix_pass {
     struct cr_attention_prefix attention; /* over the mixtures of the layer under way; n_prefixes 0: none is seen */
     float *mixed;                         /* [max_prefixes] keys, values */
-    uint32_t *of_seg;                     /* [cr_engine_max_seg] */
+    uint32_t *of_seg;                     /* [cr_engine_max_seg]; with shared tokens only theirs see one, a part each */
     double *weights;                      /* [max_prefixes][n_layers + 1][n_vertices] */
     uint32_t *of_row;                     /* [16] a block of rows, with label rows of its own, as is the next */
     float *logits;                        /* [n_vertices * n_labels] of a row by every vertex, then their gradients */
@@ -65,7 +65,8 @@ struct prefix_pass {
     uint32_t vertex;
 };
 
-/* The shared tokens of a pass as attention sees them: one prefix a part, keys and values of the layer under way. */
+/* The shared tokens of a pass as attention sees them: one prefix a part, keys and values of the layer under way, those
+ * of the learned prefix before them. */
 struct lead_pass {
     struct cr_attention_prefix attention; /* n_prefixes 0: nothing is shared */
     float *kv, *grads;                    /* [n_members] keys, values */
@@ -169,7 +170,7 @@ void cr_phase_add(struct cr_engine *e, job_fn *fn, const void *args, size_t n, s
 /* Runs all jobs added since the last run, in any order, on all workers. They must not depend on each other. */
 void cr_phase_run(struct cr_engine *e, const char *name, int layer);
 
-/* Jobs for kernels: args is the kernel's own struct. */
+/* Jobs for kernels: args is the kernel's own struct. Attention takes one item at a time. */
 job_fn cr_job_gemm_fwd, cr_job_attention_fwd, cr_job_attention_bwd;
 
 /* Adapter of a member's projection, NULL when it has none. */
@@ -217,6 +218,9 @@ void cr_lead_keep(struct cr_engine *e, const struct layer_state *state);
 /* Sums the gradients of the shared keys and values; then they are added to dqkv, before rotation back. */
 void cr_lead_sum(struct cr_engine *e, uint32_t layer, const struct cr_attention_args *attention);
 void cr_lead_pass_back(struct cr_engine *e, size_t begin, size_t end);
+/* Adds what the sequences of a part passed back to the learned prefix, features [begin, end), to its gradient: dk, dv
+ * TL16 of its rows. Nothing without shared tokens. */
+void cr_lead_add_prefix(const struct cr_engine *e, size_t part, size_t begin, size_t end, float *dk, float *dv);
 
 /* prefix.logits -> head_z, and head_dz -> prefix.logits. */
 void cr_prefix_mix_logits(struct cr_engine *e);

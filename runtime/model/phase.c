@@ -55,12 +55,27 @@ void cr_job_gemm_fwd(struct cr_engine *e, const void *args, size_t begin, size_t
     e->qgemm.fwd(args, begin, end, scratch);
 }
 
+/* One item of attention. Shared tokens see the learned prefix alone, the others what args say. */
+static struct cr_attention_args attention_item(const struct cr_engine *e, const struct cr_attention_args *args,
+                                               size_t item)
+{
+    struct cr_attention_args own = *args;
+    const struct cr_attention_prefix *prefix = cr_prefix_attention(e);
+    if (cr_lead_attention(e) != NULL && prefix != NULL &&
+        prefix->of_seg[item / args->n_heads] != CR_ATTENTION_NO_PREFIX) {
+        own.prefix = prefix;
+    }
+    return own;
+}
+
 void cr_job_attention_fwd(struct cr_engine *e, const void *args, size_t begin, size_t end, void *scratch)
 {
-    e->attention.fwd(args, begin, end, scratch);
+    struct cr_attention_args item = attention_item(e, args, begin);
+    e->attention.fwd(&item, begin, end, scratch);
 }
 
 void cr_job_attention_bwd(struct cr_engine *e, const void *args, size_t begin, size_t end, void *scratch)
 {
-    e->attention.bwd(args, begin, end, scratch);
+    struct cr_attention_args item = attention_item(e, args, begin);
+    e->attention.bwd(&item, begin, end, scratch);
 }

@@ -185,7 +185,8 @@ static void plan_prefix(struct cursor *c, struct cr_engine *e)
 static void plan_lead(struct cursor *c, struct cr_engine *e)
 {
     struct lead_pass *p = &e->lead;
-    size_t blocks = cr_tl16_blocks(e->options.max_lead), parts = cr_engine_max_seg(e);
+    size_t before = e->options.prefix != NULL ? e->options.prefix->n_rows : 0, parts = cr_engine_max_seg(e);
+    size_t blocks = cr_tl16_blocks(before + e->options.max_lead);
     size_t kv = e->n_members * 2 * blocks * e->kv * CR_LANES, partials = parts * e->q * blocks * CR_LANES;
     if (e->options.max_lead == 0) {
         return;
@@ -213,7 +214,7 @@ static size_t kernel_scratch(const struct cr_engine *e)
     size_t bytes = cr_qgemm_scratch_bytes(&e->qgemm, widest, CR_RANK_MAX);
     bytes = max_size(bytes, cr_head_scratch_bytes(e, cr_qgemm_scratch_bytes(&e->qgemm, e->embd, 0)));
     bytes = max_size(bytes, cr_lowrank_scratch_bytes(widest, CR_RANK_MAX));
-    size_t seen = max_size(cr_engine_positions(e) - e->options.max_seq, e->options.max_lead);
+    size_t seen = cr_engine_positions(e) - e->options.max_seq + e->options.max_lead;
     bytes = max_size(bytes, cr_attention_scratch_bytes(e->options.max_seq, e->model->config.head_dim, seen));
     bytes = max_size(bytes, e->embd * sizeof(float));
     return (bytes + 4095) / 4096 * 4096;

@@ -33,9 +33,10 @@ const struct cr_attention_prefix *cr_prefix_attention(const struct cr_engine *e)
     return e->prefix.attention.n_prefixes > 0 ? &e->prefix.attention : NULL;
 }
 
-/* Which row sees the label rows of which sequence. */
+/* Which row sees the label rows of which sequence. Behind shared tokens: of its part's. */
 static void set_rows(struct cr_engine *e)
 {
+    const uint32_t *of_seg = e->batch->n_lead > 0 ? e->lead.of_seg : e->prefix.of_seg;
     size_t seg = 0;
     for (size_t slot = 0; slot < e->rows.n_blocks * CR_LANES; slot++) {
         uint32_t row = e->row_of[slot];
@@ -44,9 +45,17 @@ static void set_rows(struct cr_engine *e)
             while (e->batch->seg[seg + 1] <= e->batch->row_token[row]) {
                 seg++;
             }
-            e->prefix.of_row[slot] = e->prefix.of_seg[seg];
+            e->prefix.of_row[slot] = of_seg[seg];
         }
     }
+}
+
+/* Whether the sequence that begins at `first` sees a mixture of its own: not the pads, and not what follows shared
+ * tokens, which lead.c shows theirs. */
+static bool sees_one(const struct cr_engine *e, size_t part, size_t first)
+{
+    bool follows = e->batch->n_lead > 0 && first != e->all.parts[part].begin * CR_LANES;
+    return !e->prefix.filling && !follows && e->batch->example[first] != UINT32_MAX;
 }
 
 cr_status cr_prefix_set(struct cr_engine *e, struct cr_error *err)
@@ -58,7 +67,10 @@ cr_status cr_prefix_set(struct cr_engine *e, struct cr_error *err)
     }
     for (size_t s = 0; s < batch->n_seg; s++) {
         uint32_t first = batch->seg[s];
-        bool sees = !e->prefix.filling && first < batch->seg[s + 1] && batch->example[first] != UINT32_MAX;
+        while (first < batch->seg[s + 1] && e->all.parts[part].end * CR_LANES <= first) {
+            part++;
+        }
+        bool sees = first < batch->seg[s + 1] && sees_one(e, part, first);
         if (s >= cr_engine_max_seg(e) || (sees && n >= e->options.max_prefixes)) {
             return cr_fail(err, CR_E_USAGE, "engine: batch of %zu sequences, planned for %zu", batch->n_seg,
                            e->options.max_prefixes);
@@ -66,9 +78,6 @@ cr_status cr_prefix_set(struct cr_engine *e, struct cr_error *err)
         e->prefix.of_seg[s] = sees ? (uint32_t)n : CR_ATTENTION_NO_PREFIX;
         if (!sees) {
             continue;
-        }
-        while (e->all.parts[part].end * CR_LANES <= first) {
-            part++;
         }
         for (uint32_t layer = 0; layer <= of(e)->n_layers; layer++) {
             of(e)->weights(of(e)->ctx, e->all.parts[part].member, batch->example[first], layer,
@@ -120,6 +129,7 @@ static void job_grad(struct cr_engine *e, const void *arg, size_t begin, size_t 
             memset(one.dv + at, 0, (end - begin) * lines * sizeof(float));
         }
         e->attention.sum_prefix(&args, i * n_heads + begin, i * n_heads + end, scratch);
+        cr_lead_add_prefix(e, i, begin * args.head_dim, end * args.head_dim, one.dk, one.dv);
         for (size_t at = begin * lines; at < tensor; at += n_heads * lines) {
             float *dk[CR_PREFIX_VERTICES_MAX], *dv[CR_PREFIX_VERTICES_MAX];
             for (uint32_t j = 0; j < prefix->n_vertices; j++) {

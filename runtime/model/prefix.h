@@ -15,19 +15,23 @@
 #ifndef CR_MODEL_PREFIX_H
 #define CR_MODEL_PREFIX_H
 
+#include <stdbool.h>
+
 #include "credence/kernels/tl16.h"
 
 /* The label rows of all vertices are one product of at most 256 rows: 8 x 26. Rows: more than any paper's 200. */
 enum { CR_PREFIX_VERTICES_MAX = 8, CR_PREFIX_ROWS_MAX = 256 };
 
 /* lambda [n_vertices]: weights of the example's mixture in a layer (n_layers: the head), for a member of the engine.
- * The same whenever they are asked for within a pass. */
+ * The same whenever they are asked for within a pass. Where examples share tokens they are asked for the first of a
+ * part alone: only weights that no example changes go with that. */
 typedef void cr_prefix_weights_fn(const void *ctx, uint32_t member, uint32_t example, uint32_t layer, double *lambda);
 
 struct cr_prefix {
     uint32_t n_layers, n_vertices, n_rows;
     uint32_t n_features;       /* n_kv * head_dim */
     uint32_t n_labels, n_embd; /* n_labels 0: the model's own head */
+    bool one_point;            /* a draw takes one point of the simplex for all layers; else each layer its own */
     float *params, *grads;     /* borrowed; grads needed for training */
     cr_prefix_weights_fn *weights;
     const void *ctx;

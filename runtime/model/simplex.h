@@ -18,8 +18,11 @@
 /* What points are drawn for. */
 enum { CR_SIMPLEX_TRAINING = 1, CR_SIMPLEX_VALIDATION = 2, CR_SIMPLEX_TEST = 3 };
 
+/* Example or layer of a point that all of them share. */
+#define CR_SIMPLEX_ALL UINT32_MAX
+
 /* A point of the simplex: the same numbers whenever and wherever these five are the same, so an answer does not depend
- * on its neighbours in a batch. One point for a whole batch or for all layers: give a constant. */
+ * on its neighbours in a batch. One point for a whole batch or for all layers: CR_SIMPLEX_ALL. */
 struct cr_simplex_point {
     uint64_t seed;
     uint32_t stream;  /* what it is for */

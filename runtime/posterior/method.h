@@ -107,6 +107,11 @@ struct cr_method {
     struct cr_adapter *(*acting)(const void *state); /* NULL: the adapter, too */
     uint32_t (*rank_factor)(const struct cr_finetune_options *options);
 
+    /* Whether every text is shown something of its own, by training passes and by looks of validation: there it shares
+     * no tokens with others. NULL: no. */
+    bool (*trains_by_text)(const struct cr_finetune_options *options);
+    bool (*looks_by_text)(const struct cr_finetune_options *options);
+
     uint32_t (*n_passes)(const void *state);                       /* NULL: 1 */
     void (*begin_pass)(void *state, uint64_t step, uint32_t pass); /* NULL: params stand as the passes want them */
     void (*regularise)(void *state);                               /* may be NULL */

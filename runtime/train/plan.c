@@ -12,6 +12,9 @@
  * the settings and never of what else the machine is doing. */
 #define RECOMPUTE_ABOVE ((uint64_t)2 << 30)
 
+/* Several sets share a pass while it takes no more than this. */
+#define JOINT_BYTES ((uint64_t)2 << 30)
+
 /* Libraries, thread stacks and allocator slack that no term names; generous for a few dozen threads. */
 #define OVERHEAD_BYTES ((uint64_t)6 << 20)
 #define OVERHEAD_PER_WORKER ((uint64_t)128 << 10)
@@ -24,14 +27,24 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
     return a / b + (a % b != 0);
 }
 
-void cr_train_resolve(struct cr_train *train)
+/* Which passes share tokens among texts: none where masks, signs or mixtures are a text's own. */
+static void resolve_leads(struct cr_train *train)
 {
-    if (train->method->prefix) {
+    const struct cr_finetune_options *o = &train->options;
+    const struct cr_method *method = train->method;
+    bool by_text = method->trains_by_text != NULL && method->trains_by_text(o);
+    train->looks_whole = method->looks_by_text != NULL && method->looks_by_text(o);
+    if (by_text && train->looks_whole) { /* then nothing does that a plan should have room for */
         train->data = cr_dataset_whole(&train->data);
         train->valid_file = cr_dataset_whole(&train->valid_file);
     }
-    bool own = train->options.dropout > 0 || train->method->flipout; /* masks or signs of every token */
+    bool own = o->dropout > 0 || method->flipout || by_text;
     train->seen = own ? cr_dataset_whole(&train->data) : train->data;
+}
+
+void cr_train_resolve(struct cr_train *train)
+{
+    resolve_leads(train);
     train->n_targets = 0;
     for (size_t i = 0; i < train->n_train; i++) {
         train->n_targets += train->data.examples[train->train_pool[i]].n_targets;
@@ -68,12 +81,23 @@ cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err)
     return CR_OK;
 }
 
+/* The start of a prefix is a sequence, too. */
+static size_t longest_sequence(const struct cr_train *train, size_t max_seq)
+{
+    return max_seq > train->prefix_shape.n_rows ? max_seq : train->prefix_shape.n_rows;
+}
+
+size_t cr_train_micro_tokens(const struct cr_train *train, size_t max_seq)
+{
+    size_t rounded = (longest_sequence(train, max_seq) + 15) / 16 * 16;
+    return rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS;
+}
+
 void cr_train_engine_options(const struct cr_train *train, const struct cr_lora *lora, size_t max_seq, bool recompute,
                              struct cr_engine_options *out)
 {
     bool prefix = train->prefix_shape.n_rows > 0;
-    max_seq = prefix && max_seq < train->prefix_shape.n_rows ? train->prefix_shape.n_rows : max_seq; /* the start */
-    size_t rounded = (max_seq + 15) / 16 * 16, max_tokens = rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS;
+    size_t max_tokens = cr_batch_joint(cr_train_micro_tokens(train, max_seq), train->sets_at_once);
     uint32_t shortest = cr_batch_shortest(&train->data), other = cr_batch_shortest(&train->valid_file);
     uint32_t lead = train->data.n_lead > train->valid_file.n_lead ? train->data.n_lead : train->valid_file.n_lead;
     *out = (struct cr_engine_options){
@@ -85,7 +109,7 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
         .host = train->host,
         .tier = train->workers.tier,
         .max_tokens = max_tokens,
-        .max_seq = max_seq,
+        .max_seq = longest_sequence(train, max_seq),
         .label_ids = train->data.classification ? train->data.label_ids : NULL,
         .n_labels = train->data.classification ? train->n_labels : 0,
         .prefix = !prefix                  ? NULL
@@ -148,7 +172,7 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     m.best = train->options.keep_best ? train->method->result_bytes(&train->options, n_params) : 0;
     m.batch = (uint64_t)engine.max_tokens * 8 * sizeof(uint32_t) + 2 * train->n_train * sizeof(uint32_t) +
               (train->method->sharing == CR_BY_TASK ? 1 : train->n_sets) *
-                  cr_nll_scratch_floats(engine.max_tokens, engine.n_labels) * sizeof(float) +
+                  cr_nll_scratch_floats(cr_train_micro_tokens(train, max_seq), engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval) + cr_train_trial_targets(train) * 2 * sizeof(double);
     m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
     m.checkpoint = n_params * sizeof(float) + m.optimiser + m.best + CHECKPOINT_BYTES +
@@ -164,6 +188,29 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
 static uint64_t by_settings(const struct cr_train_memory *m)
 {
     return m->model + m->engine + m->adapter + m->optimiser + m->best + m->batch;
+}
+
+/* How many sets share a pass: all that may, or fewer where memory is short. Never changes how a layer is kept. */
+static void share_passes(struct cr_train *train, const struct cr_lora *lora, uint64_t n_params, size_t longest,
+                         uint64_t budget)
+{
+    uint32_t given = train->options.members_at_once;
+    uint32_t most = given > 0 && given < train->n_sets ? given : train->n_sets;
+    size_t micro = cr_train_micro_tokens(train, longest);
+    struct cr_train_memory m = train->memory;
+    most = train->method->sharing == CR_BY_TASK ? 1 : most;
+    for (size_t n = cr_batch_joint_sets(micro, most); n > 1; n--) {
+        train->sets_at_once = (uint32_t)n;
+        predict(train, lora, n_params, longest, train->recompute, &m);
+        if (m.engine <= JOINT_BYTES && m.total <= budget) {
+            train->memory = m;
+            cr_host_log(train->host, CR_LOG_INFO,
+                        "passes: up to %zu tokens of %" PRIu32 " sets of weights, %zu of a set",
+                        cr_batch_joint(micro, n), train->n_sets, micro);
+            return;
+        }
+    }
+    train->sets_at_once = 1;
 }
 
 /* Says what would fit into the budget: recomputing, then shorter sequences. */
@@ -209,12 +256,15 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
                        train->prefix_shape.n_rows, longest, train->model->config.n_ctx);
     }
     struct cr_train_memory *m = &train->memory;
+    uint64_t budget = train->host->memory_bytes > 0 ? train->host->memory_bytes : cr_machine_memory_budget();
+    train->sets_at_once = 1;
     predict(train, lora, n_params, longest, false, m);
     enum cr_tristate choice = train->options.grad_checkpoint;
     train->recompute = choice == CR_YES || (choice == CR_AUTO && by_settings(m) > RECOMPUTE_ABOVE);
     if (train->recompute) {
         predict(train, lora, n_params, longest, true, m);
     }
+    share_passes(train, lora, n_params, longest, budget);
     cr_host_log(train->host, CR_LOG_INFO,
                 "memory: %.0f MiB predicted: model %.0f, passes %.0f, adapter %.1f, optimiser %.1f, best %.1f, "
                 "program, tokenizer and data %.0f%s",
@@ -222,7 +272,6 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
                 (double)m->adapter / CR_MIB, (double)m->optimiser / CR_MIB, (double)m->best / CR_MIB,
                 (double)(m->held + m->batch + m->overhead) / CR_MIB,
                 train->options.resume ? ", with the pages of a checkpoint" : "");
-    uint64_t budget = train->host->memory_bytes > 0 ? train->host->memory_bytes : cr_machine_memory_budget();
     cr_status status = CR_OK;
     if (m->total > budget) {
         char advice[128];

@@ -105,7 +105,7 @@ static cr_status make_engine(struct cr_train *train, struct cr_error *err)
     cr_train_engine_options(train, cr_train_acting(train)->slots, longest, train->recompute, &options);
     CR_TRY(cr_batch_init(&train->batch, options.max_tokens, err));
     CR_TRY(cr_engine_create(&options, &train->engine, err));
-    size_t floats = cr_nll_scratch_floats(train->batch.max_rows, options.n_labels);
+    size_t floats = cr_nll_scratch_floats(cr_train_micro_tokens(train, longest), options.n_labels);
     train->scratch = cr_alloc((train->set_of != NULL ? 1 : train->n_sets) * floats, sizeof *train->scratch);
     train->noise = cr_zalloc(train->n_sets, sizeof *train->noise);
     train->set_loss = cr_zalloc(train->n_sets, sizeof *train->set_loss);

@@ -67,13 +67,15 @@ struct cr_train {
     struct cr_dataset data, valid_file;
     struct cr_dataset seen;            /* data as the training passes take it; borrows from it */
     const struct cr_dataset *valid;    /* set that valid_pool indexes */
+    bool looks_whole;                  /* looks of validation share no tokens among texts */
     uint32_t *train_pool, *valid_pool; /* owned */
     size_t n_train, n_valid;
     uint32_t n_labels;
     uint64_t n_targets; /* loss terms of an epoch */
 
     uint32_t targets;
-    uint32_t n_sets; /* of parameters in the adapter: members, tasks; else 1 */
+    uint32_t n_sets;       /* of parameters in the adapter: members, tasks; else 1 */
+    uint32_t sets_at_once; /* whose full micro-batches a pass has room for */
     struct cr_adapter *adapter;
     struct cr_prefix prefix_shape; /* that the adapter will have; n_rows 0: low-rank pairs */
     const struct cr_method *method;
@@ -141,6 +143,7 @@ cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err);
 cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err);
 /* Settings that depend on the data; then nothing of the options changes any more. */
 void cr_train_resolve(struct cr_train *train);
+size_t cr_train_micro_tokens(const struct cr_train *train, size_t max_seq); /* that a set's micro-batch may have */
 void cr_train_engine_options(const struct cr_train *train, const struct cr_lora *lora, size_t max_seq, bool recompute,
                              struct cr_engine_options *out);
 

@@ -108,7 +108,9 @@ static cr_status look(struct cr_train *train, struct cr_nll *nll, struct cr_erro
         cr_train_show_point(train);
         return cr_nll_mean(&job, nll, err);
     }
+    struct cr_dataset whole = cr_dataset_whole(train->valid);
     spread(train, some);
+    job.dataset = train->looks_whole ? &whole : train->valid;
     job.examples = some;
     job.n = n_spread(train);
     for (uint32_t i = 0; i < n_looks; i++) {

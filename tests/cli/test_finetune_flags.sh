@@ -59,6 +59,10 @@ for value in 0 -1 nan; do tune ensemble 2 '--init-gain: expected a number above 
 for value in -1 nan x; do tune bora 2 '--tau: expected a number of at least 0' --method bora --tau $value; done
 tune bora 2 '--tau belongs to --method bora, not to ensemble' --method ensemble --tau 1
 tune ensemble 2 'start apart' --method ensemble -a d.jsonl
+tune prefix 2 '--lambda-per: expected one of text-layer|text|layer|step' --method prefix --lambda-per batch
+tune prefix 2 '--lambda-per belongs to --method prefix, not to swag' --method swag --lambda-per text
+for value in -1 nan x; do tune prefix 2 '--cosine-weight: expected a number of at least 0' --method prefix --cosine-weight $value; done
+tune prefix 2 'one vertex makes no angle' --method prefix --vertices 1 --cosine-weight 1
 
 tune conflict 2 '--epochs and --steps exclude each other' --epochs 1 --steps 3
 tune conflict 2 '--valid and --no-valid exclude each other' --valid d.jsonl --no-valid

@@ -194,6 +194,13 @@ expect page 0 'eval 20/20' score eval -a odd --report odd.html
 check page [ "$(grep -c 'vertex 0 to 1' odd.html)" -eq 0 ]
 expect single 0 'prefix: 1 vertex of 40 rows a layer and of label rows, [0-9]* weights; validation at the centroid' \
     tune -o single --method prefix --vertices 1
+expect turned 0 'prefix: 3 vertices' tune -o turned --method prefix --prefix-length 4 --lambda-per step --cosine-weight 1
+check turned grep -q '"lambda-per": "step"' turned/summary.json
+check turned grep -q '"cosine-weight": 1.0' turned/summary.json
+check turned grep -q '"cosine_term": ' turned/summary.json
+expect turned 8 'cosine-weight 1.0, now absent' \
+    tune -o turned --method prefix --prefix-length 4 --lambda-per step --resume
+expect turned 0 '2 sets of weights' score predict -a turned --samples 2
 expect info 0 '' "$credence" info prefix
 check info grep -q '^ *prefix, 3 vertices, 2 label rows each$' out
 for flag in '--rank 8' '--alpha 16' '--dropout 0' '--targets all'; do

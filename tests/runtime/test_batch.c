@@ -260,6 +260,26 @@ START_TEST(examples_are_taken_up_to_the_limit)
 }
 END_TEST
 
+/* Micro-batches of several sets in a pass: whole ones up to the limit, never less than one. */
+START_TEST(sets_share_a_pass_up_to_the_limit)
+{
+    ck_assert_uint_eq(cr_batch_joint(512, 1), 512);
+    ck_assert_uint_eq(cr_batch_joint(512, 3), 1536);
+    ck_assert_uint_eq(cr_batch_joint(512, 8), CR_PASS_TOKENS);
+    ck_assert_uint_eq(cr_batch_joint(512, 1024), CR_PASS_TOKENS);
+    ck_assert_uint_eq(cr_batch_joint(768, 5), 3840);
+    ck_assert_uint_eq(cr_batch_joint(768, 6), CR_PASS_TOKENS); /* a short sixth */
+    ck_assert_uint_eq(cr_batch_joint(8192, 1), 8192);
+    ck_assert_uint_eq(cr_batch_joint(8192, 3), 8192);
+    static const size_t micro[] = {512, 768, 4096, 8192}, from[] = {8, 6, 1, 1};
+    for (int i = 0; i < 4; i++) {
+        ck_assert_uint_eq(cr_batch_joint_sets(micro[i], 1024), from[i]);
+        ck_assert_uint_eq(cr_batch_joint_sets(micro[i], 1), 1);
+        ck_assert_uint_eq(cr_batch_joint(micro[i], from[i]), cr_batch_joint(micro[i], 1024));
+    }
+}
+END_TEST
+
 START_TEST(epoch_order_is_a_permutation_of_the_pool)
 {
     uint32_t pool[100], first[100], again[100], next[100];
@@ -310,6 +330,7 @@ int main(void)
     tcase_add_test(tcase, full_blocks_have_no_pad_segment);
     tcase_add_test(tcase, text_rows_stand_in_front_of_their_targets);
     tcase_add_test(tcase, examples_are_taken_up_to_the_limit);
+    tcase_add_test(tcase, sets_share_a_pass_up_to_the_limit);
     tcase_add_test(tcase, epoch_order_is_a_permutation_of_the_pool);
     tcase_add_test(tcase, batch_memory_can_fail);
     return cr_run_suite(suite);

@@ -220,6 +220,17 @@ START_TEST(heads_start_and_move)
 }
 END_TEST
 
+START_TEST(defaults_and_presets)
+{
+    struct cr_finetune_options o;
+    struct cr_error err = {0};
+    ck_assert_int_eq(cr_finetune_options_for(&o, "ensemble", NULL, &err), CR_OK);
+    ck_assert(o.lr == 3e-3 && o.members == 4 && o.init_gain == 0 && !o.member_heads && o.max_grad_norm == 1);
+    ck_assert_int_eq(cr_finetune_options_for(&o, "ensemble", "paper", &err), CR_OK);
+    ck_assert(o.lr == 1e-4 && o.members == 16 && o.init_gain == 10 && o.member_heads && o.batch_size == 32);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("ensemble_train");
@@ -232,6 +243,7 @@ int main(void)
     tcase_add_test(all, any_thread_count);
     tcase_add_test(all, joint_loss_and_clip);
     tcase_add_test(all, heads_start_and_move);
+    tcase_add_test(all, defaults_and_presets);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }
