@@ -4,8 +4,9 @@
  * _init where there is one; zero or NULL then means the default written beside the field. Only cr_finetune_options must
  * start from cr_finetune_options_for or _init: there 0 is a value. Strings and arrays are borrowed until the call returns.
  * Each returns a status; on failure err holds one line. The library never prints, exits, installs signal
- * handlers or reads the environment. Calls are independent of each other; one call must not be entered twice on the
- * same output directory (it takes a lock: CR_E_BUSY).
+ * handlers or reads the environment. Calls are independent of each other; two of finetune, laplace and export must not write
+ * into one output directory at a time (they take its lock: CR_E_BUSY). With `force` they remove the adapter, posterior and
+ * summary of the run before; an input that would be lost is refused.
  */
 #ifndef CREDENCE_CREDENCE_H
 #define CREDENCE_CREDENCE_H
@@ -375,7 +376,12 @@ struct cr_export_options {
 };
 CR_API cr_status cr_export(const struct cr_export_options *options, const struct cr_host *host, struct cr_error *err);
 
-/* A JSON object of flags: calls set(ctx, key, value) for every member, value in the text form of the flag.
+/* Refuses an input that the host itself reads, given by `flag`, when finetune, laplace or export with this output directory
+ * would write over it or remove it; inputs in options are refused by the calls. Errors: CR_E_USAGE naming both. */
+CR_API cr_status cr_output_check(const char *output, const char *flag, const char *path, struct cr_error *err);
+
+/* A JSON object of flags: calls set(ctx, key, value) for every member, value in the text form of the flag; for a list once
+ * an element in its order, `key` the same pointer, and for an empty one once with "".
  * Errors: CR_E_IO, CR_E_INPUT, or what set returns. */
 CR_API cr_status cr_config_read(const char *path, cr_status (*set)(void *ctx, const char *key, const char *value,
                                 struct cr_error *err), void *ctx, struct cr_error *err);

@@ -229,7 +229,70 @@ cr_status cr_cli_args_parse(struct cr_cli_args *args, const char *command, unsig
     return CR_OK;
 }
 
-/* One member of a configuration file. */
+/* "first,text", or text alone. Returns owned, NULL when memory cannot be had. */
+static char *join_texts(const char *first, const char *text)
+{
+    size_t bytes = (first != NULL ? strlen(first) + 1 : 0) + strlen(text) + 1;
+    char *joined = malloc(bytes);
+    if (joined != NULL) {
+        snprintf(joined, bytes, "%s%s%s", first != NULL ? first : "", first != NULL ? "," : "", text);
+    }
+    return joined;
+}
+
+/* The text of a value from the file, further elements of a list behind the ones before where the flag is a comma list.
+ */
+static cr_status copy_text(const struct cr_cli_option *option, const struct cr_cli_value *before, const char *text,
+                           struct cr_cli_value *value, struct cr_error *err)
+{
+    if (option->kind == CR_CLI_SWITCH) {
+        return strcmp(text, "no") == 0 || strcmp(text, "yes") == 0
+                   ? CR_OK
+                   : cr_cli_fail(err, CR_E_USAGE, "\"%s\": expected true or false, got \"%s\"", option->name,
+                                 cr_cli_quote(text));
+    }
+    value->owned = join_texts(before != NULL ? before->text : NULL, text);
+    value->text = value->owned;
+    return value->owned != NULL ? CR_OK
+                                : cr_cli_fail(err, CR_E_MEMORY, "no memory for the value of \"%s\"", option->name);
+}
+
+static void note_loser(const struct cr_cli_args *args, enum cr_cli_option_id id, const char *text)
+{
+    const char *winner = args->values[id].text;
+    if (cr_cli_options[id].kind != CR_CLI_SWITCH && strcmp(winner, text) != 0 && args->note != NULL) {
+        char line[512];
+        snprintf(line, sizeof line, "--%s %s on the command line wins over %s in the configuration file",
+                 cr_cli_options[id].name, cr_cli_quote(winner), cr_cli_quote(text));
+        args->note(args->note_ctx, line);
+    }
+}
+
+/* Takes value->owned. `more`: a further element of one list. */
+static cr_status take_from_file(struct cr_cli_args *args, enum cr_cli_option_id id, struct cr_cli_value *value,
+                                bool more, struct cr_error *err)
+{
+    const struct cr_cli_option *option = &cr_cli_options[id];
+    struct cr_cli_value *current = &args->values[id];
+    bool repeats = (option->repeats & args->commands) != 0;
+    cr_status status = read_value(args, id, value, err);
+    if (status == CR_OK && current->given && !current->from_file) {
+        note_loser(args, id, value->text);
+    } else if (status == CR_OK && current->given && !more) {
+        status = cr_cli_fail(err, CR_E_USAGE, "\"%s\" is given twice", option->name);
+    } else if (status == CR_OK && current->given && repeats) {
+        status = add_text(current, value->owned, err);
+        value->owned = status == CR_OK ? NULL : value->owned;
+    } else if (status == CR_OK) {
+        free(current->owned); /* of the list so far */
+        *current = *value;
+        value->owned = NULL;
+    }
+    free(value->owned);
+    return status;
+}
+
+/* A value of a configuration file. */
 static cr_status set_from_file(void *ctx, const char *key, const char *text, struct cr_error *err)
 {
     struct cr_cli_args *args = ctx;
@@ -240,35 +303,19 @@ static cr_status set_from_file(void *ctx, const char *key, const char *text, str
                            near == NULL ? "" : "; nearest is ", near == NULL ? "" : near);
     }
     const struct cr_cli_option *option = &cr_cli_options[id];
+    bool more = key == args->file_key;
+    bool repeats = (option->repeats & args->commands) != 0;
+    args->file_key = key;
+    if (more && !repeats && option->kind != CR_CLI_TEXT && option->kind != CR_CLI_WORDS) {
+        return cr_cli_fail(err, CR_E_USAGE, "\"%s\": one value expected, got a list", option->name);
+    }
     struct cr_cli_value value = {.from_file = true};
-    bool is_switch = option->kind == CR_CLI_SWITCH;
-    if (is_switch && strcmp(text, "no") != 0 && strcmp(text, "yes") != 0) {
-        return cr_cli_fail(err, CR_E_USAGE, "\"%s\": expected true or false, got \"%s\"", option->name,
-                           cr_cli_quote(text));
+    bool joins = more && !repeats && args->values[id].from_file;
+    cr_status status = copy_text(option, joins ? &args->values[id] : NULL, text, &value, err);
+    if (status != CR_OK || (option->kind == CR_CLI_SWITCH && strcmp(text, "no") == 0)) {
+        return status;
     }
-    value.owned = is_switch ? NULL : strdup(text);
-    value.text = value.owned;
-    if (!is_switch && value.owned == NULL) {
-        return cr_cli_fail(err, CR_E_MEMORY, "no memory for the value of \"%s\"", option->name);
-    }
-    cr_status status = read_value(args, id, &value, err);
-    struct cr_cli_value *current = &args->values[id];
-    if (status == CR_OK && current->given && current->from_file) {
-        status = cr_cli_fail(err, CR_E_USAGE, "\"%s\" is given twice", option->name);
-    }
-    bool loses = status == CR_OK && current->given;
-    if (loses && !is_switch && strcmp(current->text, text) != 0 && args->note != NULL) {
-        char line[512];
-        snprintf(line, sizeof line, "--%s %s on the command line wins over %s in the configuration file", option->name,
-                 cr_cli_quote(current->text), cr_cli_quote(text));
-        args->note(args->note_ctx, line);
-    }
-    if (status == CR_OK && !loses && !(is_switch && strcmp(text, "no") == 0)) {
-        *current = value;
-    } else {
-        free(value.owned);
-    }
-    return status;
+    return take_from_file(args, id, &value, more, err);
 }
 
 cr_status cr_cli_args_read_config(struct cr_cli_args *args, struct cr_error *err)
@@ -280,6 +327,9 @@ cr_status cr_cli_args_read_config(struct cr_cli_args *args, struct cr_error *err
 void cr_cli_args_deinit(struct cr_cli_args *args)
 {
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
+        for (size_t i = 1; args->values[id].from_file && i < args->values[id].n_texts; i++) {
+            free((char *)(uintptr_t)args->values[id].texts[i]); /* the first is `owned` */
+        }
         free(args->values[id].owned);
         free(args->values[id].texts);
         args->values[id].owned = NULL;

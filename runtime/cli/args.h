@@ -8,7 +8,7 @@ struct cr_cli_value {
     bool given;
     bool from_file;   /* by --config */
     const char *text; /* as given; NULL for switches */
-    char *owned;      /* behind text when it came from a file */
+    char *owned;      /* behind text when it came from a file, as are all of texts then */
     uint64_t integer; /* UINT and SIZE; place among the words for WORD */
     double real;
     const char **texts; /* owned: all values of a flag that repeats; NULL while there is one */
@@ -23,6 +23,7 @@ struct cr_cli_args {
     size_t n_operands;
     void (*note)(void *ctx, const char *line); /* hears of flags that win over the file; may be NULL */
     void *note_ctx;
+    const char *file_key; /* of the configuration file, read last: a list comes as several values of one key */
 };
 
 /* Reads argv[1 ... argc-1] (argv[0] is the command) and then the file of --config. After --help and --version nothing

@@ -10,6 +10,7 @@ cr_status cr_cli_run_export(const struct cr_cli_args *args, struct cr_cli_host *
         .format = cr_cli_given(args, CR_CLI_FORMAT) ? cr_cli_text(args, CR_CLI_FORMAT) : "peft",
         .output = cr_cli_text(args, CR_CLI_OUTPUT),
         .force = cr_cli_given(args, CR_CLI_FORCE),
+        .allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT),
         .mean = cr_cli_given(args, CR_CLI_MEAN),
         .sample_set = cr_cli_given(args, CR_CLI_SAMPLE),
         .sample = (uint32_t)cr_cli_uint(args, CR_CLI_SAMPLE, 0),

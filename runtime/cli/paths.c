@@ -1,6 +1,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "credence/credence.h"
 #include "runtime/cli/args.h"
 #include "runtime/cli/message.h"
 
@@ -32,6 +33,13 @@ static bool among(const struct cr_cli_args *args, int id, const char *path)
     return false;
 }
 
+/* The file of flags is an input that the library knows nothing of. */
+static cr_status keep_config(const struct cr_cli_args *args, struct cr_error *err)
+{
+    const char *output = cr_cli_text(args, CR_CLI_OUTPUT), *config = cr_cli_text(args, CR_CLI_CONFIG);
+    return output != NULL && config != NULL ? cr_output_check(output, "--config", config, err) : CR_OK;
+}
+
 cr_status cr_cli_args_check(const struct cr_cli_args *args, struct cr_error *err)
 {
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
@@ -51,5 +59,5 @@ cr_status cr_cli_args_check(const struct cr_cli_args *args, struct cr_error *err
             }
         }
     }
-    return CR_OK;
+    return keep_config(args, err);
 }

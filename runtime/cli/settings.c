@@ -95,7 +95,7 @@ char *cr_cli_settings_json(const struct cr_cli_args *args)
     const char *separator = "";
     fputc('{', out);
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
-        if (args->values[id].given) {
+        if (args->values[id].given && id != CR_CLI_CONFIG) {
             fprintf(out, "%s\"%s\":", separator, cr_cli_options[id].name);
             put_value(out, &cr_cli_options[id], &args->values[id]);
             separator = ",";

@@ -4,8 +4,9 @@
 
 #include "runtime/cli/args.h"
 
-/* Returns owned (free), NULL when memory cannot be had. Numbers are numbers, switches true; bytes that are not UTF-8
- * become U+FFFD. */
+/* Returns owned (free), NULL when memory cannot be had. Numbers are numbers, switches true, values of a flag that was
+ * repeated a list; bytes that are not UTF-8 become U+FFFD. --config is left out: its flags are here, so that what is
+ * recorded can be given as such a file. */
 char *cr_cli_settings_json(const struct cr_cli_args *args);
 
 #endif

@@ -13,6 +13,9 @@
 /* Lines between two looks at host->stop: a few milliseconds of work. */
 enum { STOP_EVERY = 64 };
 
+/* Where nothing is said, whatever the context: memory grows with the longest example. */
+enum { DEFAULT_LENGTH = 2048 };
+
 struct reader {
     const char *shown; /* the path, printable */
     const struct cr_host *host;
@@ -23,6 +26,15 @@ struct reader {
     uint64_t n_lines, n_truncated, n_dropped_bytes, n_targets;
     uint32_t max_ids, n_lead, n_labels;
 };
+
+cr_status cr_dataset_limit(uint32_t given, uint32_t context, uint32_t *limit, struct cr_error *err)
+{
+    if (context > 0 && given > context) {
+        return cr_fail(err, CR_E_USAGE, "--max-seq-length %u is above the context of the model, %u", given, context);
+    }
+    *limit = given > 0 ? given : context > 0 && context < DEFAULT_LENGTH ? context : DEFAULT_LENGTH;
+    return CR_OK;
+}
 
 /* One loss a file: choices and texts do not mix. */
 static cr_status check_family(struct reader *reader, const struct cr_line *line, struct cr_error *err)

@@ -58,6 +58,10 @@ struct cr_dataset_options {
     const char *system, *normalize;
 };
 
+/* The longest example, tokens: `given`, which may not exceed the context of the model, or when it is 0 the context, at
+ * most 2048. context 0: the model file says none. Errors: CR_E_USAGE. */
+cr_status cr_dataset_limit(uint32_t given, uint32_t context, uint32_t *limit, struct cr_error *err);
+
 /* Reads and tokenises a whole file. Returns owned: cr_dataset_close. Errors: CR_E_IO, CR_E_INPUT naming file and
  * line, CR_E_MEMORY. Counts (truncated, skipped, duplicates, dropped bytes) are reported through host->log. */
 cr_status cr_dataset_open(const char *path, const struct cr_tokenizer *tokenizer,

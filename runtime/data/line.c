@@ -64,7 +64,8 @@ static cr_status parse_answer(const json_t *value, uint32_t n_choices, uint32_t 
 
 static cr_status parse_task(const json_t *object, struct cr_line_text *task, struct cr_error *err)
 {
-    if (json_object_get(object, "task") == NULL) {
+    const json_t *value = json_object_get(object, "task");
+    if (value == NULL || json_is_null(value)) { /* predict writes null where there is none */
         return CR_OK;
     }
     struct cr_line_text found = {0};

@@ -8,6 +8,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
 #include "runtime/core/error.h"
+#include "runtime/core/options.h"
 #include "runtime/data/read.h"
 #include "runtime/io/gguf.h"
 
@@ -16,7 +17,6 @@ enum {
     ERRORS_READ = 1000, /* a file of another kind has an error a line: enough is enough */
     TASKS_SHOWN = 20,
     EXAMPLES_SHOWN = 5,
-    DEFAULT_LENGTH = 2048,
     ESCAPE_PIECE = 200 /* what cr_escape takes without cutting */
 };
 
@@ -119,9 +119,9 @@ static void add_token(struct show *show, int32_t id)
 
 static void put_example(struct show *show, const struct cr_dataset *dataset, const struct cr_example *e)
 {
+    uint32_t n_targets = e->unanswered ? 0 : e->n_targets;
     put(show, "\nline %llu: %s, %u tokens, %u target%s%s\n  ", (unsigned long long)e->line,
-        cr_example_kind_name(e->kind), e->n_ids, e->n_targets, e->n_targets == 1 ? "" : "s",
-        e->truncated ? ", cut" : "");
+        cr_example_kind_name(e->kind), e->n_ids, n_targets, n_targets == 1 ? "" : "s", e->truncated ? ", cut" : "");
     bool target = false;
     for (uint32_t i = 0; i < e->n_ids; i++) {
         bool now = e->mask != NULL && e->mask[i] != 0;
@@ -133,8 +133,10 @@ static void put_example(struct show *show, const struct cr_dataset *dataset, con
     }
     put_run(show, target);
     if (e->kind == CR_EXAMPLE_CHOICE) {
-        add_token(show, dataset->label_ids[e->answer]);
-        put_run(show, true);
+        if (!e->unanswered) {
+            add_token(show, dataset->label_ids[e->answer]);
+            put_run(show, true);
+        }
         if (e->task >= 0) {
             put(show, "\n  task ");
             put_escaped(show, dataset->task_names[e->task], strlen(dataset->task_names[e->task]));
@@ -170,16 +172,29 @@ static cr_status put_lengths(struct show *show, const struct cr_dataset *dataset
     return CR_OK;
 }
 
+/* Each counts as one target, of which there is none to learn. */
+static uint64_t count_unanswered(const struct cr_dataset *dataset)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < dataset->n; i++) {
+        n += dataset->examples[i].unanswered;
+    }
+    return n;
+}
+
 static void put_answers(struct show *show, const struct cr_dataset *dataset)
 {
-    uint64_t answers[CR_LABELS_MAX] = {0};
+    uint64_t answers[CR_LABELS_MAX] = {0}, n_unanswered = count_unanswered(dataset);
     for (size_t i = 0; i < dataset->n; i++) {
-        answers[dataset->examples[i].answer]++;
+        answers[dataset->examples[i].answer] += !dataset->examples[i].unanswered;
     }
     put(show, "answers:");
     for (uint32_t i = 0; i < dataset->n_labels; i++) {
         put(show, "%s %c %llu (token %d)", i > 0 ? "," : "", (char)('A' + (int)i), (unsigned long long)answers[i],
             dataset->label_ids[i]);
+    }
+    if (n_unanswered > 0) {
+        put(show, "; unanswered %llu, which only predict takes", (unsigned long long)n_unanswered);
     }
     put(show, "\n");
 }
@@ -215,9 +230,9 @@ static cr_status put_summary(struct show *show, const struct cr_dataset *dataset
 {
     char shown[CR_ESCAPE_BYTES];
     const char *path = show->options->data;
+    uint64_t n_targets = dataset->n_targets - count_unanswered(dataset);
     put(show, "%s: %zu examples, %llu tokens, %llu target%s\n", cr_escape(shown, sizeof shown, path, strlen(path)),
-        dataset->n, (unsigned long long)dataset->n_tokens, (unsigned long long)dataset->n_targets,
-        dataset->n_targets == 1 ? "" : "s");
+        dataset->n, (unsigned long long)dataset->n_tokens, (unsigned long long)n_targets, n_targets == 1 ? "" : "s");
     put(show, "kinds:");
     const char *separator = " ";
     for (int kind = 0; kind < 4; kind++) {
@@ -259,24 +274,19 @@ static void put_errors(struct show *show)
     }
 }
 
-/* 0 = what the model was made for, at most 2048. */
+/* By the context in the file, where there is one: a vocabulary alone has none. */
 static cr_status length_limit(const struct cr_gguf *gguf, uint32_t given, uint32_t *limit, struct cr_error *err)
 {
-    uint32_t context = DEFAULT_LENGTH;
+    uint32_t context = 0;
     const char *architecture = NULL;
     size_t n = 0;
     char key[128];
-    if (given != 0) {
-        *limit = given;
-        return CR_OK;
-    }
     CR_TRY(cr_gguf_str(gguf, "general.architecture", false, &architecture, &n, err));
     if (architecture != NULL && n < 64) {
         snprintf(key, sizeof key, "%.*s.context_length", (int)n, architecture);
         CR_TRY(cr_gguf_u32(gguf, key, false, &context, err));
     }
-    *limit = context < DEFAULT_LENGTH ? context : DEFAULT_LENGTH;
-    return CR_OK;
+    return cr_dataset_limit(given, context, limit, err);
 }
 
 static cr_status run(struct show *show, uint32_t limit, struct cr_error *err)
@@ -288,6 +298,7 @@ static cr_status run(struct show *show, uint32_t limit, struct cr_error *err)
     struct cr_dataset_options reading = {.max_seq_length = limit,
                                          .on_long_skip = o->on_long_skip,
                                          .train_on_prompt = o->train_on_prompt,
+                                         .answer_optional = true,
                                          .chat_template = o->chat_template,
                                          .system = o->system,
                                          .normalize = o->normalize};
@@ -319,7 +330,7 @@ cr_status cr_data_show(const struct cr_data_options *options, cr_emit_fn *emit, 
     struct cr_gguf *gguf = NULL;
     struct cr_tokenizer *tokenizer = NULL;
     uint32_t limit = 0;
-    memcpy(&copy, options, options->size != 0 && options->size < sizeof copy ? options->size : sizeof copy);
+    CR_TRY(cr_options_copy(&copy, sizeof copy, options, err));
     struct show show = {.options = &copy, .emit = emit, .ctx = ctx};
     if (copy.model == NULL || copy.data == NULL) {
         return cr_fail(err, CR_E_USAGE, "data: %s expected", copy.model == NULL ? "model" : "data");

@@ -12,6 +12,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/host.h"
+#include "runtime/core/options.h"
 #include "runtime/eval/curvature.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/io/file.h"
@@ -19,6 +20,7 @@
 #include "runtime/io/json.h"
 #include "runtime/metrics/metrics.h"
 #include "runtime/posterior/members.h"
+#include "runtime/posterior/output_dir.h"
 #include "runtime/thread/float_env.h"
 
 /* Precisions that a validation file chooses from: the one of the evidence times these, half a decade apart. */
@@ -46,12 +48,8 @@ struct fit {
 static cr_status check_options(const struct cr_laplace_options *given, struct cr_laplace_options *o,
                                struct cr_error *err)
 {
-    if (given == NULL || given->size == 0 || given->size > sizeof *o) {
-        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected %zu or less", given != NULL ? given->size : 0,
-                       sizeof *o);
-    }
     *o = (struct cr_laplace_options){0};
-    memcpy(o, given, given->size);
+    CR_TRY(cr_options_copy(o, sizeof *o, given, err));
     if (o->adapter == NULL || o->output == NULL) {
         return cr_fail(err, CR_E_USAGE, "%s is required", o->adapter == NULL ? "--adapter" : "--output");
     }
@@ -61,6 +59,9 @@ static cr_status check_options(const struct cr_laplace_options *given, struct cr
     if (cr_same_file(o->output, o->adapter)) {
         return cr_fail(err, CR_E_USAGE, "--output is the same as --adapter, which stays as it is");
     }
+    const struct cr_output_input kept[] = {
+        {"--model", o->model}, {"--data", o->data}, {"--adapter", o->adapter}, {"--valid", o->valid}};
+    CR_TRY(cr_output_keep_inputs(o->output, false, kept, sizeof kept / sizeof kept[0], err));
     if (!(o->prior_precision >= 0) || !isfinite(o->prior_precision)) {
         return cr_fail(err, CR_E_USAGE, "--prior-precision %g, expected a number above 0", o->prior_precision);
     }
@@ -336,7 +337,8 @@ static cr_status write_outputs(struct fit *f, struct cr_error *err)
                                            cr_xxh3_64(cr_gguf_bytes(gguf), (size_t)cr_gguf_data_offset(gguf)),
                                        .label_ids = s->label_ids,
                                        .n_labels = s->n_labels};
-    CR_TRY(cr_dir_prepare_output(dir, f->options.force, false, err));
+    int lock_fd = -1;
+    CR_TRY(cr_output_take(dir, f->options.force, &lock_fd, err));
     char *gguf_path = cr_path_join(dir, "adapter.gguf"), *summary_path = cr_path_join(dir, "summary.json");
     json_t *summary = summary_of(f);
     cr_status status = gguf_path != NULL && summary_path != NULL && summary != NULL
@@ -348,6 +350,7 @@ static cr_status write_outputs(struct fit *f, struct cr_error *err)
     CR_TRY_OUT(status, cr_adapter_save_gguf(p->adapter, s->model, gguf_path, err));
     status = cr_json_write(summary, summary_path, err);
 out:
+    cr_dir_unlock(lock_fd);
     json_decref(summary);
     cr_free(gguf_path);
     cr_free(summary_path);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "runtime/core/options.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
@@ -82,13 +83,8 @@ static cr_status check_draws(const struct cr_eval_options *o, struct cr_error *e
 cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_eval_options *out, struct cr_error *err)
 {
     struct cr_eval_options o;
-    if (given == NULL || given->size == 0 || given->size > sizeof o) {
-        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected %zu or less (cr_eval_options_init sets it)",
-                       given != NULL ? given->size : 0, sizeof o);
-    }
     cr_eval_options_init(&o);
-    memcpy(&o, given, given->size); /* fields that an older caller does not know keep their defaults */
-    o.size = sizeof o;
+    CR_TRY(cr_options_copy(&o, sizeof o, given, err));
     if (o.n_adapters == 0 && o.adapter != NULL) {
         o.adapters = &given->adapter; /* lives as long as the call */
         o.n_adapters = 1;
@@ -106,14 +102,7 @@ cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_e
     if (o.n_bins > CR_BINS_MAX) {
         return cr_fail(err, CR_E_USAGE, "n_bins %u, expected at most %d", o.n_bins, CR_BINS_MAX);
     }
-    if (o.settings_json != NULL) {
-        json_t *flags = NULL;
-        cr_status status = cr_json_parse(o.settings_json, strlen(o.settings_json), "settings_json", &flags, err);
-        json_decref(flags);
-        if (status != CR_OK) {
-            return status == CR_E_MEMORY ? status : cr_fail_prefix(err, CR_E_USAGE, "options");
-        }
-    }
+    CR_TRY(cr_json_check_object("settings_json", o.settings_json, err));
     o.n_bins = o.n_bins > 0 ? o.n_bins : CR_BINS_DEFAULT;
     *out = o;
     return CR_OK;

@@ -11,8 +11,6 @@
 #include "runtime/metrics/outcome.h"
 #include "runtime/thread/machine.h"
 
-enum { DEFAULT_LENGTH = 2048 };
-
 /* Where gradients are wanted: activations are computed again rather than kept beyond this. */
 #define RECOMPUTE_ABOVE ((uint64_t)1 << 30)
 
@@ -43,15 +41,8 @@ static cr_status load_model(struct cr_scoring *s, struct cr_error *err)
 {
     CR_TRY(cr_model_open(s->options.model, &s->model, err));
     CR_TRY(cr_tokenizer_open(s->model->gguf, &s->tokenizer, err));
-    uint32_t context = s->model->config.n_ctx;
     uint32_t *length = &s->options.max_seq_length;
-    if (*length > context) {
-        return cr_fail(err, CR_E_USAGE, "--max-seq-length %u is above the context of the model, %u", *length, context);
-    }
-    if (*length == 0) {
-        *length = context < DEFAULT_LENGTH ? context : DEFAULT_LENGTH;
-    }
-    return CR_OK;
+    return cr_dataset_limit(*length, s->model->config.n_ctx, length, err);
 }
 
 /* Laplace begins at one set of low-rank weights. Called before a posterior's own wish for gradients is known. */

@@ -30,9 +30,8 @@ static cr_status put_real(struct cr_buf *text, const json_t *value, struct cr_er
     return CR_OK;
 }
 
-/* Appends the text a flag would be given as. Lists become comma lists. */
-static cr_status put_value(struct cr_buf *text, const char *key, const json_t *value, bool in_list,
-                           struct cr_error *err)
+/* Appends the text a flag would be given as. */
+static cr_status put_value(struct cr_buf *text, const char *key, const json_t *value, struct cr_error *err)
 {
     char escaped[CR_ESCAPE_BYTES];
     switch (json_typeof(value)) {
@@ -53,14 +52,6 @@ static cr_status put_value(struct cr_buf *text, const char *key, const json_t *v
         cr_buf_puts(text, json_is_true(value) ? "yes" : "no");
         return CR_OK;
     case JSON_ARRAY:
-        for (size_t i = 0; !in_list && i < json_array_size(value); i++) {
-            cr_buf_puts(text, i > 0 ? "," : "");
-            CR_TRY(put_value(text, key, json_array_get(value, i), true, err));
-        }
-        if (!in_list) {
-            return CR_OK;
-        }
-        break;
     case JSON_OBJECT:
     case JSON_NULL:
         break;
@@ -69,12 +60,44 @@ static cr_status put_value(struct cr_buf *text, const char *key, const json_t *v
                    cr_escape(escaped, sizeof escaped, key, strlen(key)));
 }
 
-cr_status cr_config_read(const char *path, cr_status (*set)(void *ctx, const char *key, const char *value,
-                                                            struct cr_error *err),
+/* What the caller sets from the members. */
+struct config {
+    cr_status (*set)(void *ctx, const char *key, const char *value, struct cr_error *err);
+    void *ctx;
+    struct cr_buf text;
+};
+
+/* value NULL: that of an empty list. */
+static cr_status set_value(struct config *config, const char *key, const json_t *value, struct cr_error *err)
+{
+    struct cr_buf *text = &config->text;
+    cr_buf_clear(text);
+    cr_buf_puts(text, "");
+    CR_TRY(value != NULL ? put_value(text, key, value, err) : CR_OK);
+    if (text->failed || text->data == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the value of a key");
+    }
+    return config->set(config->ctx, key, text->data, err);
+}
+
+static cr_status set_member(struct config *config, const char *key, const json_t *value, struct cr_error *err)
+{
+    size_t n = json_array_size(value); /* 0 of what is no list */
+    if (n == 0) {
+        return set_value(config, key, json_is_array(value) ? NULL : value, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        CR_TRY(set_value(config, key, json_array_get(value, i), err));
+    }
+    return CR_OK;
+}
+
+cr_status cr_config_read(const char *path,
+                         cr_status (*set)(void *ctx, const char *key, const char *value, struct cr_error *err),
                          void *ctx, struct cr_error *err)
 {
     json_t *object = NULL;
-    struct cr_buf text = {0};
+    struct config config = {.set = set, .ctx = ctx};
     char escaped[CR_ESCAPE_BYTES];
     const char *key;
     json_t *value;
@@ -85,23 +108,16 @@ cr_status cr_config_read(const char *path, cr_status (*set)(void *ctx, const cha
         status = cr_fail(err, CR_E_INPUT, "%s: expected a JSON object of flags", escaped);
         goto out;
     }
-    json_object_foreach(object, key, value) {
-        cr_buf_clear(&text);
-        cr_buf_puts(&text, "");
-        status = put_value(&text, key, value, false, err);
-        if (status == CR_OK && (text.failed || text.data == NULL)) {
-            status = cr_fail(err, CR_E_MEMORY, "no memory for the value of a key");
-        }
-        if (status == CR_OK) {
-            status = set(ctx, key, text.data, err);
-        }
+    json_object_foreach(object, key, value)
+    {
+        status = set_member(&config, key, value, err);
         if (status != CR_OK) {
             cr_fail_prefix(err, status, "%s", escaped);
             goto out;
         }
     }
 out:
-    cr_buf_free(&text);
+    cr_buf_free(&config.text);
     json_decref(object);
     return status;
 }

@@ -93,11 +93,11 @@ cr_status cr_dir_prepare_output(const char *path, bool force, bool resume, struc
         return cr_path_fail(err, path, "write into the directory", errno);
     }
     bool empty;
+    CR_TRY(check_not_held(path, err));
     CR_TRY(is_empty(path, &empty, err));
     if (empty || force || resume) {
         return CR_OK;
     }
-    CR_TRY(check_not_held(path, err));
     return fail_text(err, CR_E_USAGE, path,
                      "output directory is not empty; --resume continues its run, --force writes over it");
 }
@@ -105,7 +105,8 @@ cr_status cr_dir_prepare_output(const char *path, bool force, bool resume, struc
 cr_status cr_dir_check_output(const char *path, bool force, bool resume, struct cr_error *err)
 {
     struct stat info;
-    if (stat(path, &info) == 0 || resume || errno != ENOENT) {
+    /* lstat: a dangling link is there, and refused. */
+    if (path[0] == '\0' || lstat(path, &info) == 0 || resume || errno != ENOENT) {
         return cr_dir_prepare_output(path, force, resume, err);
     }
     char *parent = cr_path_parent(path);

@@ -54,7 +54,7 @@ void cr_file_writer_abort(struct cr_file_writer *w); /* removes the temporary; z
 cr_status cr_file_write(const char *path, const void *data, size_t n, struct cr_error *err);
 
 /* Makes `path` ready to receive outputs: created when absent (its parent missing: CR_E_IO), taken when it is an
- * empty directory. Non-empty: CR_E_USAGE unless force or resume; CR_E_BUSY when another process holds its lock.
+ * empty directory. CR_E_BUSY when another process holds its lock. Non-empty: CR_E_USAGE unless force or resume.
  * With resume an absent directory is CR_E_IO. A file in its place, a dangling link, no permission: CR_E_IO.
  * A lone `.lock` counts as empty. Nothing is deleted. */
 cr_status cr_dir_prepare_output(const char *path, bool force, bool resume, struct cr_error *err);

@@ -252,6 +252,20 @@ cr_status cr_json_get_bool(const json_t *object, const char *key, bool required,
     return CR_OK;
 }
 
+cr_status cr_json_check_object(const char *option, const char *text, struct cr_error *err)
+{
+    json_t *value = NULL;
+    if (text == NULL) {
+        return CR_OK;
+    }
+    cr_status status = cr_json_parse(text, strlen(text), option, &value, err);
+    if (status == CR_OK && !json_is_object(value)) {
+        status = cr_fail(err, CR_E_USAGE, "%s: %s, one JSON object expected", option, cr_json_type_name(value));
+    }
+    json_decref(value);
+    return status == CR_E_INPUT ? cr_fail_prefix(err, CR_E_USAGE, "options") : status;
+}
+
 /* Lists of numbers go on one line: behind `[`, white space is left out up to `]` when no other value comes before it.
  */
 static void join_numbers(char *text)

@@ -25,6 +25,10 @@ cr_status cr_json_parse(const char *data, size_t n, const char *label, json_t **
 /* The same from a file of at most max_bytes. */
 cr_status cr_json_load(const char *path, size_t max_bytes, json_t **out, struct cr_error *err);
 
+/* A text that must be one JSON object, refused before the work that it belongs to; NULL is fine. Errors: CR_E_USAGE
+ * naming the option, CR_E_MEMORY. */
+cr_status cr_json_check_object(const char *option, const char *text, struct cr_error *err);
+
 /* Members of an object. Absent (or null, when not required): CR_E_INPUT if required, else CR_OK with *out untouched.
  * Wrong type or out of range: CR_E_INPUT naming label and key. Strings are borrowed from `object`. */
 cr_status cr_json_get_str(const json_t *object, const char *key, bool required, const char **out, size_t *n,

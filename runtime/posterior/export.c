@@ -9,10 +9,40 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
+#include "runtime/core/options.h"
 #include "runtime/io/file.h"
+#include "runtime/posterior/output_dir.h"
 #include "runtime/posterior/posterior.h"
 
 enum { METHOD_BYTES = 16 };
+
+/* One file among those that are read: a member of the adapter's directory goes by its name, what else is there does
+ * not. */
+static bool is_read(const char *output, const char *dir)
+{
+    bool found = false;
+    for (int i = 1; i < CR_OUTPUT_N - 1 && !found; i++) { /* neither summary.json nor adapter.gguf is */
+        char *path = cr_path_join(dir, cr_output_names[i]);
+        found = path != NULL && cr_same_file(output, path);
+        cr_free(path);
+    }
+    return found;
+}
+
+/* What is read stays as it is. */
+static cr_status check_paths(const struct cr_export_options *o, bool gguf, struct cr_error *err)
+{
+    const struct cr_output_input kept[] = {{"--adapter", o->adapter}, {"--model", o->model}};
+    for (int i = 0; i < 2; i++) {
+        if (cr_same_file(o->output, kept[i].path)) {
+            return cr_fail(err, CR_E_USAGE, "export: --output is the same as %s, which stays as it is", kept[i].flag);
+        }
+    }
+    if (gguf && is_read(o->output, o->adapter)) {
+        return cr_fail(err, CR_E_USAGE, "export: --output is a file of --adapter, which stays as it is");
+    }
+    return gguf ? CR_OK : cr_output_keep_inputs(o->output, false, kept, 2, err);
+}
 
 static cr_status check_options(const struct cr_export_options *options, bool *gguf, struct cr_error *err)
 {
@@ -52,7 +82,7 @@ static cr_status check_options(const struct cr_export_options *options, bool *gg
         return cr_fail(err, CR_E_USAGE, "export: --prune %g, expected a number from 0 to below 1", options->prune);
     }
     *gguf = strcmp(format, "gguf") == 0;
-    return CR_OK;
+    return check_paths(options, *gguf, err);
 }
 
 static cr_status choose_member(struct cr_posterior *posterior, const struct cr_export_options *options,
@@ -276,16 +306,13 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
     cr_status status = CR_OK;
     struct cr_export_options copy = {0}; /* fields that an older caller does not know are 0 */
     const struct cr_export_options *options = &copy;
-    if (given == NULL || given->size == 0 || given->size > sizeof copy) {
-        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected 1 to %zu", given != NULL ? given->size : 0,
-                       sizeof copy);
-    }
-    memcpy(&copy, given, given->size);
+    CR_TRY(cr_options_copy(&copy, sizeof copy, given, err));
     bool gguf = false;
     struct cr_model *model = NULL;
     struct cr_posterior *posterior = NULL;
     struct cr_peft_head head = {0};
     float *delta = NULL; /* owned: its rows */
+    int lock_fd = -1;
     char method[METHOD_BYTES];
     CR_TRY(check_options(options, &gguf, err));
     if (options->model != NULL) {
@@ -305,11 +332,12 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
             cr_host_log(host, CR_LOG_WARNING,
                         "%s: its trained label rows have no place in a PEFT directory of a prefix", posterior->label);
         }
-        CR_TRY_OUT(status, cr_dir_prepare_output(options->output, options->force, false, err));
+        CR_TRY_OUT(status, cr_output_take(options->output, options->force, &lock_fd, err));
         status = cr_adapter_write_peft(adapter, &posterior->base, head.n > 0 ? &head : NULL, options->output,
                                        method_of(posterior, options, method), err);
     }
 out:
+    cr_dir_unlock(lock_fd);
     cr_free(delta);
     cr_posterior_close(posterior);
     cr_model_close(model);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/options.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
 #include "runtime/review/review.h"
@@ -71,13 +72,8 @@ static cr_status check_options(const struct cr_compare_options *given, struct cr
                                struct cr_error *err)
 {
     struct cr_compare_options o;
-    if (given == NULL || given->size == 0 || given->size > sizeof o) {
-        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected %zu or less (cr_compare_options_init sets it)",
-                       given != NULL ? given->size : 0, sizeof o);
-    }
     cr_compare_options_init(&o);
-    memcpy(&o, given, given->size);
-    o.size = sizeof o;
+    CR_TRY(cr_options_copy(&o, sizeof o, given, err));
     CR_TRY(check_entries(&o, err));
     if (!(o.margin_accuracy >= 0 && o.margin_accuracy <= 100)) {
         return cr_fail(err, CR_E_USAGE, "--margin-accuracy %g, expected points above 0 to 100", o.margin_accuracy);
@@ -93,6 +89,7 @@ static cr_status check_options(const struct cr_compare_options *given, struct cr
     }
     o.margin_accuracy = o.margin_accuracy > 0 ? o.margin_accuracy : 1.5;
     o.margin_nll = o.margin_nll > 0 ? o.margin_nll : 0.03;
+    CR_TRY(cr_json_check_object("settings_json", o.settings_json, err));
     CR_TRY(check_outputs(&o, err));
     CR_TRY(cr_check_output("--json", o.json, err));
     CR_TRY(cr_check_output("--report", o.report, err));

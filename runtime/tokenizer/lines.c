@@ -5,6 +5,7 @@
 
 #include "credence/credence.h"
 #include "runtime/core/buf.h"
+#include "runtime/core/options.h"
 #include "runtime/io/gguf.h"
 #include "runtime/io/json.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -97,9 +98,14 @@ cr_status cr_tokenize_text(const struct cr_tokenize_options *options, const stru
 {
     struct cr_gguf *gguf = NULL;
     struct cr_tokenizer *tok = NULL;
-    struct job job = {.jsonl = options->jsonl, .emit = emit, .ctx = ctx};
-    CR_TRY(flags_of(options, &job.flags, err));
-    cr_status status = cr_gguf_open(options->model, &gguf, err);
+    struct cr_tokenize_options o = {0}; /* fields that an older caller does not know are 0 */
+    CR_TRY(cr_options_copy(&o, sizeof o, options, err));
+    if (o.model == NULL) {
+        return cr_fail(err, CR_E_USAGE, "tokenize: model expected");
+    }
+    struct job job = {.jsonl = o.jsonl, .emit = emit, .ctx = ctx};
+    CR_TRY(flags_of(&o, &job.flags, err));
+    cr_status status = cr_gguf_open(o.model, &gguf, err);
     if (status != CR_OK) {
         goto out;
     }

@@ -11,6 +11,7 @@
 #include "runtime/adapter/prefix_adapter.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/clock.h"
+#include "runtime/posterior/output_dir.h"
 #include "runtime/posterior/own_head.h"
 
 enum { PROBE_STEPS = 3 };
@@ -75,7 +76,7 @@ static cr_status take_output(struct cr_train *train, struct cr_error *err)
 static cr_status begin_fresh(struct cr_train *train, struct cr_error *err)
 {
     CR_TRY(check_space(train, err));
-    CR_TRY(cr_train_clear_outputs(train, err));
+    CR_TRY(cr_output_clear(train->options.output, err));
     CR_TRY(cr_dir_create(train->checkpoint_dir, err));
     cr_checkpoint_sweep(train->checkpoint_dir);
     CR_TRY(cr_journal_open(train, 0, err));
@@ -135,9 +136,12 @@ static cr_status train_and_write(struct cr_train *train, struct cr_finetune_resu
     if (status == CR_OK && train->method->conclude != NULL) {
         train->method->conclude(train->state, train->host);
     }
+    if (status == CR_OK) {
+        status = cr_train_write_outputs(train, err);
+    }
+    /* Behind what took the hours, and also of a run that ends early. */
     cr_status traced = give_trace(train, status == CR_OK ? err : NULL);
     CR_TRY(status == CR_OK ? traced : status);
-    CR_TRY(cr_train_write_outputs(train, err));
     cr_train_fill_result(train, result);
     return CR_OK;
 }

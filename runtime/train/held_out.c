@@ -52,7 +52,7 @@ cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error 
     if (path == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for a path");
     }
-    if (!cr_same_file(path, train->options.valid) && !cr_same_file(path, data)) {
+    if (!cr_same_file(path, train->options.valid)) {
         unlink(path); /* of a run before this one */
     }
     if (train->valid != &train->data || train->n_valid == 0) {

@@ -14,12 +14,16 @@
 #include "runtime/io/checkpoint.h"
 #include "runtime/io/gguf.h"
 #include "runtime/io/hash.h"
+#include "runtime/io/json.h"
 #include "runtime/model/describe.h"
 #include "runtime/model/model.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
 #include "runtime/tokenizer/chat.h"
 #include "runtime/tokenizer/tokenizer.h"
+
+/* Beyond any summary of ours, whose lists grow with the validations. */
+#define MAX_SUMMARY_BYTES ((size_t)1 << 28)
 
 static void put_verdict(struct cr_buf *text, const char *what, cr_status status, const struct cr_error *reason)
 {
@@ -209,24 +213,88 @@ static bool has_file(const char *dir, const char *name)
     return found;
 }
 
-static void put_checkpoints(struct cr_buf *text, const char *dir)
+/* The run that the directory is of, as its summary says. */
+static bool read_run_id(const char *dir, char run_id[17])
 {
-    char *path = cr_path_join(dir, "checkpoints");
-    DIR *handle = path == NULL ? NULL : opendir(path);
-    uint64_t n = 0, newest = 0, run_id, step;
+    json_t *summary = NULL;
+    const char *text = NULL;
+    size_t n = 0;
+    char *path = cr_path_join(dir, "summary.json");
+    bool found = path != NULL && cr_json_load(path, MAX_SUMMARY_BYTES, &summary, NULL) == CR_OK &&
+                 cr_json_get_str(summary, "run_id", true, &text, &n, "summary.json", NULL) == CR_OK && n == 16;
+    if (found) {
+        memcpy(run_id, text, n);
+        run_id[n] = '\0';
+    }
+    json_decref(summary);
+    cr_free(path);
+    return found;
+}
+
+/* The checkpoints of one run among those of a directory; `run_id` "" until it is known. */
+struct checkpoints {
+    char run_id[17];
+    uint64_t n, n_others, newest;
+    struct timespec changed; /* the last of all files that were seen while no run was known */
+};
+
+static void see_checkpoint(struct checkpoints *c, const char *file, bool choose)
+{
+    uint64_t run_id, step;
+    struct stat st;
+    char hex[17];
+    if (!cr_checkpoint_peek(file, &run_id, &step) || stat(file, &st) != 0) {
+        return;
+    }
+    cr_hex_64(hex, run_id);
+    if (choose) {
+        const struct timespec *t = &st.st_mtim;
+        if (c->run_id[0] == '\0' || t->tv_sec > c->changed.tv_sec ||
+            (t->tv_sec == c->changed.tv_sec && t->tv_nsec > c->changed.tv_nsec)) {
+            memcpy(c->run_id, hex, sizeof hex);
+            c->changed = *t;
+        }
+    } else if (strcmp(hex, c->run_id) == 0) {
+        c->n++;
+        c->newest = step > c->newest ? step : c->newest;
+    } else {
+        c->n_others++;
+    }
+}
+
+static void see_checkpoints(struct checkpoints *c, const char *path, bool choose)
+{
+    DIR *handle = opendir(path);
     for (struct dirent *entry; handle != NULL && (entry = readdir(handle)) != NULL;) {
         char *file = cr_path_join(path, entry->d_name);
-        if (file != NULL && cr_checkpoint_peek(file, &run_id, &step)) {
-            n++;
-            newest = step > newest ? step : newest;
+        if (file != NULL) {
+            see_checkpoint(c, file, choose);
         }
         cr_free(file);
     }
     if (handle != NULL) {
         closedir(handle);
     }
-    if (n > 0) {
-        cr_buf_printf(text, "checkpoints %" PRIu64 ", newest of step %" PRIu64 "\n", n, newest);
+}
+
+/* Those of the finished run, else of the one that wrote last: --force leaves the checkpoints of the run before. */
+static void put_checkpoints(struct cr_buf *text, const char *dir)
+{
+    struct checkpoints c = {0};
+    char *path = cr_path_join(dir, "checkpoints");
+    if (path == NULL) {
+        text->failed = true;
+        return;
+    }
+    if (!read_run_id(dir, c.run_id)) {
+        see_checkpoints(&c, path, true);
+    }
+    see_checkpoints(&c, path, false);
+    if (c.n > 0) {
+        cr_buf_printf(text, "checkpoints %" PRIu64 ", newest of step %" PRIu64 "\n", c.n, c.newest);
+    }
+    if (c.n_others > 0) {
+        cr_buf_printf(text, "           %" PRIu64 " of other runs\n", c.n_others);
     }
     cr_free(path);
 }

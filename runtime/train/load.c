@@ -26,14 +26,8 @@ static cr_status load_model(struct cr_train *train, struct cr_error *err)
     cr_model_warn(train->model, train->host);
     CR_TRY(stop_early(train, err));
     CR_TRY(cr_tokenizer_open(train->model->gguf, &train->tokenizer, err));
-    uint32_t context = train->model->config.n_ctx;
     uint32_t *length = &train->options.max_seq_length;
-    if (*length > context) {
-        return cr_fail(err, CR_E_USAGE, "--max-seq-length %u is above the context of the model, %u", *length, context);
-    }
-    if (*length == 0) {
-        *length = context < 2048 ? context : 2048;
-    }
+    CR_TRY(cr_dataset_limit(*length, train->model->config.n_ctx, length, err));
     for (uint32_t layer = 0; layer < train->model->config.n_layers; layer++) {
         for (int proj = 0; proj < CR_N_PROJ; proj++) {
             const struct cr_qmat *w = &train->model->layers[layer].proj[proj];

@@ -3,8 +3,13 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "runtime/core/alloc.h"
+#include "runtime/core/options.h"
 #include "runtime/io/file.h"
+#include "runtime/io/json.h"
+#include "runtime/posterior/output_dir.h"
 
 /* The largest number of steps: far beyond any run, and exact in a double. */
 #define MAX_STEPS ((uint64_t)1 << 50)
@@ -56,6 +61,23 @@ cr_status cr_finetune_options_for(struct cr_finetune_options *options, const cha
     return CR_OK;
 }
 
+/* A trace that cannot be written is refused before the training. In the output directory itself it may be written,
+ * which the run is going to make. */
+static cr_status check_trace(const struct cr_finetune_options *o, struct cr_error *err)
+{
+    struct stat info;
+    if (o->trace == NULL || o->dry_run || stat(o->output, &info) == 0) {
+        return cr_check_output("--trace", o->trace, err);
+    }
+    char *inside = cr_path_join(o->output, cr_base_name(o->trace));
+    if (inside == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    bool made = strcmp(inside, o->trace) == 0;
+    cr_free(inside);
+    return made ? CR_OK : cr_check_output("--trace", o->trace, err);
+}
+
 static cr_status check_paths(const struct cr_finetune_options *o, struct cr_error *err)
 {
     if (o->model == NULL || o->data == NULL || (o->output == NULL && !o->dry_run)) {
@@ -66,7 +88,9 @@ static cr_status check_paths(const struct cr_finetune_options *o, struct cr_erro
     }
     const char *inputs[] = {o->model, o->data, o->valid, o->adapter};
     const char *names[] = {"--model", "--data", "--valid", "--adapter"};
+    struct cr_output_input kept[5] = {{"--trace", o->trace}};
     for (int i = 0; i < 4; i++) {
+        kept[i + 1] = (struct cr_output_input){names[i], inputs[i]};
         if (cr_same_file(o->output, inputs[i])) {
             return cr_fail(err, CR_E_USAGE, "--output is the same as %s", names[i]);
         }
@@ -74,7 +98,10 @@ static cr_status check_paths(const struct cr_finetune_options *o, struct cr_erro
             return cr_fail(err, CR_E_USAGE, "--trace is the same as %s", names[i]);
         }
     }
-    return CR_OK;
+    if (!o->dry_run) {
+        CR_TRY(cr_output_keep_inputs(o->output, true, kept, sizeof kept / sizeof kept[0], err));
+    }
+    return check_trace(o, err);
 }
 
 static cr_status in_range(const char *name, double value, double min, double below, struct cr_error *err)
@@ -183,16 +210,12 @@ cr_status cr_train_check_options(const struct cr_finetune_options *given, struct
                                  struct cr_error *err)
 {
     struct cr_finetune_options o;
-    if (given == NULL || given->size == 0 || given->size > sizeof o) {
-        return cr_fail(err, CR_E_USAGE, "options: size %zu, expected %zu or less (cr_finetune_options_init sets it)",
-                       given != NULL ? given->size : 0, sizeof o);
-    }
     cr_finetune_options_init(&o);
-    memcpy(&o, given, given->size); /* fields that an older caller does not know keep their defaults */
-    o.size = sizeof o;
+    CR_TRY(cr_options_copy(&o, sizeof o, given, err));
     CR_TRY(check_paths(&o, err));
     CR_TRY(check_numbers(&o, err));
     CR_TRY(check_conflicts(&o, err));
+    CR_TRY(cr_json_check_object("settings_json", o.settings_json, err));
     if (o.targets == NULL) {
         o.targets = "q_proj,v_proj";
     }

@@ -38,9 +38,10 @@ static cr_status settings_object(const struct cr_train *train, json_t **out, str
     json_t *flags = NULL;
     CR_TRY(cr_json_parse(train->settings, strlen(train->settings), "settings", &settings, err));
     const char *given = train->options.settings_json;
-    if (given != NULL && cr_json_parse(given, strlen(given), "settings_json", &flags, err) != CR_OK) {
+    cr_status status = given != NULL ? cr_json_parse(given, strlen(given), "settings_json", &flags, err) : CR_OK;
+    if (status != CR_OK) {
         json_decref(settings);
-        return CR_E_USAGE;
+        return status;
     }
     json_object_set_new(settings, "flags", flags != NULL ? flags : json_object());
     *out = settings;

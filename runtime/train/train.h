@@ -204,8 +204,6 @@ cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err);
 bool cr_train_outputs_present(const struct cr_train *train);
 /* Whether a run of this method writes the file of this name. */
 bool cr_train_writes(const struct cr_train *train, const char *name);
-/* Removes what an earlier run in the same directory left, so that nothing of it can be taken for this one's. */
-cr_status cr_train_clear_outputs(const struct cr_train *train, struct cr_error *err);
 void cr_train_fill_result(const struct cr_train *train, struct cr_finetune_result *result);
 
 /* trace.c: times of the engine's operations; `events` also keeps every one, to be written as Chrome trace events. */

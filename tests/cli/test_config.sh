@@ -16,8 +16,16 @@ check CL-15 grep -q 'in use: avx2 (capped' out
 expect CL-15 0 '' "$credence" cpu --config config.json --cpu avx2 --quiet
 expect CL-15 0 '' "$credence" cpu --config config.json --cpu scalar
 
-config '{"memory": "2.5G", "verbose": ["dispatch", "time"], "seed": 4294967295}'
+config '{"verbose": ["dispatch", "time"], "seed": 4294967295}'
 expect kinds 0 '' "$credence" cpu --config config.json
+config '{"verbose": ["dispatch", "speed"]}'
+expect kinds 2 'comma list of dispatch|time' "$credence" cpu --config config.json
+for value in '[1, 2]' '[1, 1]'; do
+    config "{\"threads\": $value}"
+    expect list 2 '"threads": one value expected, got a list' "$credence" cpu --config config.json
+done
+config '{"quiet": [false, true]}'
+expect list 2 '"quiet": one value expected, got a list' "$credence" cpu --config config.json
 
 config '{"thread": 1}'
 expect unknown 2 'config.json: unknown key "thread" for cpu; nearest is threads' "$credence" cpu --config config.json
@@ -50,6 +58,30 @@ expect missing 4 'absent.json' "$credence" cpu --config absent.json
 expect missing 4 'is a directory' "$credence" cpu --config .
 
 # Numbers keep their point whatever the locale.
+"$make_model" model m.gguf || exit 1
+questions 0 24 'Is % even?' >d.jsonl
 config '{"memory": 1500000.5}'
-expect CL-16 0 '' env LC_ALL=de_DE.UTF-8 "$credence" cpu --config config.json --memory 1.5G --quiet
+expect CL-16 4 'absent: cannot open' env LC_ALL=de_DE.UTF-8 "$credence" eval -m absent -d absent --config config.json \
+    --memory 1.5G --quiet
+
+# A flag that repeats is a list in the file; what eval recorded is such a file.
+for seed in 1 2; do
+    expect train 0 'train 2/2' "$credence" finetune -m m.gguf -d d.jsonl -t 1 --steps 2 --seed $seed -o run$seed
+done
+config '{"adapter": ["run1", "run2"], "model": "m.gguf", "data": "d.jsonl", "threads": 1}'
+expect repeats 0 '2 sets of weights' "$credence" eval --config config.json --json j.json
+sed -n '/^  "settings": {/,/^  }/p' j.json | sed '1s/.*/{/; $s/.*/}/' >recorded.json
+check repeats grep -q '"run2"' recorded.json
+mv j.json first.json
+expect repeats 0 '2 sets of weights' "$credence" eval --config recorded.json --json j.json
+sed '/seconds\|tok_s/d' first.json >wanted
+sed '/seconds\|tok_s/d' j.json >found
+check repeats cmp -s wanted found
+expect repeats 0 '--adapter run1 on the command line wins over run2' "$credence" eval --config config.json -a run1
+expect repeats 2 '"adapter": one value expected, got a list' "$credence" finetune --config config.json -o none
+config '{"adapter": ["run1", ""], "model": "m.gguf", "data": "d.jsonl"}'
+expect repeats 2 '--adapter: expected' "$credence" eval --config config.json
+config '{"targets": ["q_proj", "up_proj"], "model": "m.gguf", "data": "d.jsonl", "steps": 1}'
+expect joined 0 'train 1/1' "$credence" finetune --config config.json -o joined
+check joined sh -c 'tr -d " \n" <joined/summary.json | grep -q "\"targets\":\"q_proj,up_proj\""'
 finish

@@ -11,6 +11,25 @@ expect data 0 '' "$credence" data -m vocab.gguf -d d.jsonl
 check data grep -q '2 examples' out
 check data grep -q 'Answer:\[ B\]' out
 check "no colours off a terminal" sh -c '! LC_ALL=C grep -q "$(printf "\033")" out'
+# What predict takes is no bad line: questions without an answer, and the task that it writes where there is none.
+cat >open.jsonl <<'EOF'
+{"question": "Is it?", "choices": ["no", "yes"], "task": null}
+{"question": "Was it?", "choices": ["no", "yes"], "answer": null}
+{"question": "Will it?", "choices": ["no", "yes"], "answer": 0}
+EOF
+expect open 0 '' "$credence" data -m vocab.gguf -d open.jsonl
+check open grep -q '^answers: A 1 (.*), B 0 (.*); unanswered 2, which only predict takes$' out
+check open grep -q 'bad lines: 0$' out
+check open grep -q '^line 1: choices, [0-9]* tokens, 0 targets$' out
+check open [ "$(grep -c 'Answer:\[' out)" -eq 1 ]
+check open [ "$(grep -c '^open.jsonl: .* tokens, 1 target$' out)" -eq 1 ]
+check open [ "$(grep -c 'task' out)" -eq 0 ]
+"$make_model" model m.gguf || exit 1
+expect open 0 'eval 3/3' "$credence" predict -m m.gguf -d open.jsonl -t 1
+for command in data eval; do
+    expect length 2 '--max-seq-length 513 is above the context of the model, 512' \
+        "$credence" $command -m m.gguf -d d.jsonl --max-seq-length 513
+done
 printf '{"question": "Is it?"}\n' >bad.jsonl
 expect data 3 'bad.jsonl' "$credence" data -m vocab.gguf -d bad.jsonl
 expect data 4 'absent.jsonl' "$credence" data -m vocab.gguf -d absent.jsonl

@@ -31,10 +31,13 @@ for value in -1 4294967296 abc; do
 done
 expect CL-09 0 '' "$credence" cpu --seed 4294967295
 for value in 0 1X x 8GG '8  GB' -1G 1e3 nan; do
-    expect CL-10 2 '--memory: expected a size' "$credence" cpu --memory "$value"
+    expect CL-10 2 '--memory: expected a size' "$credence" eval -m absent -d absent --memory "$value"
 done
 for value in 8g '8 GB' 2.5G 800MiB 1K 10T 4096; do
-    expect CL-10 0 '' "$credence" cpu --memory "$value"
+    expect CL-10 4 'absent: cannot open' "$credence" eval -m absent -d absent --memory "$value"
+done
+for command in cpu info data tokenize export compare; do
+    expect memory 2 'does not take --memory' "$credence" $command --memory 8G
 done
 expect CL-10 2 'comma list of dispatch|time' "$credence" cpu --verbose time,speed
 

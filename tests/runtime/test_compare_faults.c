@@ -44,6 +44,11 @@ START_TEST(refusals)
     o = options_for(1);
     o.size = 0;
     refuse(&o, CR_E_USAGE, "size 0");
+    o = options_for(1);
+    o.settings_json = "{";
+    refuse(&o, CR_E_USAGE, "options: settings_json");
+    o.settings_json = "[1]";
+    refuse(&o, CR_E_USAGE, "settings_json|one JSON object expected");
 
     o = options_for(1);
     make(&m, "ivon", 1, 0.5);

@@ -1,5 +1,6 @@
 /* Buffers, error text, the allocation hook, digests, half floats. */
 #include <check.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include "runtime/core/buf.h"
 #include "runtime/core/clock.h"
 #include "runtime/core/error.h"
+#include "runtime/core/options.h"
 #include "runtime/io/hash.h"
 #include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
@@ -102,6 +104,29 @@ START_TEST(error_prefix_chains)
 }
 END_TEST
 
+START_TEST(sized_options)
+{
+    struct sized {
+        size_t size;
+        int old, added;
+    } given = {.size = offsetof(struct sized, added), .old = 7, .added = 9}, out = {.old = 1, .added = 2};
+    struct cr_error err;
+    ck_assert_int_eq(cr_options_copy(&out, sizeof out, &given, &err), CR_OK);
+    ck_assert(out.size == sizeof out && out.old == 7 && out.added == 2);
+    given.size = sizeof given;
+    ck_assert_int_eq(cr_options_copy(&out, sizeof out, &given, &err), CR_OK);
+    ck_assert(out.size == sizeof out && out.added == 9);
+    static const size_t wrong[] = {0, sizeof(size_t) - 1, sizeof given + 1};
+    given.old = 8;
+    for (int i = 0; i < 3; i++) {
+        given.size = wrong[i];
+        cr_expect_error("size", cr_options_copy(&out, sizeof out, &given, &err), &err, CR_E_USAGE, "options: size");
+    }
+    cr_expect_error("none", cr_options_copy(&out, sizeof out, NULL, &err), &err, CR_E_USAGE, "options: size 0");
+    ck_assert(out.size == sizeof out && out.old == 7);
+}
+END_TEST
+
 START_TEST(allocation_sizes)
 {
     ck_assert_ptr_null(cr_alloc(SIZE_MAX / 2, 3));
@@ -168,6 +193,7 @@ int main(void)
     tcase_add_test(tcase, buffer_json_string);
     tcase_add_test(tcase, escape_is_printable);
     tcase_add_test(tcase, error_prefix_chains);
+    tcase_add_test(tcase, sized_options);
     tcase_add_test(tcase, allocation_sizes);
     tcase_add_test(tcase, digests);
     tcase_add_test(tcase, clock_moves_forward);

@@ -161,6 +161,16 @@ START_TEST(refusals)
     ck_assert_int_eq(show("{\"text\":\"ab\"}"), CR_E_INPUT);
     options.model = NULL;
     ck_assert_int_eq(show("{\"text\":\"ab\"}"), CR_E_USAGE);
+    options.model = model;
+    room = sizeof out - 1;
+    ck_assert_int_eq(show("{\"text\":\"ab\"}"), CR_OK);
+    static const size_t sizes[] = {0, sizeof options + 8};
+    for (int i = 0; i < 2; i++) {
+        options.size = sizes[i];
+        ck_assert_int_eq(show("{\"text\":\"ab\"}"), CR_E_USAGE);
+        ck_assert_ptr_nonnull(strstr(err.message, "options: size"));
+    }
+    ck_assert_int_eq(cr_data_show(NULL, collect, NULL, &err), CR_E_USAGE);
 }
 END_TEST
 

@@ -79,7 +79,7 @@ static const struct {
     {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":null", "\"answer\" is missing"},
     {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0,\"task\":\"\"", "\"task\" has 0 bytes"},
     {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0,\"task\":\"a\\u0000\"", "\"task\" has 2 bytes"},
-    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0,\"task\":null", "\"task\" is null"},
+    {"\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"answer\":0,\"task\":7", "\"task\" is an integer"},
 };
 
 START_TEST(bad_choices_name_the_field) /* JL-07, JL-15 */

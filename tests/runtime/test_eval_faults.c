@@ -79,6 +79,9 @@ START_TEST(refusals)
     call.options.settings_json = "{";
     refuse(&call, CR_E_USAGE, "settings_json");
     call_init(&call);
+    call.options.settings_json = "7";
+    refuse(&call, CR_E_USAGE, "settings_json: an integer, one JSON object expected");
+    call_init(&call);
     call.options.size = 0;
     refuse(&call, CR_E_USAGE, "size 0");
     call_init(&call);

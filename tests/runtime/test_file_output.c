@@ -91,6 +91,28 @@ START_TEST(lock_excludes_other_processes)
 }
 END_TEST
 
+/* What is refused before the work, and makes nothing. */
+START_TEST(early_check)
+{
+    struct cr_error err;
+    ck_assert_int_eq(cr_dir_check_output(cr_test_path("new"), false, false, &err), CR_OK);
+    ck_assert_int_ne(access(cr_test_path("new"), F_OK), 0);
+    cr_expect_error("empty", cr_dir_check_output("", false, false, &err), &err, CR_E_USAGE, "empty name");
+    ck_assert_int_eq(symlink("nowhere", cr_test_path("link")), 0);
+    cr_expect_error("EN-20", cr_dir_check_output(cr_test_path("link"), true, false, &err), &err, CR_E_IO,
+                    "link|dangling");
+    cr_expect_error("CL-13", cr_dir_check_output(cr_test_path("a/b"), false, false, &err), &err, CR_E_IO, "a/b|parent");
+    cr_test_put_file(cr_test_path("x"), "x", 1);
+    cr_expect_error("CL-12", cr_dir_check_output(cr_test_dir(), false, false, &err), &err, CR_E_USAGE, "not empty");
+    ck_assert_int_eq(cr_dir_check_output(cr_test_dir(), true, false, &err), CR_OK);
+    int lock = -1; /* --force is no leave to write where another writes */
+    ck_assert_int_eq(cr_dir_lock(cr_test_dir(), &lock, &err), CR_OK);
+    cr_expect_error("EN-19", cr_dir_check_output(cr_test_dir(), true, false, &err), &err, CR_E_BUSY, "another process");
+    cr_dir_unlock(lock);
+    ck_assert_int_eq(cr_dir_check_output(cr_test_dir(), true, false, &err), CR_OK);
+}
+END_TEST
+
 START_TEST(paths)
 {
     static const struct {
@@ -124,6 +146,7 @@ int main(void)
     tcase_set_timeout(tcase, 30);
     tcase_add_test(tcase, output_directory);
     tcase_add_test(tcase, lock_excludes_other_processes);
+    tcase_add_test(tcase, early_check);
     tcase_add_test(tcase, paths);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

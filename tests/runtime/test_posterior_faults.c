@@ -154,6 +154,16 @@ START_TEST(refused_options)
     o.mean = true;
     ck_assert_int_eq(cr_export(&o, NULL, &err), CR_E_USAGE);
     ck_assert(!cr_train_exists("out"));
+    o.sample_set = false;
+    o.force = true;
+    o.output = from; /* what is read stays as it is */
+    ck_assert_int_eq(cr_export(&o, NULL, &err), CR_E_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.message, "--output is the same as --adapter"));
+    snprintf(to, sizeof to, "%s", cr_train_path("model.gguf"));
+    o.output = o.model = to;
+    o.format = "gguf";
+    ck_assert_int_eq(cr_export(&o, NULL, &err), CR_E_USAGE);
+    ck_assert_ptr_nonnull(strstr(err.message, "--output is the same as --model"));
 }
 END_TEST
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "credence/credence.h"
 #include "runtime/core/alloc.h"
 #include "runtime/tokenizer/chat.h"
 #include "tests/support/kernel_test.h"
@@ -366,6 +367,30 @@ START_TEST(changed_bytes)
 }
 END_TEST
 
+static bool swallow(void *ctx, const char *text, size_t n)
+{
+    (void)ctx;
+    (void)text;
+    return n > 0;
+}
+
+/* Options of the public call: sized as those of the others. */
+START_TEST(options)
+{
+    static const struct cr_tokenize_options bad[] = {
+        {.size = 0, .model = "absent"}, {.size = sizeof bad[0] + 1, .model = "absent"}, {.size = sizeof bad[0]}};
+    static const char *const parts[] = {"options: size 0", "options: size", "model expected"};
+    struct cr_error err;
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(cr_tokenize_text(&bad[i], NULL, "a", 1, swallow, NULL, &err), CR_E_USAGE);
+        ck_assert_ptr_nonnull(strstr(err.message, parts[i]));
+    }
+    ck_assert_int_eq(cr_tokenize_text(NULL, NULL, "a", 1, swallow, NULL, &err), CR_E_USAGE);
+    struct cr_tokenize_options absent = {.size = sizeof absent, .model = "absent"};
+    ck_assert_int_eq(cr_tokenize_text(&absent, NULL, "a", 1, swallow, NULL, &err), CR_E_IO);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("bad vocabularies");
@@ -373,6 +398,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, refused, 0, N_CHANGES);
     tcase_add_test(tests, taken);
+    tcase_add_test(tests, options);
     tcase_add_loop_test(tests, allocation_failures, 0, 4);
     tcase_add_loop_test(tests, changed_bytes, 0, 2);
     suite_add_tcase(suite, tests);

@@ -342,6 +342,9 @@ START_TEST(refused_options)
     REFUSE(output, run.options.data, "--output");
     REFUSE(size, 0, "size");
     REFUSE(size, sizeof run.options + 8, "size");
+    REFUSE(settings_json, "{", "settings_json");
+    REFUSE(settings_json, "[1]", "settings_json: an array, one JSON object expected");
+    ck_assert(!cr_train_exists("out"));
 #undef REFUSE
     cr_train_run_init(&run, "out");
     run.options.no_valid = true;
