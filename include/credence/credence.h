@@ -143,7 +143,7 @@ struct cr_finetune_options {
     double head_lr;              /* their learning rate, and that of the label rows of swag; 0 = lr, for a prefix's 2e-4 */
     double head_noise;           /* .01: standard deviation around the model's rows they start with, in their root mean
                                   * square */
-    uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as 4,096 tokens, 2 GiB of activations
+    uint32_t members_at_once;    /* most that share a pass over the base; 0 = as many as 2,048 tokens, 2 GiB of activations
                                   * and the memory that is allowed hold; changes no bit */
     /* bora: an adapter a task (field `task` of the data) under a common prior, see runtime/posterior/bora.h */
     double tau;                  /* precision of the prior: 0 = tasks apart; NaN = 10 for choices, 300 for texts */

@@ -9,10 +9,10 @@
  * Fixed: part of the definition of a run. 512 tokens keep the products efficient and the activations small. */
 enum { CR_MICRO_TOKENS = 512 };
 
-/* A pass holds a micro-batch for each of several sets of parameters, together at most this many tokens, which is eight
- * full ones: a bound of the memory, since it changes no bit. Products are near their best at 512 tokens already
- * (bench/RESULTS.md): small micro-batches are what gains. */
-enum { CR_PASS_TOKENS = 4096 };
+/* A pass holds a micro-batch for each of several sets of parameters, together at most this many tokens, which is four
+ * full ones: a bound of the memory, since it changes no bit. It saves reading the base again, not time that can be
+ * measured (bench/RESULTS.md): products are near their best at 512 tokens. */
+enum { CR_PASS_TOKENS = 2048 };
 
 /* Tokens of passes that show up to n_sets sets micro-batches of at most part_tokens each, no fewer than one's; and the
  * n_sets, at most those given, from which on it is the same. */

@@ -267,11 +267,11 @@ START_TEST(sets_share_a_pass_up_to_the_limit)
     ck_assert_uint_eq(cr_batch_joint(512, 3), 1536);
     ck_assert_uint_eq(cr_batch_joint(512, 8), CR_PASS_TOKENS);
     ck_assert_uint_eq(cr_batch_joint(512, 1024), CR_PASS_TOKENS);
-    ck_assert_uint_eq(cr_batch_joint(768, 5), 3840);
-    ck_assert_uint_eq(cr_batch_joint(768, 6), CR_PASS_TOKENS); /* a short sixth */
+    ck_assert_uint_eq(cr_batch_joint(768, 2), 1536);
+    ck_assert_uint_eq(cr_batch_joint(768, 3), CR_PASS_TOKENS); /* a short third */
     ck_assert_uint_eq(cr_batch_joint(8192, 1), 8192);
     ck_assert_uint_eq(cr_batch_joint(8192, 3), 8192);
-    static const size_t micro[] = {512, 768, 4096, 8192}, from[] = {8, 6, 1, 1};
+    static const size_t micro[] = {512, 768, 4096, 8192}, from[] = {4, 3, 1, 1};
     for (int i = 0; i < 4; i++) {
         ck_assert_uint_eq(cr_batch_joint_sets(micro[i], 1024), from[i]);
         ck_assert_uint_eq(cr_batch_joint_sets(micro[i], 1), 1);

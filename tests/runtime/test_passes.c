@@ -153,7 +153,7 @@ START_TEST(sets_share_every_pass)
     cr_train_must(&run);
     train_prefix("prefix", 3, NULL);
     const char *const adapters[] = {"members", "prefix"};
-    const uint32_t samples[] = {N_MEMBERS, 6};
+    const uint32_t samples[] = {N_MEMBERS, 4};
     for (int i = 0; i < 2; i++) {
         size_t one = evaluate(adapters[i], 1, -1, &nll).passes;
         ck_assert_uint_gt(one, 1);
