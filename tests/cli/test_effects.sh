@@ -102,7 +102,7 @@ fact() { # fact DIR NAME: from its summary
 }
 {
     questions 0 20 'Is % even?'
-    questions 20 4 'Is the number % even or is it odd? e\u0301'
+    questions 20 4 "Is the number % even or is it odd? e$(printf '\314\201')"
 } >long.jsonl
 expect laplace 0 '' lay -d long.jsonl -o l1 --prior-precision 3.5
 check prior-precision [ "$(fact l1 prior_precision) $(fact l1 chosen_by)" = '3.5 "given"' ]

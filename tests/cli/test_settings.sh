@@ -96,7 +96,7 @@ tune other '' --steps 8 --quiet --force --rank 3
 changes force plain other '"alpha": 6.0
 "rank": 3'
 
-# A layer that is computed again takes its attention twice; three steps of two layers are tried.
+# Three steps of two layers are tried; the first is computed again.
 for choice in 'no 6' 'yes 9'; do
     tune dry "attention .* ${choice#* } times" --dry-run --grad-checkpoint "${choice% *}" --verbose time
 done
