@@ -50,7 +50,7 @@ expect absent 4 'nowhere' score eval -d d.jsonl -a nowhere
 expect parent 4 'nowhere' score eval -d d.jsonl --json nowhere/j.json
 expect input 2 'are the same' score eval -d d.jsonl --json d.jsonl
 expect adapter 3 'm.gguf' score eval -d d.jsonl -a m.gguf
-expect memory 5 'MiB' score eval -d d.jsonl --memory 1M
+expect memory 5 '[^0-9]1 MiB allowed' score eval -d d.jsonl --memory 1M
 expect full 4 'standard output' sh -c "'$credence' predict -m m.gguf -d d.jsonl -t 1 --quiet >/dev/full"
 cp j.json before
 expect kept 3 'bad.jsonl:1:' sh -c "echo '{' >bad.jsonl; '$credence' eval -m m.gguf -d bad.jsonl -t 1 --json j.json"

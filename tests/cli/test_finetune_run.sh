@@ -54,9 +54,6 @@ expect quiet 0 '' tune -o quiet --steps 1 --quiet
 expect dry 0 '' tune -o dry --dry-run --quiet
 expect threads-by 0 'threads of the pool' tune -o dry --dry-run --threads-by pool --verbose dispatch
 check dry [ ! -e dry ]
-expect CL-16 0 '' env LC_ALL=de_DE.UTF-8 "$credence" finetune -m m.gguf -d d.jsonl -t 1 --no-valid -o run.de --steps 3 \
-    --report-every 3 --quiet
-check CL-16 cmp -s run/adapter_model.safetensors run.de/adapter_model.safetensors
 
 check held [ ! -e run/valid.jsonl ]
 expect held 0 '' "$credence" finetune -m m.gguf -d d.jsonl -t 1 -o held --steps 1 --seed 3 --quiet
@@ -86,7 +83,7 @@ fi
 expect model 4 'absent.gguf' "$credence" finetune -m absent.gguf -d d.jsonl -o never
 expect model 3 'd.jsonl' "$credence" finetune -m d.jsonl -d d.jsonl -o never
 check "refused before anything is written" [ ! -e never ]
-expect memory 5 'MiB' tune -o never --steps 1 --memory 1M
+expect memory 5 '[^0-9]1 MiB allowed' tune -o never --steps 1 --memory 1M
 
 rm -f log
 # shellcheck disable=SC2086

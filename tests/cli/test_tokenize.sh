@@ -69,7 +69,6 @@ if cp vocab.gguf "$odd" 2>/dev/null; then
     expect CL-17 0 '' "$credence" tokenize -m "$odd" input
     same CL-17 out "97 98"
 fi
-expect CL-16 0 '' env LC_ALL=de_DE.UTF-8 "$credence" tokenize -m vocab.gguf input
 if [ -w /dev/full ]; then
     expect CL-18 4 'standard output' sh -c "'$credence' tokenize -m vocab.gguf input >/dev/full"
 fi

@@ -47,7 +47,8 @@ expect tier 0 '' env CREDENCE_CPU=avx9 "$credence" cpu --cpu scalar
 check tier grep -q 'in use: scalar (capped' out
 expect tier 0 '' env CREDENCE_CPU=scalar "$credence" cpu
 check tier grep -q 'in use: scalar (capped' out
-expect threads 0 '' env OMP_NUM_THREADS=3,2 "$credence" cpu
+expect threads 0 '' env OMP_NUM_THREADS=1,2 "$credence" cpu # a list of nested levels: the outermost counts
+check threads grep -q '^threads    1$' out
 expect threads 0 '' "$credence" cpu -t1
 check threads grep -q '^threads    1$' out
 expect threads-by 0 '' "$credence" cpu --threads-by pool

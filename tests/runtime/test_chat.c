@@ -1,12 +1,11 @@
 /* Chat templates: which kind, what text, what carries loss, which default system turn. */
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/tokenizer/chat.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/vocab_test.h"
 
@@ -219,34 +218,33 @@ START_TEST(default_system_text)
 }
 END_TEST
 
-/* A template of a million bytes that opens everything and closes nothing. */
-START_TEST(long_templates_take_linear_time)
+static const char *const units[] = {
+    "{{ '", "{% for x in y %}",     "{#",       "<|im_start|>system\n", "{{'<|im_start|>system\\n'+", "'a' + ", "\\'",
+    "{{ ",  "                 '' ", "<|im_star"};
+static const char *unit;
+
+static void make_template(struct cr_buf *text, size_t n)
 {
-    static const char *const units[] = {"{{ '",
-                                        "{% for x in y %}",
-                                        "{#",
-                                        "<|im_start|>system\n",
-                                        "{{'<|im_start|>system\\n'+",
-                                        "'a' + ",
-                                        "\\'",
-                                        "{{ ",
-                                        "                 '' ",
-                                        "<|im_star"};
-    const size_t n = 1000000;
-    char *text = malloc(n);
-    const char *unit = units[_i];
+    cr_buf_puts(text, "{{ ");
     for (size_t i = 0; i < n; i++) {
-        text[i] = i < 3 ? "{{ "[i] : unit[(i - 3) % strlen(unit)];
+        cr_buf_puts(text, unit);
     }
-    clock_t start = clock();
+}
+
+static void read_template(const struct cr_buf *text)
+{
     char *system = NULL;
     size_t n_system = 0;
-    (void)cr_chat_detect(text, n);
-    ck_assert_int_eq(cr_chat_default_system(CR_CHAT_CHATML, text, n, &system, &n_system, NULL), CR_OK);
-    double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
-    ck_assert_msg(seconds <= CR_TEST_SLOWNESS * 1.0, "unit \"%s\": %.3f s", unit, seconds);
+    (void)cr_chat_detect(text->data, text->n);
+    ck_assert_int_eq(cr_chat_default_system(CR_CHAT_CHATML, text->data, text->n, &system, &n_system, NULL), CR_OK);
     cr_free(system);
-    free(text);
+}
+
+/* A template of half a million bytes that opens everything and closes nothing. */
+START_TEST(long_templates_take_linear_time)
+{
+    unit = units[_i];
+    cr_expect_linear_time(unit, 16384 / strlen(unit), make_template, read_template);
 }
 END_TEST
 
@@ -362,7 +360,7 @@ int main(void)
     tcase_add_test(tests, default_system_turn);
     tcase_add_test(tests, bad_conversations);
     tcase_add_loop_test(tests, default_system_text, 0, sizeof defaults / sizeof defaults[0]);
-    tcase_add_loop_test(tests, long_templates_take_linear_time, 0, 10);
+    tcase_add_loop_test(tests, long_templates_take_linear_time, 0, sizeof units / sizeof units[0]);
     tcase_add_test(tests, choosing);
     tcase_add_test(tests, encoding_joins_and_splits_texts);
     suite_add_tcase(suite, tests);

@@ -70,13 +70,14 @@ START_TEST(refusals)
 }
 END_TEST
 
-/* A part of the file that is replaced, and what is said of it. Numbers in the file are the first of their kind. */
+/* A part of the file that is replaced, and what is said of it. Numbers in the file are the first of their kind; a star
+ * is the first of a list, whatever it is. */
 static const struct {
     const char *from, *to, *parts;
 } damages[] = {
     {"\"correct\": [", "\"correct\": [1,", "\"correct\" has 61 numbers, expected 60"},
-    {"\"correct\": [", "\"correct\": [2,", "\"correct\" has 61"},
-    {"\"nll\": [", "\"nll\": [null,", "\"nll\" has 61"},
+    {"\"correct\": [*", "\"correct\": [2", "number 1 of \"correct\""},
+    {"\"nll\": [*", "\"nll\": [null", "number 1 of \"nll\""},
     {"\"line\": [1,", "\"line\": [0,", "number 1 of \"line\" is not a whole number from 1"},
     {"\"line\": [1,", "\"line\": [1.5,", "number 1 of \"line\""},
     {"\"line\": [1,", "\"line\": [2,", "line 2 after line 2"},
@@ -91,7 +92,7 @@ static const struct {
     {"\"method\": \"", "\"method\": \"a much too long name for it ", "method"},
     {"\"entropies_out\": [", "\"entropies_out\": [-1,", "entropy 1 of a list"},
     {"\"entropies_in\": [", "\"entropies_in\": [null,", "entropy 1 of a list"},
-    {"\"confidence\": [", "\"confidence\": [1.1,", "\"confidence\" has 61"},
+    {"\"confidence\": [*", "\"confidence\": [1.1", "number 1 of \"confidence\""},
     {"\"samples\": 1", "\"samples\": 0", "samples"},
     {"\"home\",", "17,", "data.tasks"},
     {"{", "[", "line 2|column 8"},
@@ -108,16 +109,21 @@ START_TEST(damaged)
     put(0, &m, false);
     ck_assert_int_eq(cr_file_read(paths[0], 1 << 24, &text, &n, &err), CR_OK);
     const char *place = strstr((const char *)text, "\"examples\"");
-    const char *found = strstr(place, damages[_i].from);
-    found = found != NULL ? found : strstr((const char *)text, damages[_i].from);
-    if (damages[_i].from[0] == '{') {
+    char from[64];
+    size_t n_from = strcspn(damages[_i].from, "*");
+    snprintf(from, sizeof from, "%.*s", (int)n_from, damages[_i].from);
+    const char *found = strstr(place, from);
+    found = found != NULL ? found : strstr((const char *)text, from);
+    if (from[0] == '{') {
         found = (const char *)text;
     }
     ck_assert_ptr_nonnull(found);
+    const char *rest = found + n_from;
+    rest += damages[_i].from[n_from] == '*' ? strcspn(rest, ",") : 0;
     struct cr_buf broken = {0};
     cr_buf_append(&broken, text, (size_t)(found - (const char *)text));
     cr_buf_puts(&broken, damages[_i].to);
-    cr_buf_puts(&broken, found + strlen(damages[_i].from));
+    cr_buf_puts(&broken, rest);
     cr_test_put_file(paths[0], broken.data, broken.n);
     cr_expect_error(damages[_i].from, cr_result_load(paths[0], false, &f, &err), &err, CR_E_INPUT, damages[_i].parts);
     cr_result_close(&f);

@@ -1,5 +1,5 @@
 /* Choices with the vocabulary of SmolLM2 against reference prompts and label tokens. Skipped without the model:
- * CREDENCE_MODEL, else ~/.cache/credence/SmolLM2-135M-Instruct.Q4_1.gguf. */
+ * CREDENCE_TEST_MODEL, else the demo's cache. */
 #include <check.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -10,8 +10,7 @@
 #include "runtime/data/dataset.h"
 #include "runtime/io/gguf.h"
 #include "tests/support/kernel_test.h"
-
-static char model[512];
+#include "tests/support/model_file.h"
 
 START_TEST(choices_match_the_reference)
 {
@@ -31,7 +30,7 @@ START_TEST(choices_match_the_reference)
     close(fd);
     json_t *golden = json_load_file(CR_TEST_DATA "/smollm2_choices.json", 0, NULL);
     ck_assert_ptr_nonnull(golden);
-    ck_assert_msg(cr_gguf_open(model, &gguf, &err) == CR_OK, "%s", err.message);
+    ck_assert_msg(cr_gguf_open(cr_test_model_path(), &gguf, &err) == CR_OK, "%s", err.message);
     ck_assert_msg(cr_tokenizer_open(gguf, &tokenizer, &err) == CR_OK, "%s", err.message);
     cr_status status = cr_dataset_open(path, tokenizer, &options, NULL, &dataset, &err);
     unlink(path);
@@ -60,15 +59,8 @@ END_TEST
 
 int main(void)
 {
-    const char *given = getenv("CREDENCE_MODEL");
-    const char *home = getenv("HOME");
-    if (given != NULL) {
-        snprintf(model, sizeof model, "%s", given);
-    } else {
-        snprintf(model, sizeof model, "%s/.cache/credence/SmolLM2-135M-Instruct.Q4_1.gguf", home != NULL ? home : "");
-    }
-    if (access(model, R_OK) != 0) {
-        printf("skipped: no %s\n", model);
+    if (!cr_test_model_present()) {
+        printf("SKIP: %s is not there\n", cr_test_model_path());
         return 77;
     }
     Suite *suite = suite_create("dataset_model");

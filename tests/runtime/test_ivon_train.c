@@ -345,23 +345,6 @@ START_TEST(steps_allocate_nothing)
 }
 END_TEST
 
-START_TEST(memory_is_predicted)
-{
-    struct cr_train_run run;
-    double mb[2];
-    for (int i = 0; i < 2; i++) {
-        init(&run, "out");
-        run.options.targets = "all";
-        run.options.rank = 32;
-        run.options.dry_run = true;
-        run.options.mc_samples = i == 0 ? 1 : 2;
-        cr_train_must(&run);
-        mb[i] = run.result.predicted_mb;
-    }
-    ck_assert_double_ge(mb[1], mb[0]);
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("ivon_train");
@@ -381,7 +364,6 @@ int main(void)
     tcase_add_test(all, refused_options);
     tcase_add_test(all, resume_with_other_settings);
     tcase_add_loop_test(all, steps_allocate_nothing, 0, 3);
-    tcase_add_test(all, memory_is_predicted);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }

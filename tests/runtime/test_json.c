@@ -59,83 +59,84 @@ START_TEST(accepted)
 }
 END_TEST
 
+static const struct {
+    const char *text;
+    size_t n;
+    const char *message;
+} refusals[] = {
+    {TEXT(""), "label|byte"},
+    {TEXT("   "), "byte"},
+    {TEXT("{\"a\":1"), "line 1"},
+    {TEXT("[1,]"), "byte 4|line 1|column 4"},
+    {TEXT("{\"a\":1,}"), "byte 8"},
+    {TEXT("{'a':1}"), "byte"},
+    {TEXT("{a:1}"), "byte"},
+    {TEXT("[1 2]"), "byte"},
+    {TEXT("[1]x"), "end of file expected"},
+    {TEXT("[1][2]"), "end of file expected"},
+    {TEXT("[\n1,\n2,,\n]"), "line 3"},
+    {TEXT("NaN"), "byte"},
+    {TEXT("[Infinity]"), "byte"},
+    {TEXT("[-Infinity]"), "byte"},
+    {TEXT("[1e400]"), "real number overflow"},
+    {TEXT("9223372036854775808"), "too big integer"},
+    {TEXT("-9223372036854775809"), "too big negative integer"},
+    {TEXT("[01]"), "byte"},
+    {TEXT("[1.]"), "byte"},
+    {TEXT("[.5]"), "byte"},
+    {TEXT("[+1]"), "byte"},
+    {TEXT("[0x1]"), "byte"},
+    {TEXT("[1e]"), "byte"},
+    {TEXT("[-]"), "byte"},
+    {TEXT("tru"), "byte"},
+    {TEXT("True"), "byte"},
+    {TEXT("\"abc"), "byte"},
+    {TEXT("\"\\x\""), "byte"},
+    {TEXT("\"\\u12g4\""), "byte"},
+    {TEXT("\"\\u12"), "byte"},
+    {TEXT("\"\\"), "byte"},
+    {TEXT("\"\\ud800\""), "byte"},
+    {TEXT("\"\\ude00\""), "byte"},
+    {TEXT("\"\\ud800\\u0041\""), "byte"},
+    {TEXT("\"a\nb\""), "byte 2 (0x0a): control character"},
+    {TEXT("\"a\tb\""), "byte 2 (0x09): control character"},
+    {TEXT("\"a\\\nb\""), "byte 3 (0x0a): control character"},
+    {TEXT("[1,\f2]"), "byte 3 (0x0c): control character"},
+    {TEXT("\"a\0b\""), "byte 2 (0x00): control character"},
+    {TEXT("[1]\0"), "byte 3 (0x00)"},
+    {TEXT("\"\xff\""), "byte 1 (0xff): invalid UTF-8"},
+    {TEXT("\"\xc3\""), "byte 1 (0xc3): invalid UTF-8"},
+    {TEXT("\"ab\xe2\x82"), "byte 3 (0xe2): invalid UTF-8"},
+    {TEXT("\"\xc0\xaf\""), "byte 1 (0xc0): invalid UTF-8"},
+    {TEXT("\"\xe0\x80\x80\""), "byte 1 (0xe0): invalid UTF-8"},
+    {TEXT("\"\xf0\x80\x80\x80\""), "byte 1 (0xf0): invalid UTF-8"},
+    {TEXT("\"\xed\xa0\x80\""), "byte 1 (0xed): invalid UTF-8"},
+    {TEXT("\"\xf4\x90\x80\x80\""), "byte 1 (0xf4): invalid UTF-8"},
+    {TEXT("\"\xf8\x88\x80\x80\x80\""), "byte 1 (0xf8): invalid UTF-8"},
+    {TEXT("\"\x80\""), "byte 1 (0x80): invalid UTF-8"},
+    {TEXT("[\xc2\xa0]"), "byte"},
+    {TEXT("{\"a\":1,\"a\":2}"), "duplicate"},
+    {TEXT("{\"a\":1,\"\\u0061\":2}"), "duplicate"},
+    {TEXT("{\"a\\u0000b\":1}"), "NUL"},
+    {TEXT("\xef\xbb\xbf{}"), "byte-order mark"},
+    {TEXT("\xff\xfe{\0}\0"), "UTF-16"},
+    {TEXT("\xfe\xff\0{\0}"), "UTF-16"},
+    {TEXT("{\0\"\0a\0\"\0"), "UTF-16"},
+    {TEXT("\0{\0\"\0a\0\""), "UTF-16"},
+    {TEXT("\x1f\x8b\x08\0\0\0"), "gzip"},
+    {TEXT("PK\3\4xxxx"), "zip"},
+    {TEXT("version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "Git LFS pointer"},
+    {TEXT("\x1b[31m"), "(0x1b)"},
+    {TEXT("[\x1b]"), "byte 1 (0x1b)"},
+};
+
 START_TEST(refused)
 {
-    static const struct {
-        const char *text;
-        size_t n;
-        const char *message;
-    } cases[] = {
-        {TEXT(""), "label|byte"},
-        {TEXT("   "), "byte"},
-        {TEXT("{\"a\":1"), "line 1"},
-        {TEXT("[1,]"), "byte 4|line 1|column 4"},
-        {TEXT("{\"a\":1,}"), "byte 8"},
-        {TEXT("{'a':1}"), "byte"},
-        {TEXT("{a:1}"), "byte"},
-        {TEXT("[1 2]"), "byte"},
-        {TEXT("[1]x"), "end of file expected"},
-        {TEXT("[1][2]"), "end of file expected"},
-        {TEXT("[\n1,\n2,,\n]"), "line 3"},
-        {TEXT("NaN"), "byte"},
-        {TEXT("[Infinity]"), "byte"},
-        {TEXT("[-Infinity]"), "byte"},
-        {TEXT("[1e400]"), "real number overflow"},
-        {TEXT("9223372036854775808"), "too big integer"},
-        {TEXT("-9223372036854775809"), "too big negative integer"},
-        {TEXT("[01]"), "byte"},
-        {TEXT("[1.]"), "byte"},
-        {TEXT("[.5]"), "byte"},
-        {TEXT("[+1]"), "byte"},
-        {TEXT("[0x1]"), "byte"},
-        {TEXT("[1e]"), "byte"},
-        {TEXT("[-]"), "byte"},
-        {TEXT("tru"), "byte"},
-        {TEXT("True"), "byte"},
-        {TEXT("\"abc"), "byte"},
-        {TEXT("\"\\x\""), "byte"},
-        {TEXT("\"\\u12g4\""), "byte"},
-        {TEXT("\"\\u12"), "byte"},
-        {TEXT("\"\\"), "byte"},
-        {TEXT("\"\\ud800\""), "byte"},
-        {TEXT("\"\\ude00\""), "byte"},
-        {TEXT("\"\\ud800\\u0041\""), "byte"},
-        {TEXT("\"a\nb\""), "byte 2 (0x0a): control character"},
-        {TEXT("\"a\tb\""), "byte 2 (0x09): control character"},
-        {TEXT("\"a\\\nb\""), "byte 3 (0x0a): control character"},
-        {TEXT("[1,\f2]"), "byte 3 (0x0c): control character"},
-        {TEXT("\"a\0b\""), "byte 2 (0x00): control character"},
-        {TEXT("[1]\0"), "byte 3 (0x00)"},
-        {TEXT("\"\xff\""), "byte 1 (0xff): invalid UTF-8"},
-        {TEXT("\"\xc3\""), "byte 1 (0xc3): invalid UTF-8"},
-        {TEXT("\"ab\xe2\x82"), "byte 3 (0xe2): invalid UTF-8"},
-        {TEXT("\"\xc0\xaf\""), "byte 1 (0xc0): invalid UTF-8"},
-        {TEXT("\"\xe0\x80\x80\""), "byte 1 (0xe0): invalid UTF-8"},
-        {TEXT("\"\xf0\x80\x80\x80\""), "byte 1 (0xf0): invalid UTF-8"},
-        {TEXT("\"\xed\xa0\x80\""), "byte 1 (0xed): invalid UTF-8"},
-        {TEXT("\"\xf4\x90\x80\x80\""), "byte 1 (0xf4): invalid UTF-8"},
-        {TEXT("\"\xf8\x88\x80\x80\x80\""), "byte 1 (0xf8): invalid UTF-8"},
-        {TEXT("\"\x80\""), "byte 1 (0x80): invalid UTF-8"},
-        {TEXT("[\xc2\xa0]"), "byte"},
-        {TEXT("{\"a\":1,\"a\":2}"), "duplicate"},
-        {TEXT("{\"a\":1,\"\\u0061\":2}"), "duplicate"},
-        {TEXT("{\"a\\u0000b\":1}"), "NUL"},
-        {TEXT("\xef\xbb\xbf{}"), "byte-order mark"},
-        {TEXT("\xff\xfe{\0}\0"), "UTF-16"},
-        {TEXT("\xfe\xff\0{\0}"), "UTF-16"},
-        {TEXT("{\0\"\0a\0\"\0"), "UTF-16"},
-        {TEXT("\0{\0\"\0a\0\""), "UTF-16"},
-        {TEXT("\x1f\x8b\x08\0\0\0"), "gzip"},
-        {TEXT("PK\3\4xxxx"), "zip"},
-        {TEXT("version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "Git LFS pointer"},
-        {TEXT("\x1b[31m"), "(0x1b)"},
-        {TEXT("[\x1b]"), "byte 1 (0x1b)"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
         struct cr_error err = {0};
         json_t *value = NULL;
-        cr_expect_error(cases[i].text, parse(cases[i].text, cases[i].n, &value, &err), &err, CR_E_INPUT,
-                        cases[i].message);
+        cr_expect_error(refusals[i].text, parse(refusals[i].text, refusals[i].n, &value, &err), &err, CR_E_INPUT,
+                        refusals[i].message);
         ck_assert_ptr_null(value);
     }
 }
@@ -268,8 +269,9 @@ END_TEST
 START_TEST(files)
 {
     struct cr_error err = {0};
-    json_t *value = json_pack("{s:i, s:[f, s], s:n, s:[i, f, n, b], s:[], s:s, s:[[i, i], [i]]}", "zeta", 1, "alpha", 0.1,
-                              "\xc3\xa9", "mid", "numbers", 1, -0.5, 1, "empty", "text", "\"[ 1, ] \\", "deep", 1, 2, 3);
+    json_t *value =
+        json_pack("{s:i, s:[f, s], s:n, s:[i, f, n, b], s:[], s:s, s:[[i, i], [i]]}", "zeta", 1, "alpha", 0.1,
+                  "\xc3\xa9", "mid", "numbers", 1, -0.5, 1, "empty", "text", "\"[ 1, ] \\", "deep", 1, 2, 3);
     const char *path = cr_test_path("v.json");
     ck_assert_msg(cr_json_write(value, path, &err) == CR_OK, "%s", err.message);
     uint8_t *text;

@@ -3,11 +3,13 @@
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/report/html.h"
 #include "runtime/report/report.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/output_test.h"
 
@@ -302,22 +304,39 @@ START_TEST(empty_page)
 }
 END_TEST
 
+/* A locale with a decimal comma becomes that of numbers: the system's, else one made for this test. */
+static bool set_comma(void)
+{
+    char command[1200];
+    if (setlocale(LC_NUMERIC, "de_DE.UTF-8") == NULL) {
+        snprintf(command, sizeof command, "localedef --no-archive -i de_DE -f UTF-8 '%s' >/dev/null 2>&1",
+                 cr_test_path("de_DE.UTF-8"));
+        if (system(command) != 0 || setenv("LOCPATH", cr_test_dir(), 1) != 0 ||
+            setlocale(LC_NUMERIC, "de_DE.UTF-8") == NULL) {
+            return false;
+        }
+    }
+    return localeconv()->decimal_point[0] == ',';
+}
+
 /* A host may have set a locale with a decimal comma. */
 START_TEST(decimal_comma)
 {
-    static const char *const names[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "de_DE"};
     struct sample s;
     struct cr_buf plain = {0};
     struct cr_buf local = {0};
     fill_sample(&s);
     cr_report_html(&s.report, &plain);
-    for (size_t i = 0; i < 3 && setlocale(LC_NUMERIC, names[i]) == NULL; i++) {
+    if (set_comma()) {
+        cr_report_html(&s.report, &local);
+        setlocale(LC_NUMERIC, "C");
+        ck_assert_str_eq(plain.data, local.data);
+    } else {
+        printf("decimal_comma skipped: no locale de_DE.UTF-8, and localedef or its source is not there\n");
     }
-    cr_report_html(&s.report, &local);
-    setlocale(LC_NUMERIC, "C");
-    ck_assert_str_eq(plain.data, local.data);
     cr_buf_free(&plain);
     cr_buf_free(&local);
+    cr_test_dir_remove();
 }
 END_TEST
 

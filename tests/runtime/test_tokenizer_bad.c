@@ -83,6 +83,32 @@ static void start(bool spm)
     }
 }
 
+static void change_spm(enum change change)
+{
+    switch (change) {
+    case SPM_SCORES_ABSENT:
+    case SPM_SCORES_I32:
+    case SPM_SCORES_F64:
+    case SPM_SCORES_TOO_FEW:
+        vocab.has_scores = false;
+        break;
+    case SPM_SCORE_NAN:
+        vocab.scores[7] = NAN;
+        break;
+    case SPM_BYTE_TOKEN_TEXT:
+        vocab.tokens[4] = "<0xzz>";
+        break;
+    case SPM_BYTE_MISSING:
+        vocab.tokens[0] = "none"; /* the unknown token becomes a normal one */
+        vocab.types[0] = 1;
+        vocab.tokens[3] = "no byte";
+        vocab.types[3] = 1;
+        break;
+    default:
+        break;
+    }
+}
+
 /* Changes that the vocabulary itself can express. */
 static void change_vocab(enum change change)
 {
@@ -138,25 +164,8 @@ static void change_vocab(enum change change)
         memset(long_text, 'x', 257);
         cr_vocab_add(&vocab, long_text, 3, 0);
         break;
-    case SPM_SCORES_ABSENT:
-    case SPM_SCORES_I32:
-    case SPM_SCORES_F64:
-    case SPM_SCORES_TOO_FEW:
-        vocab.has_scores = false;
-        break;
-    case SPM_SCORE_NAN:
-        vocab.scores[7] = NAN;
-        break;
-    case SPM_BYTE_TOKEN_TEXT:
-        vocab.tokens[4] = "<0xzz>";
-        break;
-    case SPM_BYTE_MISSING:
-        vocab.tokens[0] = "none"; /* the unknown token becomes a normal one */
-        vocab.types[0] = 1;
-        vocab.tokens[3] = "no byte";
-        vocab.types[3] = 1;
-        break;
     default:
+        change_spm(change);
         break;
     }
 }

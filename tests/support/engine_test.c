@@ -147,6 +147,12 @@ bool cr_test_rounds(enum cr_tier tier)
     return tier == CR_TIER_AVX512_BF16 || tier == CR_TIER_AMX;
 }
 
+double cr_test_gradient_slack(enum cr_tier tier)
+{
+    double variance = cr_test_rounds(tier) ? 2 * 0x1p-18 / 3 : 128 * 0x1p-48 / 3;
+    return 8 * 28 * variance / 2;
+}
+
 double cr_test_cosine(const float *a, const float *b, size_t n)
 {
     double dot = 0, aa = 0, bb = 0;

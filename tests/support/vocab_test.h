@@ -10,13 +10,6 @@
 #include "runtime/io/gguf_write.h"
 #include "runtime/tokenizer/tokenizer.h"
 
-/* Factor on limits of time: instrumented programs are slower. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define CR_TEST_SLOWNESS 10
-#else
-#define CR_TEST_SLOWNESS 1
-#endif
-
 /* What goes into the file; a NULL or empty part writes no key. Change fields before cr_vocab_write. */
 enum { CR_TEST_MAX_TOKENS = 512 };
 struct cr_test_vocab {
