@@ -10,14 +10,6 @@
 #include "runtime/core/error.h"
 #include "runtime/model/config.h"
 
-/* Floats: one cache line, and one row of lanes. */
-enum { ALIGNMENT = 16 };
-
-static size_t padded(size_t n)
-{
-    return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
 void cr_adapter_base_of(const struct cr_model *model, struct cr_adapter_base *base)
 {
     memset(base, 0, sizeof *base);
@@ -37,14 +29,14 @@ bool cr_adapter_permutes(const struct cr_adapter_base *base, enum cr_proj proj)
     return base->permuted_qk && (proj == CR_PROJ_Q || proj == CR_PROJ_K);
 }
 
-/* Sums of the padded and the plain sizes; false on overflow. */
-static bool count_params(const struct cr_lora *slots, size_t n_slots, size_t *n_params, size_t *n_trainable)
+bool cr_adapter_floats(const struct cr_lora *slots, uint32_t n_layers, uint32_t n_labels, uint32_t n_embd,
+                       size_t *n_params, size_t *n_trainable)
 {
-    size_t all = 0, plain = 0;
-    for (size_t i = 0; i < n_slots; i++) {
+    size_t all = cr_label_floats(n_labels, n_embd), plain = (size_t)n_labels * n_embd;
+    for (size_t i = 0; i < (size_t)n_layers * CR_N_PROJ; i++) {
         size_t a = (size_t)slots[i].rank * slots[i].n_in; /* 32 x 32 bits */
         size_t b = (size_t)slots[i].rank * slots[i].n_out;
-        if (!cr_add_size(all, padded(a), &all) || !cr_add_size(all, padded(b), &all)) {
+        if (!cr_add_size(all, cr_round_up_16(a), &all) || !cr_add_size(all, cr_round_up_16(b), &all)) {
             return false;
         }
         plain += a + b;
@@ -69,10 +61,10 @@ static void place_slots(struct cr_adapter *adapter)
         }
         slot->a = adapter->params + at;
         slot->grad_a = adapter->grads != NULL ? adapter->grads + at : NULL;
-        at += padded((size_t)slot->rank * slot->n_in);
+        at += cr_round_up_16((size_t)slot->rank * slot->n_in);
         slot->b = adapter->params + at;
         slot->grad_b = adapter->grads != NULL ? adapter->grads + at : NULL;
-        at += padded((size_t)slot->rank * slot->n_out);
+        at += cr_round_up_16((size_t)slot->rank * slot->n_out);
         adapter->rank = slot->rank > adapter->rank ? slot->rank : adapter->rank;
         adapter->targets |= 1u << (i % CR_N_PROJ);
     }
@@ -88,8 +80,7 @@ static cr_status assemble(const struct cr_lora *slots, const struct sizes *sizes
 {
     size_t n_slots = (size_t)sizes->n_layers * CR_N_PROJ;
     size_t n_params = 0, n_trainable = 0, n_sets = sizes->n_sets;
-    if (!count_params(slots, n_slots, &n_params, &n_trainable) ||
-        !cr_add_size(n_params, cr_label_floats(sizes->n_labels, sizes->n_embd), &n_params) ||
+    if (!cr_adapter_floats(slots, sizes->n_layers, sizes->n_labels, sizes->n_embd, &n_params, &n_trainable) ||
         n_params > SIZE_MAX / sizeof(float) / n_sets) {
         return cr_fail(err, CR_E_MEMORY, "the adapter is too large for this machine's address space");
     }
@@ -100,7 +91,7 @@ static cr_status assemble(const struct cr_lora *slots, const struct sizes *sizes
         adapter->n_embd = sizes->n_embd;
         adapter->n_sets = sizes->n_sets;
         adapter->n_params = n_sets * n_params;
-        adapter->n_trainable = n_sets * (n_trainable + (size_t)sizes->n_labels * sizes->n_embd);
+        adapter->n_trainable = n_sets * n_trainable;
         adapter->slots = cr_alloc(n_sets * n_slots, sizeof *adapter->slots);
         adapter->params = cr_zalloc(adapter->n_params, sizeof *adapter->params);
         adapter->grads = with_grads ? cr_zalloc(adapter->n_params, sizeof *adapter->grads) : NULL;

@@ -13,6 +13,7 @@
 
 #include "credence/credence.h"
 #include "kernels/lowrank/lora.h"
+#include "runtime/core/alloc.h"
 #include "runtime/model/model.h"
 #include "runtime/model/prefix.h"
 
@@ -67,7 +68,7 @@ cr_status cr_adapter_add_rows(struct cr_adapter **adapter, uint32_t n_labels, ui
 /* Floats that label rows take, and where those of a set of n_params begin. */
 static inline size_t cr_label_floats(uint32_t n_labels, uint32_t n_embd)
 {
-    return ((size_t)n_labels * n_embd + 15) / 16 * 16;
+    return cr_round_up_16((size_t)n_labels * n_embd);
 }
 
 static inline size_t cr_adapter_rows_begin(const struct cr_adapter *adapter)

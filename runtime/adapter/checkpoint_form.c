@@ -13,13 +13,7 @@
 #include "runtime/io/hash.h"
 #include "runtime/io/json.h"
 
-/* Floats between the starts of two matrices are a multiple of this (adapter.h). */
-enum { ALIGN_FLOATS = 16, SLOT_NUMBERS = 6, NAME_BYTES = 32 };
-
-static size_t aligned(size_t n)
-{
-    return (n + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
-}
+enum { SLOT_NUMBERS = 6, NAME_BYTES = 32 };
 
 char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_model *model)
 {
@@ -120,15 +114,16 @@ static struct matrix *next_matrix(struct source *source, uint64_t layer, uint64_
                                   uint64_t cols)
 {
     size_t n = (size_t)rows * (size_t)cols; /* below 2^8 * 2^31 */
-    if (source->n_left < aligned(n)) {
+    size_t step = cr_round_up_16(n);
+    if (source->n_left < step) {
         return NULL;
     }
     struct matrix *m = &source->matrices[source->n_matrices++];
     *m = (struct matrix){.label = source->label, .data = source->weights, .n = n};
     snprintf(m->name, sizeof m->name, "layer %u %s %c", (unsigned)layer, cr_proj_gguf_name((enum cr_proj)proj),
              part == 0 ? 'A' : 'B');
-    source->weights += aligned(n);
-    source->n_left -= aligned(n);
+    source->weights += step;
+    source->n_left -= step;
     return m;
 }
 
@@ -296,7 +291,7 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
     cr_escape(label, sizeof label, path, strlen(path));
     const struct cr_checkpoint_section *shapes = cr_checkpoint_find(&checkpoint, CR_CKPT_ADAPTER);
     const struct cr_checkpoint_section *weights = cr_checkpoint_find(&checkpoint, CR_CKPT_WEIGHTS);
-    if (shapes == NULL || weights == NULL || weights->bytes % (ALIGN_FLOATS * sizeof(float)) != 0) {
+    if (shapes == NULL || weights == NULL || weights->bytes % (CR_LANES * sizeof(float)) != 0) {
         status = cr_fail(err, CR_E_INPUT, "%s: no adapter in this checkpoint", label);
         goto out;
     }
@@ -308,7 +303,7 @@ cr_status cr_adapter_read_checkpoint(const char *path, const struct cr_model *mo
     }
     int64_t n_sets = 1;
     CR_TRY_OUT(status, cr_json_get_int(object, "sets", false, 1, UINT32_MAX, &n_sets, label, err));
-    if (weights->bytes % ((uint64_t)n_sets * ALIGN_FLOATS * sizeof(float)) != 0) {
+    if (weights->bytes % ((uint64_t)n_sets * CR_LANES * sizeof(float)) != 0) {
         status = cr_fail(err, CR_E_INPUT, "%s: %zu bytes of weights are not %lld sets", label, weights->bytes,
                          (long long)n_sets);
         goto out;

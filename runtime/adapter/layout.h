@@ -24,6 +24,11 @@ bool cr_architecture_permutes(const char *architecture);
 cr_status cr_adapter_assemble(const struct cr_lora *slots, uint32_t n_layers, bool with_grads, struct cr_adapter **out,
                               struct cr_error *err);
 
+/* Floats of one set of an adapter of these slots with so many label rows, with and without the gaps. False when they
+ * are more than size_t counts, nothing is then written. */
+bool cr_adapter_floats(const struct cr_lora *slots, uint32_t n_layers, uint32_t n_labels, uint32_t n_embd,
+                       size_t *n_params, size_t *n_trainable);
+
 /* Place in the GGUF order of the row that stands at hf_row in the Hugging Face order, by the formula below. */
 size_t cr_gguf_row(size_t hf_row, size_t head_dim);
 

@@ -22,6 +22,12 @@ char *cr_strndup(const char *text, size_t n); /* owned, terminated copy of n byt
 bool cr_mul_size(size_t a, size_t b, size_t *out);
 bool cr_add_size(size_t a, size_t b, size_t *out);
 
+/* n <= SIZE_MAX - 15 rounded up to a multiple of 16: of floats a cache line, of tokens a block of the kernels. */
+static inline size_t cr_round_up_16(size_t n)
+{
+    return (n + 15) / 16 * 16;
+}
+
 /* Test hook. fail_at = n makes the n-th allocation from now return NULL (1 = the next), and every later one too
  * when `sticky`; 0 turns it off. cr_alloc_count() counts all requests since the program began. */
 void cr_alloc_fail_at(long fail_at, bool sticky);

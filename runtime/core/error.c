@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/core/utf8.h"
+
 cr_status cr_fail(struct cr_error *err, cr_status status, const char *format, ...)
 {
     if (err != NULL) {
@@ -39,28 +41,14 @@ cr_status cr_fail_prefix(struct cr_error *err, cr_status status, const char *for
     return status;
 }
 
-/* Length of a valid, printable UTF-8 sequence at s (n bytes left), 0 when there is none. */
-static size_t printable_length(const unsigned char *s, size_t n)
+/* Length of a well-formed, printable character at s (n bytes left), 0 when there is none. */
+static size_t printable_length(const char *s, size_t n)
 {
-    if (s[0] < 0x80) {
-        return s[0] >= 0x20 && s[0] != 0x7f;
-    }
-    size_t length = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || length > n) {
-        return 0;
-    }
-    uint32_t code = s[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        code = code << 6 | (s[i] & 0x3f);
-    }
-    static const uint32_t smallest[5] = {0, 0, 0x80, 0x800, 0x10000};
-    bool control = code < 0xa0 || code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
-                   (code >= 0x2066 && code <= 0x2069);
-    bool valid = code >= smallest[length] && code <= 0x10ffff && !(code >= 0xd800 && code <= 0xdfff);
-    return valid && !control ? length : 0;
+    unsigned length = cr_utf8_length(s, n);
+    uint32_t code = length > 0 ? cr_utf8_decode(s, length) : 0;
+    bool control = code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x200e || code == 0x200f ||
+                   (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+    return control ? 0 : length;
 }
 
 char *cr_escape(char *dst, size_t dst_bytes, const char *src, size_t n)
@@ -70,7 +58,7 @@ char *cr_escape(char *dst, size_t dst_bytes, const char *src, size_t n)
     size_t out = 0;
     size_t i = 0;
     while (i < limit && out + 8 < dst_bytes) {
-        size_t length = printable_length(s + i, limit - i);
+        size_t length = printable_length(src + i, limit - i);
         if (length == 0) {
             out += (size_t)snprintf(dst + out, dst_bytes - out, s[i] == '\n' ? "\\n" : "\\x%02x", s[i]);
             i++;

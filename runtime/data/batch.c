@@ -12,18 +12,13 @@ enum { BLOCK = 16 };
 /* Second key word of the epoch order, so that it shares no stream with other uses of the seed. */
 enum { ORDER_STREAM = 0x6f726472 };
 
-static size_t round_up(size_t n)
-{
-    return (n + BLOCK - 1) / BLOCK * BLOCK;
-}
-
 cr_status cr_batch_init(struct cr_token_batch *batch, size_t max_tokens, struct cr_error *err)
 {
     if (max_tokens > SIZE_MAX / 2) {
         return cr_fail(err, CR_E_MEMORY, "a micro-batch of %zu tokens is too large", max_tokens);
     }
     struct cr_token_batch fresh = {0};
-    fresh.max_tokens = round_up(max_tokens);
+    fresh.max_tokens = cr_round_up_16(max_tokens);
     fresh.max_rows = fresh.max_tokens;
     fresh.max_seg = fresh.max_tokens + 1;
     fresh.ids = cr_zalloc(fresh.max_tokens, sizeof *fresh.ids);
@@ -63,7 +58,7 @@ void cr_batch_deinit(struct cr_token_batch *batch)
 
 size_t cr_batch_capacity(const struct cr_dataset *dataset)
 {
-    size_t longest = round_up(dataset->max_ids);
+    size_t longest = cr_round_up_16(dataset->max_ids);
     return longest > CR_MICRO_TOKENS ? longest : CR_MICRO_TOKENS;
 }
 
@@ -185,7 +180,7 @@ void cr_batch_add_part(struct cr_token_batch *batch, uint32_t member, const stru
     for (size_t i = 0; i < n; i++) {
         at = add_example(batch, at, &dataset->examples[order[i]], order[i], weight);
     }
-    size_t end = round_up(at);
+    size_t end = cr_round_up_16(at);
     add_pads(batch, at, end);
     batch->n_blocks = end / BLOCK;
     batch->seg[batch->n_seg] = (uint32_t)end;
@@ -222,7 +217,7 @@ static size_t take_part(const struct cr_dataset *dataset, const uint32_t *set_of
             break;
         }
         tokens += own_tokens(dataset, sorted[taken]);
-        if (round_up(tokens) > room) {
+        if (cr_round_up_16(tokens) > room) {
             break;
         }
     }
@@ -258,7 +253,7 @@ size_t cr_batch_part_tokens(const struct cr_dataset *dataset, const uint32_t *or
     for (size_t i = 0; i < n; i++) {
         n_tokens += own_tokens(dataset, order[i]);
     }
-    return round_up(n_tokens);
+    return cr_round_up_16(n_tokens);
 }
 
 void cr_batch_fill(struct cr_token_batch *batch, const struct cr_dataset *dataset, const uint32_t *order, size_t n,

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "runtime/core/number.h"
 #include "runtime/io/file.h"
 #include "runtime/io/hash.h"
 
@@ -56,11 +57,13 @@ static cr_status add_calibration_fact(const struct page *page, const struct cr_s
                                       const struct cr_eval_result *r, struct cr_error *err)
 {
     struct cr_buf text = {0};
+    char at[CR_NUMBER_BYTES], fitted[CR_NUMBER_BYTES], raw[CR_NUMBER_BYTES];
     if (r->calibrated == NULL) {
         return CR_OK;
     }
-    cr_buf_printf(&text, "%.4f, fitted on %" PRIu64 " examples of %s, whose NLL is %.4f at it, %.4f raw",
-                  r->temperature, r->n_calibration, s->options.calibrate, r->calibration_nll[1], r->calibration_nll[0]);
+    cr_buf_printf(&text, "%s, fitted on %" PRIu64 " examples of %s, whose NLL is %s at it, %s raw",
+                  cr_number_fixed(at, r->temperature, 4), r->n_calibration, s->options.calibrate,
+                  cr_number_fixed(fitted, r->calibration_nll[1], 4), cr_number_fixed(raw, r->calibration_nll[0], 4));
     return add_fact(page, "Temperature", &text, err);
 }
 

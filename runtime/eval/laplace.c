@@ -341,10 +341,11 @@ static cr_status write_outputs(struct fit *f, struct cr_error *err)
     CR_TRY(cr_output_take(dir, f->options.force, &lock_fd, err));
     char *gguf_path = cr_path_join(dir, "adapter.gguf"), *summary_path = cr_path_join(dir, "summary.json");
     json_t *summary = summary_of(f);
-    cr_status status = gguf_path != NULL && summary_path != NULL && summary != NULL
-                           ? CR_OK
-                           : cr_fail(err, CR_E_MEMORY, "no memory for a path");
-    CR_TRY_OUT(status, status);
+    cr_status status = CR_OK;
+    if (gguf_path == NULL || summary_path == NULL || summary == NULL) {
+        status = cr_fail(err, CR_E_MEMORY, "no memory for a path");
+        goto out;
+    }
     CR_TRY_OUT(status, cr_laplace_write(&f->set, &about, dir, err));
     CR_TRY_OUT(status, cr_adapter_save_peft(p->adapter, s->model, dir, "laplace", err));
     CR_TRY_OUT(status, cr_adapter_save_gguf(p->adapter, s->model, gguf_path, err));

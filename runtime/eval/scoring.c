@@ -9,16 +9,10 @@
 #include "runtime/eval/curvature.h"
 #include "runtime/eval/nll.h"
 #include "runtime/metrics/outcome.h"
-#include "runtime/thread/machine.h"
+#include "runtime/thread/memory.h"
 
 /* Where gradients are wanted: activations are computed again rather than kept beyond this. */
 #define RECOMPUTE_ABOVE ((uint64_t)1 << 30)
-
-#define MIB (1024.0 * 1024.0)
-
-/* Libraries, thread stacks and allocator slack that no term names, as in training. */
-#define OVERHEAD_BYTES ((uint64_t)6 << 20)
-#define OVERHEAD_PER_WORKER ((uint64_t)128 << 10)
 
 struct cr_progress cr_scoring_progress(const char *phase)
 {
@@ -60,11 +54,6 @@ struct memory {
     uint64_t model, engine, draws, rest, total;
 };
 
-static uint64_t budget_of(const struct cr_scoring *s)
-{
-    return s->host->memory_bytes > 0 ? s->host->memory_bytes : cr_machine_memory_budget();
-}
-
 /* Floats of the results of a micro-batch for each set, and of a pass. */
 static uint64_t scratch_floats(const struct cr_scoring *s, size_t micro_tokens, size_t pass_tokens)
 {
@@ -88,10 +77,8 @@ static struct memory predict(const struct cr_scoring *s, uint64_t held, const st
     }
     size_t kept = s->keeps ? s->sets.n + (s->options.calibrate != NULL) : 0;
     m.draws += (uint64_t)kept * s->main.n * sizeof(struct cr_outcome);
-    m.rest = held + OVERHEAD_BYTES + (uint64_t)s->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
+    m.rest = held + cr_memory_overhead(s->workers.parallel->n_workers);
     m.total = m.model + m.rest + m.engine + m.draws;
-    uint64_t peak = cr_machine_peak_rss();
-    m.total = m.total > peak ? m.total : peak;
     return m;
 }
 
@@ -99,24 +86,17 @@ static cr_status check_memory(const struct cr_scoring *s, uint64_t held, const s
                               size_t micro_tokens, struct cr_error *err)
 {
     struct memory m = predict(s, held, options, micro_tokens);
-    uint64_t budget = budget_of(s);
+    uint64_t budget = cr_memory_budget(s->host);
     if (m.total > budget) {
         return cr_fail(err, CR_E_MEMORY,
                        "memory: %.0f MiB predicted (model %.0f, passes %.0f, %zu sets of weights %.0f, program, "
                        "tokenizer, adapter "
                        "and data %.0f), %.0f MiB allowed: a smaller --max-seq-length%s needs less",
-                       (double)m.total / MIB, (double)m.model / MIB, (double)m.engine / MIB, s->sets.n,
-                       (double)m.draws / MIB, (double)m.rest / MIB, (double)budget / MIB,
+                       (double)m.total / CR_MIB, (double)m.model / CR_MIB, (double)m.engine / CR_MIB, s->sets.n,
+                       (double)m.draws / CR_MIB, (double)m.rest / CR_MIB, (double)budget / CR_MIB,
                        s->sets.n > 1 ? " or fewer --samples" : "");
     }
     return CR_OK;
-}
-
-/* Memory in use but for the model's file. */
-static uint64_t held_now(const struct cr_scoring *s)
-{
-    uint64_t model = cr_gguf_file_bytes(s->model->gguf), file = cr_machine_rss_file();
-    return cr_machine_rss_anon() + (file > model ? file - model : 0);
 }
 
 static size_t larger(size_t a, size_t b)
@@ -168,7 +148,7 @@ static void share_passes(const struct cr_scoring *s, uint64_t held, struct cr_en
     do {
         options->max_tokens = cr_batch_joint(micro, n);
         options->max_prefixes = options->max_tokens / shortest;
-    } while (n-- > 1 && predict(s, held, options, micro).total > budget_of(s));
+    } while (n-- > 1 && predict(s, held, options, micro).total > cr_memory_budget(s->host));
 }
 
 static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
@@ -184,7 +164,7 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
                                         .label_ids = s->label_ids,
                                         .n_labels = s->n_labels};
     uint32_t shortest = UINT32_MAX;
-    uint64_t held = held_now(s);
+    uint64_t held = cr_memory_held(cr_gguf_file_bytes(s->model->gguf));
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
         if (cr_sets_by_text(&s->sets, &s->options)) {
             *sets[i] = cr_dataset_whole(sets[i]);

@@ -7,8 +7,7 @@
 #include "runtime/core/clock.h"
 #include "runtime/core/host.h"
 #include "runtime/thread/machine.h"
-
-#define MIB (1024.0 * 1024.0)
+#include "runtime/thread/memory.h"
 
 /* How many of the examples from `done` on go into one pass. */
 static size_t take(const struct cr_scoring *s, const struct cr_scoring_set *set, size_t done)
@@ -28,7 +27,7 @@ static void report(const struct cr_scoring *s, double seconds, size_t total, siz
     progress.eta_s = seconds / (double)done * (double)(total - done);
     progress.report = done * 10 / total != before * 10 / total; /* ten lines, whatever the length */
     if (progress.report) {
-        progress.rss_mb = (double)cr_machine_rss() / MIB;
+        progress.rss_mb = (double)cr_machine_rss() / CR_MIB;
     }
     cr_host_progress(s->host, &progress);
 }

@@ -66,14 +66,14 @@ static cr_status samples_of_prefix(const struct cr_eval_options *o, const struct
 /* Whether the linearised model answers. */
 static bool is_linear(const struct cr_eval_options *o, const struct cr_posterior *p)
 {
-    return p->laplace.n_items > 0 && !o->mean && !o->weights;
+    return p->kind == CR_POSTERIOR_LAPLACE && !o->mean && !o->weights;
 }
 
 /* Sets that an adapter gives. */
 static cr_status samples_of(const struct cr_eval_options *o, const struct cr_posterior *p, uint32_t *samples,
                             struct cr_error *err)
 {
-    if (o->weights && p->laplace.n_items == 0) {
+    if (o->weights && p->kind != CR_POSTERIOR_LAPLACE) {
         return cr_fail(err, CR_E_USAGE, "--weights: %s is no Laplace posterior, which could do without", p->label);
     }
     if (p->adapter->prefix != NULL) {

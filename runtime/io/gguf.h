@@ -68,7 +68,6 @@ void cr_gguf_close(struct cr_gguf *g); /* NULL is fine */
 
 const char *cr_gguf_label(const struct cr_gguf *g);
 uint32_t cr_gguf_version(const struct cr_gguf *g);
-uint32_t cr_gguf_alignment(const struct cr_gguf *g);
 uint64_t cr_gguf_data_offset(const struct cr_gguf *g); /* file offset of the data part */
 uint64_t cr_gguf_file_bytes(const struct cr_gguf *g);
 uint64_t cr_gguf_trailing_bytes(const struct cr_gguf *g); /* behind the last padded tensor: worth a warning */
@@ -114,8 +113,5 @@ const char *cr_gguf_type_name(enum cr_gguf_type type); /* "u32", "string", ... *
 size_t cr_gguf_n_tensors(const struct cr_gguf *g);
 const struct cr_gguf_tensor *cr_gguf_tensor_at(const struct cr_gguf *g, size_t i);
 const struct cr_gguf_tensor *cr_gguf_tensor_find(const struct cr_gguf *g, const char *name); /* NULL when absent */
-
-/* CR_E_INPUT naming the first tensor whose type this library cannot compute with. */
-cr_status cr_gguf_check_types(const struct cr_gguf *g, struct cr_error *err);
 
 #endif

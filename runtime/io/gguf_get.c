@@ -37,11 +37,6 @@ uint32_t cr_gguf_version(const struct cr_gguf *g)
     return g->version;
 }
 
-uint32_t cr_gguf_alignment(const struct cr_gguf *g)
-{
-    return g->alignment;
-}
-
 uint64_t cr_gguf_data_offset(const struct cr_gguf *g)
 {
     return g->data_offset;
@@ -123,20 +118,6 @@ const struct cr_gguf_tensor *cr_gguf_tensor_find(const struct cr_gguf *g, const 
 {
     const struct cr_gguf_name *entry = search(g->tensor_index, g->n_tensors, name);
     return entry != NULL ? &g->tensors[entry->i].public : NULL;
-}
-
-cr_status cr_gguf_check_types(const struct cr_gguf *g, struct cr_error *err)
-{
-    for (size_t i = 0; i < g->n_tensors; i++) {
-        const struct cr_gguf_tensor *t = &g->tensors[i].public;
-        const struct cr_qtype_info *info = cr_qtype_info(t->type);
-        if (!info->computes) {
-            char shown[CR_ESCAPE_BYTES];
-            return cr_fail(err, CR_E_INPUT, "%s: tensor \"%s\": type %d (%s) is not supported", g->label,
-                           cr_escape(shown, sizeof shown, t->name, strlen(t->name)), t->type, info->name);
-        }
-    }
-    return CR_OK;
 }
 
 /* Integer at p; false when it is no integer type. Above INT64_MAX: INT64_MAX and *above. */

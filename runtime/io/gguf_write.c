@@ -106,13 +106,6 @@ cr_status cr_gguf_writer_kv_f32(struct cr_gguf_writer *w, const char *key, float
     return end_pair(w, err);
 }
 
-cr_status cr_gguf_writer_kv_bool(struct cr_gguf_writer *w, const char *key, bool value, struct cr_error *err)
-{
-    CR_TRY(begin_pair(w, key, CR_GGUF_BOOL, err));
-    cr_buf_putc(&w->pairs, value ? 1 : 0);
-    return end_pair(w, err);
-}
-
 cr_status cr_gguf_writer_kv_strn(struct cr_gguf_writer *w, const char *key, const char *value, size_t n,
                                  struct cr_error *err)
 {
@@ -170,31 +163,6 @@ cr_status cr_gguf_writer_kv_raw(struct cr_gguf_writer *w, const char *key, enum 
 {
     CR_TRY(begin_pair(w, key, type, err));
     cr_buf_append(&w->pairs, value, n);
-    return end_pair(w, err);
-}
-
-cr_status cr_gguf_writer_kv_copy(struct cr_gguf_writer *w, const struct cr_gguf *from, size_t i, struct cr_error *err)
-{
-    struct cr_gguf_value v;
-    const char *key = cr_gguf_key(from, i);
-    cr_gguf_value_at(from, i, &v);
-    if (strcmp(key, "general.alignment") == 0) {
-        return cr_fail(err, CR_E_USAGE, "GGUF key \"general.alignment\" cannot be copied, expected none");
-    }
-    if (v.type == CR_GGUF_STRING) {
-        return cr_gguf_writer_kv_strn(w, key, (const char *)v.data, (size_t)v.n, err);
-    }
-    if (v.type != CR_GGUF_ARRAY) {
-        return cr_gguf_writer_kv_raw(w, key, v.type, v.data, cr_gguf_item_bytes(v.type), err);
-    }
-    size_t bytes = (size_t)v.n * cr_gguf_item_bytes(v.item_type);
-    if (v.item_type == CR_GGUF_STRING && v.n > 0) {
-        size_t last;
-        const char *text = cr_gguf_array_str(&v, v.n - 1, &last);
-        bytes = (size_t)((const uint8_t *)text + last - v.data);
-    }
-    CR_TRY(begin_array(w, key, v.item_type, (size_t)v.n, err));
-    cr_buf_append(&w->pairs, v.data, bytes);
     return end_pair(w, err);
 }
 

@@ -21,7 +21,6 @@ void cr_gguf_writer_destroy(struct cr_gguf_writer *w);
 
 cr_status cr_gguf_writer_kv_u32(struct cr_gguf_writer *w, const char *key, uint32_t value, struct cr_error *err);
 cr_status cr_gguf_writer_kv_f32(struct cr_gguf_writer *w, const char *key, float value, struct cr_error *err);
-cr_status cr_gguf_writer_kv_bool(struct cr_gguf_writer *w, const char *key, bool value, struct cr_error *err);
 cr_status cr_gguf_writer_kv_str(struct cr_gguf_writer *w, const char *key, const char *value, struct cr_error *err);
 cr_status cr_gguf_writer_kv_strn(struct cr_gguf_writer *w, const char *key, const char *value, size_t n,
                                  struct cr_error *err);
@@ -35,9 +34,6 @@ cr_status cr_gguf_writer_kv_i32_array(struct cr_gguf_writer *w, const char *key,
 /* Any type from its little-endian bytes as the format stores them (an array with its header). */
 cr_status cr_gguf_writer_kv_raw(struct cr_gguf_writer *w, const char *key, enum cr_gguf_type type, const void *value,
                                 size_t n, struct cr_error *err);
-
-/* The i-th pair of an open file, unchanged (general.alignment is refused: this writer keeps 32). */
-cr_status cr_gguf_writer_kv_copy(struct cr_gguf_writer *w, const struct cr_gguf *from, size_t i, struct cr_error *err);
 
 /* ne innermost first. bytes must be what type and shape give. */
 cr_status cr_gguf_writer_tensor(struct cr_gguf_writer *w, const char *name, int type, uint32_t n_dims,

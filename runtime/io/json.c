@@ -5,35 +5,14 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
+#include "runtime/core/utf8.h"
 #include "runtime/io/file.h"
 #include "runtime/io/limits.h"
 #include "runtime/io/sniff.h"
 
 /* "label: " or nothing, as the two arguments of "%s%s". */
 #define LABEL(label) (label) != NULL ? (label) : "", (label) != NULL ? ": " : ""
-
-/* Length of the valid UTF-8 sequence at s with n >= 1 bytes left, 0 when it is none (overlong, surrogate, cut). */
-static size_t utf8_length(const uint8_t *s, size_t n)
-{
-    if (s[0] < 0x80) {
-        return 1;
-    }
-    size_t length = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || length > n) {
-        return 0;
-    }
-    uint8_t low = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
-    uint8_t high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
-    if (s[1] < low || s[1] > high) {
-        return 0;
-    }
-    for (size_t i = 2; i < length; i++) {
-        if ((s[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    return length;
-}
 
 struct scan {
     const uint8_t *s;
@@ -53,7 +32,7 @@ static void scan_string(struct scan *scan)
 {
     while (scan->at < scan->n) {
         uint8_t c = scan->s[scan->at];
-        size_t length = c < 0x20 ? 0 : utf8_length(scan->s + scan->at, scan->n - scan->at);
+        size_t length = c < 0x20 ? 0 : cr_utf8_length((const char *)scan->s + scan->at, scan->n - scan->at);
         if (length == 0) {
             scan_byte_fault(scan);
             return;
@@ -86,7 +65,7 @@ static void scan_all(struct scan *scan)
             scan->depth--;
         }
         bool blank = c == ' ' || c == '\n' || c == '\r' || c == '\t';
-        size_t length = c < 0x20 && !blank ? 0 : utf8_length(scan->s + scan->at, scan->n - scan->at);
+        size_t length = c < 0x20 && !blank ? 0 : cr_utf8_length((const char *)scan->s + scan->at, scan->n - scan->at);
         if (length == 0) {
             scan_byte_fault(scan);
             return;
@@ -296,18 +275,12 @@ cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *
         return cr_fail(err, CR_E_MEMORY, "no memory to format JSON");
     }
     join_numbers(text);
-    struct cr_file_writer w;
-    cr_status status = cr_file_writer_open(&w, path, err);
-    if (status == CR_OK) {
-        status = cr_file_writer_write(&w, text, strlen(text), err);
-    }
-    if (status == CR_OK) {
-        status = cr_file_writer_write(&w, "\n", 1, err);
-    }
-    if (status == CR_OK) {
-        status = cr_file_writer_commit(&w, err);
-    }
-    cr_file_writer_abort(&w);
+    struct cr_buf line = {0};
+    cr_buf_puts(&line, text);
+    cr_buf_putc(&line, '\n');
+    cr_status status = line.failed ? cr_fail(err, CR_E_MEMORY, "no memory to format JSON")
+                                   : cr_file_write(path, line.data, line.n, err);
+    cr_buf_free(&line);
     free(text);
     return status;
 }

@@ -68,8 +68,6 @@ const struct cr_st_tensor *cr_safetensors_find(const struct cr_safetensors *st, 
 
 /* Metadata: text of a key (terminated, and *n bytes when n is not NULL, as it may hold NUL), NULL when absent. */
 const char *cr_safetensors_metadata(const struct cr_safetensors *st, const char *key, size_t *n);
-size_t cr_safetensors_n_metadata(const struct cr_safetensors *st);
-void cr_safetensors_metadata_at(const struct cr_safetensors *st, size_t i, const char **key, const char **value);
 
 /* All t->n elements of an F32, F16 or BF16 tensor as f32. Another dtype or a value that is not finite: CR_E_INPUT
  * naming the tensor and the dtype or the index. */

@@ -60,17 +60,6 @@ const struct cr_st_tensor *cr_safetensors_find(const struct cr_safetensors *st, 
     return entry != NULL ? &st->tensors[entry->i] : NULL;
 }
 
-size_t cr_safetensors_n_metadata(const struct cr_safetensors *st)
-{
-    return st->n_meta;
-}
-
-void cr_safetensors_metadata_at(const struct cr_safetensors *st, size_t i, const char **key, const char **value)
-{
-    *key = st->text + st->meta[i].key;
-    *value = st->text + st->meta[i].value;
-}
-
 const char *cr_safetensors_metadata(const struct cr_safetensors *st, const char *key, size_t *n)
 {
     size_t low = 0, high = st->n_meta;

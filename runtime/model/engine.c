@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
 #include "runtime/model/engine_internal.h"
 
@@ -52,15 +51,6 @@ size_t cr_engine_bytes(const struct cr_engine_options *options)
     struct cr_engine e;
     configure(&e, options);
     return cr_engine_plan(&e, NULL) + sizeof e + e.model->config.n_layers * (sizeof *e.states + sizeof *e.x_in);
-}
-
-void cr_model_label_rows(const struct cr_model *model, enum cr_tier tier, const int32_t *ids, uint32_t n, float *out)
-{
-    const struct cr_qmat *head = &model->output;
-    cr_dequant_fn *dequant = cr_dequant_fn_for(head->type, tier);
-    for (uint32_t i = 0; i < n; i++) {
-        dequant((const char *)head->data + (size_t)ids[i] * head->row_bytes, 0, head->n_cols, out + i * head->n_cols);
-    }
 }
 
 cr_status cr_engine_create(const struct cr_engine_options *options, struct cr_engine **out, struct cr_error *err)
@@ -192,14 +182,6 @@ cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_token_ba
             nll[engine->row_of[t]] = engine->row_lse[t] - engine->row_label[t];
         }
     }
-    return CR_OK;
-}
-
-cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits,
-                           struct cr_error *err)
-{
-    CR_TRY(forward_only(engine, batch, false, err));
-    cr_head_logits(engine, logits);
     return CR_OK;
 }
 

@@ -87,10 +87,6 @@ cr_status cr_engine_label_logits(struct cr_engine *engine, const struct cr_token
 cr_status cr_engine_token_nll(struct cr_engine *engine, const struct cr_token_batch *batch, float *nll,
                               struct cr_error *err);
 
-/* Forward only. logits [n_rows][n_vocab]: for tests and small row counts. */
-cr_status cr_engine_logits(struct cr_engine *engine, const struct cr_token_batch *batch, float *logits,
-                           struct cr_error *err);
-
 /* Forward only, with no prefix seen: the keys and values of the first n_rows tokens of the batch, which are of its
  * first sequence, become a vertex of options.prefix. The batch has one loss row or more, which do not matter. */
 cr_status cr_engine_fill_prefix(struct cr_engine *engine, uint32_t vertex, const struct cr_token_batch *batch,

@@ -287,7 +287,6 @@ void cr_head_label_loss(struct cr_engine *e, double *loss); /* logits and dx_row
 /* head_text.c */
 void cr_head_token_stats(struct cr_engine *e);              /* head_x -> row_lse, row_label */
 void cr_head_token_loss(struct cr_engine *e, double *loss); /* head_x -> dx_rows; adds to loss [n_members] */
-void cr_head_logits(struct cr_engine *e, float *logits);
 size_t cr_head_scratch_bytes(const struct cr_engine *e, size_t gemm_bytes); /* of a worker in cr_head_token_loss */
 
 #endif

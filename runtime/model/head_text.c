@@ -1,4 +1,4 @@
-/* The whole vocabulary: statistics, logits, and the loss of texts with its gradient.
+/* The whole vocabulary: statistics, and the loss of texts with its gradient.
  *
  * The vocabulary is walked in chunks of CR_HEAD_CHUNK rows. Evaluation keeps a running maximum and sum (kernels/xent:
  * stats, merge). Training walks once: the logits of CR_HEAD_ROWS rows and CR_HEAD_GROUP token blocks live in a worker's
@@ -104,22 +104,6 @@ void cr_head_token_stats(struct cr_engine *e)
     }
     for (size_t t = 0; t < n; t++) {
         e->row_lse[t] = (float)((double)e->row_m[t] + cr_ln((double)e->row_s[t]));
-    }
-}
-
-void cr_head_logits(struct cr_engine *e, float *logits)
-{
-    size_t n_vocab = e->model->output.n_rows;
-    fill_rows(e);
-    for (size_t first = 0; first < n_vocab; first += CR_HEAD_CHUNK) {
-        struct chunk chunk = chunk_at(e, first);
-        run_stats(e, &chunk);
-        for (size_t t = 0; t < e->rows.n_blocks * CR_LANES; t++) {
-            const float *z = e->head_z + t / CR_LANES * CR_HEAD_CHUNK * CR_LANES + t % CR_LANES;
-            for (size_t v = 0; v < chunk.n && e->row_of[t] != CR_NO_ROW; v++) {
-                logits[e->row_of[t] * n_vocab + first + v] = z[v * CR_LANES];
-            }
-        }
     }
 }
 

@@ -300,6 +300,15 @@ void cr_model_warn(const struct cr_model *model, const struct cr_host *host)
     }
 }
 
+void cr_model_label_rows(const struct cr_model *model, enum cr_tier tier, const int32_t *ids, uint32_t n, float *out)
+{
+    const struct cr_qmat *head = &model->output;
+    cr_dequant_fn *dequant = cr_dequant_fn_for(head->type, tier);
+    for (uint32_t i = 0; i < n; i++) {
+        dequant((const char *)head->data + (size_t)ids[i] * head->row_bytes, 0, head->n_cols, out + i * head->n_cols);
+    }
+}
+
 void cr_model_close(struct cr_model *model)
 {
     if (model != NULL) {

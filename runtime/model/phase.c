@@ -1,15 +1,8 @@
 /* Phases: lists of independent jobs handed to the threads in one go. */
 #include <assert.h>
-#include <time.h>
 
+#include "runtime/core/clock.h"
 #include "runtime/model/engine_internal.h"
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void cr_phase_add(struct cr_engine *e, job_fn *fn, const void *args, size_t n, size_t step)
 {
@@ -32,14 +25,14 @@ static void run_jobs(void *arg, size_t begin, size_t end, int worker)
 
 void cr_phase_run(struct cr_engine *e, const char *name, int layer)
 {
-    double start = e->trace != NULL ? now_s() : 0;
+    uint64_t start = e->trace != NULL ? cr_clock_ns() : 0;
     const struct cr_parallel *parallel = e->options.parallel;
     if (e->n_jobs > 0) {
         parallel->run(parallel->ctx, run_jobs, e, e->n_jobs, 1);
     }
     e->n_jobs = 0;
     if (e->trace != NULL) {
-        struct cr_engine_span span = {name, start, now_s() - start, layer};
+        struct cr_engine_span span = {name, 1e-9 * (double)start, cr_clock_since(start), layer};
         e->trace(e->trace_ctx, &span);
     }
 }

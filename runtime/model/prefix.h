@@ -18,6 +18,7 @@
 #include <stdbool.h>
 
 #include "credence/kernels/tl16.h"
+#include "runtime/core/alloc.h"
 
 /* The label rows of all vertices are one product of at most 256 rows: 8 x 26. Rows: more than any paper's 200. */
 enum { CR_PREFIX_VERTICES_MAX = 8, CR_PREFIX_ROWS_MAX = 256 };
@@ -51,8 +52,7 @@ static inline size_t cr_prefix_rows_floats(const struct cr_prefix *prefix)
 
 static inline size_t cr_prefix_head_floats(const struct cr_prefix *prefix)
 {
-    size_t n = (size_t)prefix->n_vertices * prefix->n_labels * prefix->n_embd;
-    return (n + 15) / 16 * 16;
+    return cr_round_up_16((size_t)prefix->n_vertices * prefix->n_labels * prefix->n_embd);
 }
 
 static inline size_t cr_prefix_floats(const struct cr_prefix *prefix)

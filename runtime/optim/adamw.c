@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/optim/norm2.h"
 
 enum { HEAD = 16 }; /* floats before m: keeps m on a cache line */
 
@@ -64,11 +65,6 @@ void cr_adamw_step_groups(struct cr_adamw *adamw, float *w, const float *grad, d
 {
     uint64_t t = cr_adamw_t(adamw) + 1;
     memcpy(adamw->state, &t, sizeof t);
-    double clip = 1;
-    if (adamw->max_norm > 0) {
-        double ratio = adamw->max_norm / (norm + 1e-6);
-        clip = ratio < 1 ? ratio : 1;
-    }
     float *m = adamw->state + HEAD, *v = m + adamw->n;
     for (size_t i = 0, begin = 0; i < n_groups; begin = groups[i++].end) {
         struct cr_adamw_args args = {.w = w + begin,
@@ -80,7 +76,7 @@ void cr_adamw_step_groups(struct cr_adamw *adamw, float *w, const float *grad, d
                                      .beta2 = adamw->beta2,
                                      .eps = adamw->eps,
                                      .weight_decay = adamw->weight_decay,
-                                     .clip = clip,
+                                     .clip = cr_clip_factor(norm, adamw->max_norm),
                                      .t = t};
         cr_adamw_run(adamw->parallel, adamw->ops.step, &args, groups[i].end - begin);
     }

@@ -110,11 +110,7 @@ static void scatter_rows(const struct cr_rng_ops *rng, const struct cr_finetune_
     float *rows = member->params + cr_adapter_rows_begin(member);
     uint64_t seed = cr_members_seed(o->seed, m);
     struct cr_noise noise = {.key = {(uint32_t)seed, (uint32_t)(seed >> 32) ^ (uint32_t)ROWS_STREAM}};
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        sum += (double)model[i] * (double)model[i];
-    }
-    cr_members_near(rng, &noise, model, o->head_noise * sqrt(sum / (double)n), n, rows);
+    cr_members_near_rows(rng, &noise, model, o->head_noise, n, rows);
 }
 
 /* The adapter holds M copies of a start whose B is 0. */

@@ -155,9 +155,8 @@ static void update(void *state, const struct cr_method_step *step)
         norm = sqrt(cr_norm2_of(&l->norm2, l->ivon.avg_grad));
         last = NULL;
     }
-    double ratio = l->max_norm > 0 ? l->max_norm / (norm + 1e-6) : 1;
     struct cr_ivon_counts counts =
-        cr_ivon_step(&l->ivon, step->step, last, step->lr, ratio < 1 ? ratio : 1, l->adapter->params);
+        cr_ivon_step(&l->ivon, step->step, last, step->lr, cr_clip_factor(norm, l->max_norm), l->adapter->params);
     perturbed_for(l, step->step + 1, 0);
     l->head.t = l->ivon.t;
     l->head.n_updates += l->ivon.n_elements;

@@ -8,16 +8,17 @@
  * posterior wider than Bayes' rule gives. */
 #define ESS_LEAST 3e5
 
-static cr_status check_positive(const char *name, double value, bool zero_too, struct cr_error *err)
+/* Settings that kernels divide by in f32. zero_too: stands for a default. */
+static cr_status check_taken(const char *name, double value, bool zero_too, struct cr_error *err)
 {
-    bool good = isfinite(value) && (value > 0 || (zero_too && value == 0));
-    return good ? CR_OK : cr_fail(err, CR_E_USAGE, "--%s %g, expected a number above 0", name, value);
+    bool good = cr_ivon_takes(value) || (zero_too && value == 0);
+    return good ? CR_OK : cr_fail(err, CR_E_USAGE, "%s %g, expected a number from 2^-126 to 2^126", name, value);
 }
 
 cr_status cr_ivon_check(const struct cr_finetune_options *o, struct cr_error *err)
 {
-    CR_TRY(check_positive("ess", o->ess, true, err)); /* 0: by the data */
-    CR_TRY(check_positive("hess-init", o->hess_init, false, err));
+    CR_TRY(check_taken("--ess", o->ess, true, err)); /* 0: by the data */
+    CR_TRY(check_taken("--hess-init", o->hess_init, false, err));
     if (!(o->clip_radius > 0)) {
         return cr_fail(err, CR_E_USAGE, "--clip-radius %g, expected a number above 0", o->clip_radius);
     }
@@ -27,9 +28,11 @@ cr_status cr_ivon_check(const struct cr_finetune_options *o, struct cr_error *er
     if (o->mc_samples < 1 || o->mc_samples > 65535) {
         return cr_fail(err, CR_E_USAGE, "--mc-samples %u, expected 1 to 65535", o->mc_samples);
     }
-    CR_TRY(check_positive("ess of B", o->ess_b, true, err)); /* 0: as A */
-    CR_TRY(check_positive("hess-init of B", o->hess_init_b, true, err));
-    CR_TRY(check_positive("lr of B", o->lr_b, true, err));
+    CR_TRY(check_taken("ess of B", o->ess_b, true, err)); /* 0: as A */
+    CR_TRY(check_taken("hess-init of B", o->hess_init_b, true, err));
+    if (!(o->lr_b >= 0 && isfinite(o->lr_b))) {
+        return cr_fail(err, CR_E_USAGE, "lr of B %g, expected a number from 0", o->lr_b);
+    }
     return o->clip_radius_b >= 0
                ? CR_OK
                : cr_fail(err, CR_E_USAGE, "clip radius of B %g, expected a number above 0", o->clip_radius_b);

@@ -23,4 +23,11 @@ void cr_norm2_deinit(struct cr_norm2 *norm2); /* zeroed: no effect */
 /* Sum of squares of x [n]: infinite or NaN exactly when an element is or a square overflows a double. */
 double cr_norm2_of(struct cr_norm2 *norm2, const float *x);
 
+/* What a gradient of this norm is multiplied with so that its norm is at most max_norm (0: any), as PyTorch does it. */
+static inline double cr_clip_factor(double norm, double max_norm)
+{
+    double ratio = max_norm > 0 ? max_norm / (norm + 1e-6) : 1;
+    return ratio < 1 ? ratio : 1;
+}
+
 #endif

@@ -80,30 +80,3 @@ double cr_blob_tfb_sigma(double sigma_q, double d)
 {
     return sigma_q / (d + GUARD);
 }
-
-void cr_blob_search_start(struct cr_blob_search *search, double low, double high, unsigned n_halvings)
-{
-    *search = (struct cr_blob_search){low, high, 0, n_halvings};
-}
-
-bool cr_blob_search_next(const struct cr_blob_search *search, double *sigma_q)
-{
-    *sigma_q = 0.5 * (search->low + search->high);
-    return search->n_left > 0;
-}
-
-void cr_blob_search_tell(struct cr_blob_search *search, bool passed)
-{
-    double middle = 0.5 * (search->low + search->high);
-    if (passed) {
-        search->low = search->best = middle;
-    } else {
-        search->high = middle;
-    }
-    search->n_left--;
-}
-
-bool cr_blob_search_passes(double nll_at_0, double nll, double tolerance)
-{
-    return fabs(nll - nll_at_0) <= tolerance * nll_at_0;
-}

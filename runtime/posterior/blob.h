@@ -1,14 +1,12 @@
-/* blob: learning a Gaussian over A of an adapter by backpropagation, and finding one without training.
+/* blob: learning a Gaussian over A of an adapter by backpropagation, and what finding one without training needs.
  *
  *   BLoB  A ~ N(mu, sigma^2) element by element, sigma = rho^2, B a point;  minimise NLL + pi KL
  *         y += s B (mu x + sign_out * (noise (sign_in * x))),  noise = E * sigma, E ~ N(0, 1) once a forward pass
  *         KL = sum ln(sp + 1e-6) - ln(sigma + 1e-6) + (sigma^2 + mu^2) / (2 sp^2 + 1e-6) - 1/2
  *   TFB   B = U diag(d) V^T;  B' = U diag(d), A' = V^T A;  A'_ij has standard deviation sigma_q / (d_i + 1e-6)
- *         the largest sigma_q that leaves the loss within a tolerance
  *
  * Sources: Wang et al. 2024 (arXiv 2406.11675) with the guards of 1e-6 of its program; Wen et al. 2018 (arXiv
- * 1803.04386), flipout; Shi et al. 2024 (arXiv 2412.05723). The search keeps the largest value that passed, which the
- * program does not.
+ * 1803.04386), flipout; Shi et al. 2024 (arXiv 2412.05723).
  *
  * A [r][n] row-major, r the rank. Arithmetic in double, results rounded once. Memory is the caller's; no aliasing
  * unless said; nothing fails unless said.
@@ -56,19 +54,5 @@ bool cr_blob_tfb_rotate(double *b, double *a, size_t n_out, size_t r, size_t n_i
 
 /* Standard deviation of row i of A'. */
 double cr_blob_tfb_sigma(double sigma_q, double d);
-
-/* The search: ask for a value, try it, say whether it passed. */
-struct cr_blob_search {
-    double low, high, best; /* best: 0 until one passed */
-    unsigned n_left;
-};
-
-/* Paper's program: 0.001 to 0.015 in 5 halvings, tolerance 0.003 of the NLL at 0. */
-void cr_blob_search_start(struct cr_blob_search *search, double low, double high, unsigned n_halvings);
-bool cr_blob_search_next(const struct cr_blob_search *search, double *sigma_q); /* false: done */
-void cr_blob_search_tell(struct cr_blob_search *search, bool passed);
-
-/* |nll - nll_at_0| <= tolerance nll_at_0; false for NaN. */
-bool cr_blob_search_passes(double nll_at_0, double nll, double tolerance);
 
 #endif

@@ -270,21 +270,10 @@ static cr_status check_file(const char *path, bool force, struct cr_error *err)
     return force ? CR_OK : cr_fail(err, CR_E_USAGE, "%s exists already (force replaces it)", shown);
 }
 
-/* What is drawn from, or averaged over. */
-static const char *kind_of(const struct cr_posterior *posterior)
-{
-    return posterior->hess != NULL              ? "ivon"
-           : posterior->swag.n > 0              ? "swag"
-           : posterior->sigma != NULL           ? "blob"
-           : posterior->laplace.n_items > 0     ? "laplace"
-           : cr_posterior_is_simplex(posterior) ? "prefix"
-                                                : NULL;
-}
-
 /* What is written is one set of weights, and says so: "swag-sample". text [METHOD_BYTES] has room for it. */
 static const char *method_of(const struct cr_posterior *posterior, const struct cr_export_options *options, char *text)
 {
-    const char *method = posterior->adapter->method, *kind = kind_of(posterior);
+    const char *method = posterior->adapter->method, *kind = cr_posterior_kind_name(posterior->kind);
     if (cr_posterior_is_ensemble(posterior)) {
         return has_rows(posterior) && options->drop_head ? CR_HEADLESS_MEMBER : CR_MEMBER_METHOD;
     }
@@ -294,7 +283,7 @@ static const char *method_of(const struct cr_posterior *posterior, const struct 
     if (options->drop_head) {
         return CR_HEADLESS_SWAG;
     }
-    if (kind != NULL) {
+    if (kind != NULL && (posterior->kind != CR_POSTERIOR_PREFIX || cr_posterior_is_simplex(posterior))) {
         snprintf(text, METHOD_BYTES, "%s-%s", kind, options->sample_set ? "sample" : "mean");
         return text;
     }

@@ -44,14 +44,14 @@ uint64_t cr_ivon_bytes(uint64_t n, uint64_t n_parts, const struct cr_ivon_settin
 
 static cr_status check_group(const struct cr_ivon_group *g, struct cr_error *err)
 {
-    bool good = g->ess > 0 && isfinite(g->ess) && g->hess_init > 0 && isfinite(g->hess_init) && g->clip_radius > 0 &&
-                g->weight_decay >= 0 && isfinite(g->weight_decay) && g->beta1 >= 0 && g->beta1 < 1 && g->beta2 >= 0 &&
-                g->beta2 <= 1 && g->lr_factor >= 0 && isfinite(g->lr_factor);
+    bool good = cr_ivon_takes(g->ess) && cr_ivon_takes(g->hess_init) && g->clip_radius > 0 && g->weight_decay >= 0 &&
+                isfinite(g->weight_decay) && g->beta1 >= 0 && g->beta1 < 1 && g->beta2 >= 0 && g->beta2 <= 1 &&
+                g->lr_factor >= 0 && isfinite(g->lr_factor);
     return good ? CR_OK
                 : cr_fail(err, CR_E_USAGE,
-                          "ivon: ess %g, hess_init %g, clip_radius %g, weight_decay %g, beta1 %g, beta2 %g: ess, "
-                          "hess_init and clip_radius above 0, the decay from 0, beta1 from 0 to below 1 and beta2 from "
-                          "0 to 1 expected",
+                          "ivon: ess %g, hess_init %g, clip_radius %g, weight_decay %g, beta1 %g, beta2 %g: ess "
+                          "and hess_init in [2^-126, 2^126], clip_radius above 0, the decay from 0, beta1 from 0 to "
+                          "below 1 and beta2 from 0 to 1 expected",
                           g->ess, g->hess_init, g->clip_radius, g->weight_decay, g->beta1, g->beta2);
 }
 

@@ -30,6 +30,12 @@ struct cr_ivon_group {
     double clip_radius; /* infinity: none */
 };
 
+/* Whether a number is one that the kernels take as ess: it and its inverse normal in f32. */
+static inline bool cr_ivon_takes(double ess)
+{
+    return ess >= 0x1p-126 && ess <= 0x1p126;
+}
+
 struct cr_ivon_part {
     size_t begin, n; /* floats of the vector */
     uint32_t tensor; /* of the noise */

@@ -28,9 +28,10 @@ cr_status cr_ivon_write(const struct cr_ivon_posterior *p, const struct cr_poste
 
 static cr_status check_group(const struct cr_ivon_group *g, const char *label, struct cr_error *err)
 {
-    return g->ess > 0 && g->weight_decay >= 0
+    return cr_ivon_takes(g->ess) && g->weight_decay >= 0 && isfinite((float)g->weight_decay)
                ? CR_OK
-               : cr_fail(err, CR_E_INPUT, "%s: ess %g and weight decay %g, above 0 and from 0 expected", label, g->ess,
+               : cr_fail(err, CR_E_INPUT,
+                         "%s: ess %g and weight decay %g, expected 2^-126 to 2^126 and a number from 0", label, g->ess,
                          g->weight_decay);
 }
 

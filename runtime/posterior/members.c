@@ -47,3 +47,13 @@ void cr_members_near(const struct cr_rng_ops *ops, const struct cr_noise *noise,
         out[i] = (float)((double)base[i] + spread * (double)out[i]);
     }
 }
+
+void cr_members_near_rows(const struct cr_rng_ops *ops, const struct cr_noise *noise, const float *base, double share,
+                          size_t n, float *out)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)base[i] * (double)base[i];
+    }
+    cr_members_near(ops, noise, base, n > 0 ? share * sqrt(sum / (double)n) : 0, n, out);
+}

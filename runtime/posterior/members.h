@@ -36,4 +36,8 @@ void cr_members_start(const struct cr_rng_ops *ops, enum cr_members_init init, d
 void cr_members_near(const struct cr_rng_ops *ops, const struct cr_noise *noise, const float *base, double spread,
                      size_t n, float *out);
 
+/* The same with `share` of the root mean square of base as spread. */
+void cr_members_near_rows(const struct cr_rng_ops *ops, const struct cr_noise *noise, const float *base, double share,
+                          size_t n, float *out);
+
 #endif

@@ -68,50 +68,81 @@ static cr_status read_tasks(struct cr_posterior *p, const char *path, bool check
     return p->sets.joined ? join(p, err) : CR_OK;
 }
 
-/* A method with a posterior names it in its adapter; one that is not there is said. */
+static const char *const kind_names[CR_POSTERIOR_KINDS] = {
+    [CR_POSTERIOR_IVON] = "ivon",         [CR_POSTERIOR_SWAG] = "swag",     [CR_POSTERIOR_BLOB] = "blob",
+    [CR_POSTERIOR_LAPLACE] = "laplace",   [CR_POSTERIOR_PREFIX] = "prefix", [CR_POSTERIOR_TASKS] = "bora",
+    [CR_POSTERIOR_ENSEMBLE] = "ensemble",
+};
+
+const char *cr_posterior_kind_name(enum cr_posterior_kind kind)
+{
+    return kind_names[kind];
+}
+
+/* A method with a posterior names it in its adapter. */
+static enum cr_posterior_kind kind_of(const struct cr_adapter *adapter)
+{
+    enum cr_posterior_kind kind = CR_POSTERIOR_POINT + 1;
+    while (kind < CR_POSTERIOR_KINDS && strcmp(adapter->method, kind_names[kind]) != 0) {
+        kind++;
+    }
+    return kind == CR_POSTERIOR_KINDS || (kind == CR_POSTERIOR_PREFIX && adapter->prefix == NULL) ? CR_POSTERIOR_POINT
+                                                                                                  : kind;
+}
+
+/* Those whose checkpoints hold what is answered with; of the others a checkpoint is the point alone. */
+static bool checkpoints_have(enum cr_posterior_kind kind)
+{
+    return kind == CR_POSTERIOR_IVON || kind == CR_POSTERIOR_PREFIX || kind == CR_POSTERIOR_ENSEMBLE ||
+           kind == CR_POSTERIOR_TASKS;
+}
+
+/* p->kind from a directory or a checkpoint. */
+static cr_status read_kind(struct cr_posterior *p, const char *path, bool directory, enum cr_tier tier,
+                           struct cr_error *err)
+{
+    switch (p->kind) {
+    case CR_POSTERIOR_IVON:
+        return read_ivon(p, path, directory, tier, err);
+    case CR_POSTERIOR_SWAG:
+        CR_TRY(cr_dplr_ops_init(&p->dplr, tier));
+        return cr_swag_read(path, &p->adapter, &p->base, &p->swag, &p->swag_scale, &p->swag_head, err);
+    case CR_POSTERIOR_BLOB:
+        return read_blob(p, path, tier, err);
+    case CR_POSTERIOR_LAPLACE:
+        CR_TRY(cr_rng_ops_init(&p->rng, tier));
+        return cr_laplace_read(path, p->adapter, &p->base, &p->laplace, err);
+    case CR_POSTERIOR_PREFIX:
+        return directory ? cr_prefix_file_read(path, &p->base, &p->adapter, err) : CR_OK;
+    case CR_POSTERIOR_ENSEMBLE:
+        return directory ? cr_members_read(path, &p->adapter, &p->base, &p->sets, err)
+                         : cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err);
+    case CR_POSTERIOR_TASKS:
+        return read_tasks(p, path, !directory, err);
+    default:
+        return CR_OK;
+    }
+}
+
+/* What there is beside the adapter; what should be there and is not, is said. */
 static cr_status read_spread(struct cr_posterior *p, const char *path, const struct cr_host *host, enum cr_tier tier,
                              struct cr_error *err)
 {
     struct stat info;
     bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-    bool checkpoint = !directory && cr_checkpoint_sniff(path);
-    bool present = checkpoint || (directory && cr_posterior_present(path));
-    bool ivon = strcmp(p->adapter->method, "ivon") == 0;
-    bool swag = strcmp(p->adapter->method, "swag") == 0;
-    bool blob = strcmp(p->adapter->method, "blob") == 0;
-    bool bora = strcmp(p->adapter->method, "bora") == 0;
-    bool laplace = strcmp(p->adapter->method, "laplace") == 0;
-    if (strcmp(p->adapter->method, "ensemble") == 0 && (checkpoint || directory)) {
-        return checkpoint ? cr_weight_sets_read_checkpoint(path, p->adapter, &p->sets, err)
-                          : cr_members_read(path, &p->adapter, &p->base, &p->sets, err);
-    }
-    if (bora && present) {
-        return read_tasks(p, path, checkpoint, err);
-    }
-    if (ivon && present) {
-        return read_ivon(p, path, directory, tier, err);
-    }
-    if (swag && present && directory) {
-        CR_TRY(cr_dplr_ops_init(&p->dplr, tier));
-        return cr_swag_read(path, &p->adapter, &p->base, &p->swag, &p->swag_scale, &p->swag_head, err);
-    }
-    bool prefix = p->adapter->prefix != NULL && strcmp(p->adapter->method, "prefix") == 0;
-    if (blob && present && directory) {
-        return read_blob(p, path, tier, err);
-    }
-    if (laplace && present && directory) {
-        CR_TRY(cr_rng_ops_init(&p->rng, tier));
-        return cr_laplace_read(path, p->adapter, &p->base, &p->laplace, err);
-    }
-    if (prefix && present) {
-        return directory ? cr_prefix_file_read(path, &p->base, &p->adapter, err) : CR_OK;
-    }
-    if (((ivon || bora || prefix) && directory) || swag || blob || laplace) {
-        cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
-    }
-    if (present && directory) {
+    bool file = directory && cr_posterior_present(path);
+    enum cr_posterior_kind kind = kind_of(p->adapter);
+    if (file && kind == CR_POSTERIOR_POINT) {
         return cr_fail(err, CR_E_INPUT, "%s: %s beside an adapter of method \"%s\", which has none", p->label,
                        CR_POSTERIOR_FILE, p->adapter->method);
+    }
+    if (file || (directory && kind == CR_POSTERIOR_ENSEMBLE) ||
+        (!directory && checkpoints_have(kind) && cr_checkpoint_sniff(path))) {
+        p->kind = kind;
+        return read_kind(p, path, directory, tier, err);
+    }
+    if (kind != CR_POSTERIOR_POINT && (directory || !checkpoints_have(kind))) {
+        cr_host_log(host, CR_LOG_WARNING, "%s: no %s beside the adapter: its mean alone", p->label, CR_POSTERIOR_FILE);
     }
     return CR_OK;
 }
@@ -212,14 +243,14 @@ cr_status cr_posterior_draw(const struct cr_posterior *p, const struct cr_poster
                             struct cr_error *err)
 {
     const float *mean = p->adapter->params;
-    if (p->swag.n > 0) {
+    if (p->kind == CR_POSTERIOR_SWAG) {
         return draw_swag(p, draw, out, err);
     }
     if (p->sets.n > 0) {
         mean = p->sets.values + draw->sample * p->adapter->n_params;
     }
     memcpy(out, mean, p->adapter->n_params * sizeof *out);
-    if (p->hess != NULL) {
+    if (p->kind == CR_POSTERIOR_IVON) {
         struct cr_ivon_draw d = {.mean = mean,
                                  .hess = p->hess,
                                  .parts = p->parts,
@@ -230,16 +261,14 @@ cr_status cr_posterior_draw(const struct cr_posterior *p, const struct cr_poster
                                  .stream = draw->stream,
                                  .sample = draw->sample};
         cr_ivon_draw(&p->ops, &d, out);
-    }
-    if (p->laplace.n_items > 0) {
+    } else if (p->kind == CR_POSTERIOR_LAPLACE) {
         struct cr_laplace_sample d = {.mean = mean,
                                       .temperature = draw->temperature,
                                       .seed = draw->seed,
                                       .stream = draw->stream,
                                       .sample = draw->sample};
         cr_laplace_set_draw(&p->laplace, &p->rng, &d, out);
-    }
-    if (p->sigma != NULL) {
+    } else if (p->kind == CR_POSTERIOR_BLOB) {
         struct cr_blob_draw d = {.mean = mean,
                                  .sigma = p->sigma,
                                  .parts = p->parts,
@@ -256,7 +285,7 @@ cr_status cr_posterior_draw(const struct cr_posterior *p, const struct cr_poster
 cr_status cr_posterior_prune(struct cr_posterior *p, double share, struct cr_error *err)
 {
     size_t n;
-    if (p->hess == NULL) {
+    if (p->kind != CR_POSTERIOR_IVON) {
         return cr_fail(err, CR_E_USAGE, "--prune: %s is no posterior of ivon, whose variances say what to prune",
                        p->label);
     }

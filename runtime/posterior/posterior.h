@@ -16,18 +16,35 @@
 /* Draws where the user says nothing. Source: IVON-LoRA's evaluation. */
 enum { CR_POSTERIOR_SAMPLES = 10 };
 
+/* What was read beside an adapter. */
+enum cr_posterior_kind {
+    CR_POSTERIOR_POINT, /* nothing */
+    CR_POSTERIOR_IVON,
+    CR_POSTERIOR_SWAG,
+    CR_POSTERIOR_BLOB,
+    CR_POSTERIOR_LAPLACE,
+    CR_POSTERIOR_PREFIX,   /* vertices */
+    CR_POSTERIOR_ENSEMBLE, /* members */
+    CR_POSTERIOR_TASKS,    /* sets of bora */
+    CR_POSTERIOR_KINDS
+};
+
+/* The method of a kind, NULL for a point. */
+const char *cr_posterior_kind_name(enum cr_posterior_kind kind);
+
 struct cr_posterior {
+    enum cr_posterior_kind kind;
     struct cr_adapter *adapter; /* owned: params are the mean, or the point; of a prefix all vertices, whose draws are
                                  * weights for every text and layer, never a set of parameters */
     struct cr_adapter_base base;
     float *hess;         /* owned: [n_params] of ivon */
-    struct cr_swag swag; /* owned: of swag; n 0 = none */
+    struct cr_swag swag; /* owned: of swag */
     double swag_scale;
     struct cr_own_head swag_head; /* owned */
     struct cr_weight_sets sets;   /* owned: of ensemble and bora, the first is the adapter; n 0 = none */
     float *sigma;                 /* owned: [n_params] of blob */
     double prior_std;
-    struct cr_laplace_set laplace; /* owned: of laplace; n_items 0 = none */
+    struct cr_laplace_set laplace; /* owned: of laplace */
     struct cr_rng_ops rng;
     struct cr_dplr_ops dplr;
     struct cr_ivon_group groups[CR_IVON_GROUPS];
@@ -52,22 +69,23 @@ cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool
                             struct cr_error *err);
 void cr_posterior_close(struct cr_posterior *posterior); /* NULL is fine */
 
+/* No set of weights is drawn: the adapter itself is one. Sets of tasks and vertices are asked for apart. */
 static inline bool cr_posterior_is_point(const struct cr_posterior *posterior)
 {
-    return posterior->hess == NULL && posterior->swag.n == 0 && posterior->sigma == NULL &&
-           posterior->laplace.n_items == 0 && (posterior->sets.n == 0 || posterior->sets.names != NULL);
+    return posterior->kind == CR_POSTERIOR_POINT || posterior->kind == CR_POSTERIOR_PREFIX ||
+           posterior->kind == CR_POSTERIOR_TASKS;
 }
 
 /* Members are what they are: nothing is drawn, and no one set stands for them. */
 static inline bool cr_posterior_is_ensemble(const struct cr_posterior *posterior)
 {
-    return posterior->sets.n > 0 && posterior->sets.names == NULL;
+    return posterior->kind == CR_POSTERIOR_ENSEMBLE;
 }
 
 /* A set of weights for each of several tasks, and the common one, which is the point. */
 static inline bool cr_posterior_has_tasks(const struct cr_posterior *posterior)
 {
-    return posterior->sets.names != NULL;
+    return posterior->kind == CR_POSTERIOR_TASKS;
 }
 
 /* A prefix of several vertices. */

@@ -230,7 +230,7 @@ static cr_status check_rows(const struct cr_posterior_file *file, const struct c
                           (unsigned long long)shape[1], (unsigned long long)shape[2]);
 }
 
-/* One matrix of all rows, the first at values. */
+/* One matrix of all rows, the first at values; values NULL: only its type and shape are looked at. */
 static cr_status read_row_matrix(const struct cr_posterior_file *file, const char *name, const uint64_t shape[3],
                                  size_t head_dim, bool moves, uint16_t *room, uint16_t *values, size_t stride,
                                  struct cr_error *err)
@@ -238,41 +238,55 @@ static cr_status read_row_matrix(const struct cr_posterior_file *file, const cha
     const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
     CR_TRY(check_rows(file, t, name, shape, err));
     size_t n = (size_t)(shape[1] * shape[2]);
-    for (uint64_t k = 0; k < shape[0]; k++) {
+    for (uint64_t k = 0; k < shape[0] && values != NULL; k++) {
         memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);
         cr_posterior_move_rows(room, values + k * stride, shape + 1, head_dim, moves, false);
     }
     return CR_OK;
 }
 
-cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
-                                 const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
-                                 uint16_t *values, size_t stride, struct cr_error *err)
+static cr_status read_row_matrices(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                   const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
+                                   uint16_t *room, uint16_t *values, struct cr_error *err)
 {
-    cr_status status = CR_OK;
     char name[160];
-    uint16_t *room = cr_alloc(adapter->n_params, sizeof *room); /* more than any matrix */
-    if (room == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for reading a posterior");
-    }
+    size_t stride = adapter->n_params;
     for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
         const struct cr_lora *lora = &adapter->slots[i];
         for (int part = 0; part < 2 && lora->rank > 0; part++) {
             uint64_t shape[3] = {n_rows};
+            uint16_t *at = values != NULL ? values + cr_posterior_matrix_begin(adapter, i, part) : NULL;
             cr_posterior_matrix_shape(lora, part, shape + 1);
             cr_posterior_tensor_name(name, sizeof name, i, part, suffix);
-            CR_TRY_OUT(status,
-                       read_row_matrix(file, name, shape, base->head_dim, cr_posterior_reordered(base, i, part), room,
-                                       values + cr_posterior_matrix_begin(adapter, i, part), stride, err));
+            CR_TRY(read_row_matrix(file, name, shape, base->head_dim, cr_posterior_reordered(base, i, part), room, at,
+                                   stride, err));
         }
     }
-    if (adapter->n_labels > 0) {
-        uint64_t shape[3] = {n_rows, adapter->n_labels, adapter->n_embd};
-        cr_posterior_label_rows_name(name, sizeof name, suffix);
-        status = read_row_matrix(file, name, shape, base->head_dim, false, room,
-                                 values + cr_adapter_rows_begin(adapter), stride, err);
+    if (adapter->n_labels == 0) {
+        return CR_OK;
     }
-out:
+    uint64_t shape[3] = {n_rows, adapter->n_labels, adapter->n_embd};
+    uint16_t *at = values != NULL ? values + cr_adapter_rows_begin(adapter) : NULL;
+    cr_posterior_label_rows_name(name, sizeof name, suffix);
+    return read_row_matrix(file, name, shape, base->head_dim, false, room, at, stride, err);
+}
+
+cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                                 const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
+                                 uint16_t **values, struct cr_error *err)
+{
+    CR_TRY(read_row_matrices(file, adapter, base, suffix, n_rows, NULL, NULL, err));
+    uint16_t *room = cr_alloc(adapter->n_params, sizeof *room); /* more than any matrix */
+    uint16_t *made = cr_zalloc(adapter->n_params, n_rows * sizeof *made);
+    cr_status status =
+        room != NULL && made != NULL
+            ? read_row_matrices(file, adapter, base, suffix, n_rows, room, made, err)
+            : cr_fail(err, CR_E_MEMORY, "no memory for %u rows of %zu numbers", n_rows, adapter->n_params);
     cr_free(room);
+    if (status == CR_OK) {
+        *values = made;
+    } else {
+        cr_free(made);
+    }
     return status;
 }

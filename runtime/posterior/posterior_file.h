@@ -97,10 +97,11 @@ cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const s
 cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                  const struct cr_adapter_base *base, float *values, struct cr_error *err);
 
-/* Row k at values + k stride (gaps untouched); their values are not looked at. */
+/* *values: owned, [n_rows][adapter->n_params] with zeros in the gaps, made once the file is known to have such rows;
+ * what they are is not looked at. */
 cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                  const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
-                                 uint16_t *values, size_t stride, struct cr_error *err);
+                                 uint16_t **values, struct cr_error *err);
 
 cr_status cr_posterior_file_sides(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                   const struct cr_adapter_base *base, const struct cr_posterior_sides *sides,

@@ -45,7 +45,7 @@ cr_status cr_swag_check(const struct cr_swag *swag, struct cr_error *err)
                            i, (double)swag->mean[i], (double)swag->m2[i]);
         }
     }
-    for (size_t i = 0; i < swag->n_rows * swag->row_stride; i++) {
+    for (size_t i = 0; i < cr_swag_held(swag) * swag->row_stride; i++) {
         if ((swag->rows[i] & 0x7f80) == 0x7f80) {
             return cr_fail(err, CR_E_INPUT, "deviation %zu of weight %zu is not finite", i / swag->row_stride,
                            i % swag->row_stride);
@@ -91,6 +91,7 @@ static cr_status read_numbers(const struct cr_posterior_file *file, struct cr_sw
     return *scale > 0 ? CR_OK : cr_fail(err, CR_E_INPUT, "%s: scale %g, above 0 expected", label, *scale);
 }
 
+/* All but the rows, which are made once it is known that the file has them. */
 static cr_status allocate(struct cr_swag *swag, const struct cr_adapter *adapter, struct cr_error *err)
 {
     size_t n = adapter->n_params;
@@ -98,8 +99,7 @@ static cr_status allocate(struct cr_swag *swag, const struct cr_adapter *adapter
     swag->mean = cr_alloc(n, sizeof *swag->mean);
     swag->mean_low = cr_zalloc(n, sizeof *swag->mean_low);
     swag->m2 = cr_zalloc(n, sizeof *swag->m2);
-    swag->rows = cr_zalloc(swag->n_rows * n, sizeof *swag->rows);
-    return swag->mean != NULL && swag->mean_low != NULL && swag->m2 != NULL && swag->rows != NULL
+    return swag->mean != NULL && swag->mean_low != NULL && swag->m2 != NULL
                ? CR_OK
                : cr_fail(err, CR_E_MEMORY, "no memory for a posterior of %zu parameters", n);
 }
@@ -112,11 +112,11 @@ static cr_status read(const struct cr_posterior_file *file, struct cr_adapter **
     CR_TRY(read_numbers(file, swag, scale, err));
     CR_TRY(cr_posterior_file_add_rows(file, ".mean", given, err));
     struct cr_adapter *adapter = *given;
-    CR_TRY(allocate(swag, adapter, err));
     CR_TRY(cr_posterior_file_check(file, adapter, 3, err));
+    CR_TRY(allocate(swag, adapter, err));
     CR_TRY(cr_posterior_file_mean(file, adapter, base, swag->mean, err));
     CR_TRY(cr_posterior_file_vector(file, adapter, base, ".m2", swag->m2, err));
-    CR_TRY(cr_posterior_file_rows(file, adapter, base, ".dev", cr_swag_held(swag), swag->rows, swag->row_stride, err));
+    CR_TRY(cr_posterior_file_rows(file, adapter, base, ".dev", cr_swag_held(swag), &swag->rows, err));
     struct cr_error why;
     cr_status status = cr_swag_check(swag, &why);
     if (status != CR_OK) {

@@ -23,13 +23,14 @@ uint64_t cr_swag_result_bytes(uint32_t n_rows, uint64_t n_params);
 void cr_swag_pack(const struct cr_swag *swag, void *result);
 void cr_swag_unpack(struct cr_swag *swag, const void *result); /* of the same shape */
 
-/* Moments and deviations are finite and sums of squares not negative. Errors: CR_E_INPUT. */
+/* Moments and the deviations held are finite and sums of squares not negative. Errors: CR_E_INPUT. */
 cr_status cr_swag_check(const struct cr_swag *swag, struct cr_error *err);
 
 cr_status cr_swag_write(const struct cr_swag *swag, double scale, struct cr_head_nll nll,
                         const struct cr_posterior_about *about, const char *dir, struct cr_error *err);
 
-/* swag: arrays are made and owned by it (cr_swag_free), as what head holds. Its means must be the parameters of
+/* swag: arrays are made and owned by it (cr_swag_free), as what head holds; of the rows only those held: nothing can be
+ * collected into it. Its means must be the parameters of
  * *adapter, which gets the mean label rows that the posterior has. On failure *adapter may have got them already. */
 cr_status cr_swag_read(const char *dir, struct cr_adapter **adapter, const struct cr_adapter_base *base,
                        struct cr_swag *swag, double *scale, struct cr_own_head *head, struct cr_error *err);

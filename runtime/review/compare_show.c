@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/number.h"
 #include "runtime/io/json.h"
 #include "runtime/review/compare.h"
 
@@ -31,15 +32,24 @@ static void put_name(struct table *t, const char *name)
 
 static void put_number(struct table *t, double value)
 {
-    snprintf(next_cell(t), CELL_BYTES, isfinite(value) ? "%.3f" : "-", value);
+    cr_number_fixed(next_cell(t), value, 3);
 }
 
 static void put_estimate(struct table *t, const struct cr_estimate *e, enum cr_figure figure, bool sign)
 {
-    const char *format = figure == CR_FIGURE_ACCURACY ? (sign ? "%+.1f [%+.1f, %+.1f]" : "%.1f [%.1f, %.1f]")
-                                                      : (sign ? "%+.3f [%+.3f, %+.3f]" : "%.3f [%.3f, %.3f]");
     double unit = figure == CR_FIGURE_ACCURACY ? 100 : 1;
-    snprintf(next_cell(t), CELL_BYTES, isfinite(e->mean) ? format : "-", unit * e->mean, unit * e->low, unit * e->high);
+    const double values[3] = {e->mean, e->low, e->high};
+    char text[3][CR_NUMBER_BYTES], *cell = next_cell(t);
+    const char *plus[3];
+    for (int i = 0; i < 3; i++) {
+        cr_number_fixed(text[i], unit * values[i], figure == CR_FIGURE_ACCURACY ? 1 : 3);
+        plus[i] = sign && values[i] >= 0 ? "+" : "";
+    }
+    if (isfinite(e->mean)) {
+        snprintf(cell, CELL_BYTES, "%s%s [%s%s, %s%s]", plus[0], text[0], plus[1], text[1], plus[2], text[2]);
+    } else {
+        snprintf(cell, CELL_BYTES, "-");
+    }
 }
 
 static void put_words(struct table *t, const char *words)
@@ -91,7 +101,7 @@ static void fill_figures(const struct cr_comparison *c, const struct cr_compared
                 put_estimate(t, &of->figures[f], (enum cr_figure)f, false);
             }
         }
-        put_number(t, c->classification ? of->floor : exp(of->figures[CR_FIGURE_NLL].mean));
+        put_number(t, c->classification ? of->floor : cr_perplexity(of->figures[CR_FIGURE_NLL].mean, 1));
     }
 }
 
@@ -125,7 +135,7 @@ static void fill_differences(const struct cr_comparison *c, const struct cr_comp
 void cr_compare_tables(const struct cr_comparison *c, struct cr_buf *out)
 {
     const struct cr_evaluation *first = &c->contenders[0].runs[0].evaluation;
-    char shown[CR_ESCAPE_BYTES];
+    char shown[CR_ESCAPE_BYTES], accuracy[CR_NUMBER_BYTES], nll[CR_NUMBER_BYTES];
     struct table t = {.cells = cr_alloc((c->n_contenders + 1) * MAX_COLUMNS, sizeof *t.cells)};
     if (t.cells == NULL) {
         out->failed = true;
@@ -138,8 +148,8 @@ void cr_compare_tables(const struct cr_comparison *c, struct cr_buf *out)
     }
     cr_buf_printf(out, ". Intervals of 95 %% by %d resamples of %sexamples.", CR_COMPARE_DRAWS,
                   c->n_seeds > 1 ? "seeds and " : "");
-    cr_buf_printf(out, " Equivalent, not worse: within %g points, %g NLL at 5 %%.\n\n", c->options.margin_accuracy,
-                  c->options.margin_nll);
+    cr_buf_printf(out, " Equivalent, not worse: within %s points, %s NLL at 5 %%.\n\n",
+                  cr_number_short(accuracy, c->options.margin_accuracy), cr_number_short(nll, c->options.margin_nll));
     for (size_t g = 0; g < c->n_groups; g++) {
         const struct cr_compared_group *group = &c->groups[g];
         cr_buf_printf(out, "**%s**, %zu examples\n\n", cr_escape(shown, sizeof shown, group->name, strlen(group->name)),

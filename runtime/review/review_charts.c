@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/number.h"
 #include "runtime/metrics/calibrate.h"
 #include "runtime/metrics/metrics.h"
 #include "runtime/review/review_parts.h"
@@ -57,7 +58,9 @@ static cr_status name_with(struct cr_kept *kept, const char *name, const char *w
                            struct cr_error *err)
 {
     struct cr_buf text = {0};
-    cr_buf_printf(&text, "%s%s%s %.3f", name != NULL ? name : "", name != NULL ? ": " : "", what, value);
+    char number[CR_NUMBER_BYTES];
+    cr_buf_printf(&text, "%s%s%s %s", name != NULL ? name : "", name != NULL ? ": " : "", what,
+                  cr_number_fixed(number, value, 3));
     return cr_kept_text(kept, &text, out, err);
 }
 

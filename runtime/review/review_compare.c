@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/number.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
 #include "runtime/review/compare.h"
@@ -205,6 +206,7 @@ static cr_status set_differences(struct page *page, struct cr_error *err)
 {
     const struct cr_comparison *c = page->c;
     struct cr_buf text = {0};
+    char accuracy[CR_NUMBER_BYTES], nll[CR_NUMBER_BYTES];
     struct cr_report_difference *list = cr_zalloc(c->n_groups * (c->n_contenders - 1), sizeof *list);
     CR_TRY(cr_kept_add(&page->kept, list, err));
     page->report.differences = list;
@@ -224,10 +226,10 @@ static cr_status set_differences(struct page *page, struct cr_error *err)
     }
     cr_buf_printf(&text,
                   "Both looked at the same examples, so what is common to them drops out. Better, worse: the 95 %% "
-                  "interval lies on one side of 0. Equivalent: the 90 %% interval lies within %g points of accuracy or "
-                  "%g of NLL (two one-sided tests at 5 %%); not worse: its worse end does. Open: the examples do not "
+                  "interval lies on one side of 0. Equivalent: the 90 %% interval lies within %s points of accuracy or "
+                  "%s of NLL (two one-sided tests at 5 %%); not worse: its worse end does. Open: the examples do not "
                   "decide.",
-                  c->options.margin_accuracy, c->options.margin_nll);
+                  cr_number_short(accuracy, c->options.margin_accuracy), cr_number_short(nll, c->options.margin_nll));
     return cr_kept_text(&page->kept, &text, &page->report.margins, err);
 }
 

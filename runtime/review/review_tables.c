@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/number.h"
 #include "runtime/metrics/metrics.h"
 #include "runtime/review/review_parts.h"
 
@@ -55,10 +56,12 @@ cr_status cr_review_agreement(const struct cr_view *views, size_t n_views, struc
     }
     *out = table;
     if (n_views == 1 && isfinite(views->pair_disagreement)) {
+        char share[CR_NUMBER_BYTES], distance[CR_NUMBER_BYTES];
         cr_buf_printf(&text,
-                      "Two of them taken at random answer %.1f %% of the examples differently; the distance of their "
-                      "probabilities, root of half the sum of both Kullback-Leibler divergences, is %.3f on average.",
-                      100 * views->pair_disagreement, views->pair_distance);
+                      "Two of them taken at random answer %s %% of the examples differently; the distance of their "
+                      "probabilities, root of half the sum of both Kullback-Leibler divergences, is %s on average.",
+                      cr_number_fixed(share, 100 * views->pair_disagreement, 1),
+                      cr_number_fixed(distance, views->pair_distance, 3));
         return cr_kept_text(kept, &text, note, err);
     }
     return CR_OK;

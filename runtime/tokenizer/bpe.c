@@ -2,7 +2,7 @@
  * pair has a rank. A linked list and a heap make a word of n bytes cost O(n log n). A heap entry holds rank and left
  * position; it is stale when the two symbols there are no longer those of the merge. */
 #include "runtime/core/error.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/core/utf8.h"
 #include "runtime/tokenizer/vocab.h"
 
 static void offer(const struct cr_tokenizer *tok, struct cr_encode_work *work, size_t *n_heap, int32_t left)
@@ -34,11 +34,7 @@ static void merge_all(const struct cr_tokenizer *tok, struct cr_encode_work *wor
             continue;
         }
         symbols[left].id = merge->joined;
-        symbols[left].next = symbols[right].next;
-        symbols[right].id = CR_SYMBOL_GONE;
-        if (symbols[right].next >= 0) {
-            symbols[symbols[right].next].previous = left;
-        }
+        cr_symbol_absorb(symbols, left);
         offer(tok, work, &n_heap, symbols[left].previous);
         offer(tok, work, &n_heap, left);
     }

@@ -5,6 +5,7 @@
 
 #include "credence/credence.h"
 #include "runtime/core/buf.h"
+#include "runtime/core/host.h"
 #include "runtime/core/options.h"
 #include "runtime/io/gguf.h"
 #include "runtime/io/json.h"
@@ -74,7 +75,7 @@ static cr_status take_text(struct job *job, const struct cr_host *host, const ch
         stop -= end != NULL && stop > at && text[stop - 1] == '\r';
         CR_TRY(take_line(job, text + at, stop - at, line, err));
         at = next;
-        if (host != NULL && host->stop != NULL && host->stop(host->ctx)) {
+        if (cr_host_stopped(host)) {
             return cr_fail(err, CR_E_STOPPED, "stopped after line %" PRIu64, line);
         }
     }
@@ -112,10 +113,9 @@ cr_status cr_tokenize_text(const struct cr_tokenize_options *options, const stru
     CR_TRY_OUT(status, cr_tokenizer_open(gguf, &tok, err));
     job.tok = tok;
     status = take_text(&job, host, text, n_bytes, err);
-    if (job.n_dropped > 0 && host != NULL && host->log != NULL) {
-        char line[160];
-        snprintf(line, sizeof line, "%zu bytes were dropped: the vocabulary has no token for them", job.n_dropped);
-        host->log(host->ctx, CR_LOG_WARNING, line);
+    if (job.n_dropped > 0) {
+        cr_host_log(host, CR_LOG_WARNING, "%zu bytes were dropped: the vocabulary has no token for them",
+                    job.n_dropped);
     }
 out:
     cr_ids_deinit(&job.ids);

@@ -7,13 +7,13 @@
 #include "runtime/core/error.h"
 #include "runtime/tokenizer/vocab.h"
 
-/* Texts that end a generation whatever the ids say, as llama.cpp has them; the first four also end a turn. */
-static const char *const eog_texts[] = {
+/* Texts that end a turn or a generation, as llama.cpp has them. */
+static const char *const end_texts[] = {
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|return|>",      "<|call|>",
     "<|eom_id|>", "<EOT>",      "_<EOT>",  "<|endoftext|>", "<|end_of_text|>", "<end_of_utterance>",
 };
 
-enum { N_EOT_TEXTS = 4, N_EOG_TEXTS = sizeof eog_texts / sizeof eog_texts[0] };
+enum { N_END_TEXTS = sizeof end_texts / sizeof end_texts[0] };
 
 static cr_status load_model_name(struct cr_tokenizer *tok, struct cr_error *err)
 {
@@ -67,8 +67,7 @@ static cr_status load_types(struct cr_tokenizer *tok, struct cr_error *err)
         CR_TRY(check_length(tok, "tokenizer.ggml.token_type", list.n, err));
     }
     tok->types = cr_alloc(tok->n_vocab, sizeof *tok->types);
-    tok->eog = cr_zalloc(tok->n_vocab, sizeof *tok->eog);
-    if (tok->types == NULL || tok->eog == NULL) {
+    if (tok->types == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for a vocabulary of %zu tokens", tok->n_vocab);
     }
     for (size_t i = 0; i < tok->n_vocab; i++) {
@@ -90,9 +89,8 @@ static cr_status load_types(struct cr_tokenizer *tok, struct cr_error *err)
                                                       : type;
         }
         /* Converters have marked these as normal; plain text must not become them. */
-        for (size_t text = 0; text < N_EOG_TEXTS; text++) {
-            if (is_text(piece, n, eog_texts[text])) {
-                tok->eog[i] = 1;
+        for (size_t text = 0; text < N_END_TEXTS; text++) {
+            if (is_text(piece, n, end_texts[text])) {
                 type = type == CR_TOKEN_USER_DEFINED ? type : CR_TOKEN_CONTROL;
             }
         }
@@ -151,30 +149,22 @@ static int32_t first_of_type(const struct cr_tokenizer *tok, int type)
     return found == NULL ? -1 : (int32_t)(found - tok->types);
 }
 
-/* Defaults as llama.cpp's: SPM bos 1 and eos 2, byte-level BPE 11 for both. */
+/* Those that nothing here uses are looked at all the same: a file with one outside its vocabulary is damaged. Defaults
+ * as llama.cpp's: SPM bos 1 and eos 2, byte-level BPE 11 for both. */
 static cr_status load_ids(struct cr_tokenizer *tok, struct cr_error *err)
 {
     int32_t unused = -1;
     CR_TRY(load_id(tok, "tokenizer.ggml.bos_token_id", tok->spm ? 1 : 11, &tok->bos, err));
     CR_TRY(load_id(tok, "tokenizer.ggml.eos_token_id", tok->spm ? 2 : 11, &tok->eos, err));
-    CR_TRY(load_id(tok, "tokenizer.ggml.eot_token_id", -1, &tok->eot, err));
-    CR_TRY(load_id(tok, "tokenizer.ggml.eom_token_id", -1, &tok->eom, err));
+    CR_TRY(load_id(tok, "tokenizer.ggml.eot_token_id", -1, &unused, err));
+    CR_TRY(load_id(tok, "tokenizer.ggml.eom_token_id", -1, &unused, err));
     CR_TRY(load_id(tok, "tokenizer.ggml.unknown_token_id", -1, &tok->unk, err));
-    CR_TRY(load_id(tok, "tokenizer.ggml.padding_token_id", -1, &tok->pad, err));
+    CR_TRY(load_id(tok, "tokenizer.ggml.padding_token_id", -1, &unused, err));
     CR_TRY(load_id(tok, "tokenizer.ggml.seperator_token_id", -1, &unused, err));
     CR_TRY(load_id(tok, "tokenizer.ggml.cls_token_id", -1, &unused, err));
     CR_TRY(load_id(tok, "tokenizer.ggml.mask_token_id", -1, &unused, err));
     if (tok->unk < 0 && tok->spm) {
         tok->unk = first_of_type(tok, CR_TOKEN_UNKNOWN);
-    }
-    for (size_t text = 0; text < N_EOT_TEXTS && tok->eot < 0; text++) {
-        tok->eot = cr_vocab_find(tok, eog_texts[text], strlen(eog_texts[text]), false);
-    }
-    const int32_t ends[] = {tok->eos, tok->eot, tok->eom};
-    for (size_t i = 0; i < 3; i++) {
-        if (ends[i] >= 0) {
-            tok->eog[ends[i]] = 1;
-        }
     }
     return CR_OK;
 }
@@ -184,7 +174,6 @@ static cr_status load_flags(struct cr_tokenizer *tok, struct cr_error *err)
     tok->add_bos = tok->spm || cr_pretok_add_bos(tok->pretok);
     tok->add_space_prefix = tok->spm;
     CR_TRY(cr_gguf_bool(tok->gguf, "tokenizer.ggml.add_bos_token", false, &tok->add_bos, err));
-    CR_TRY(cr_gguf_bool(tok->gguf, "tokenizer.ggml.add_eos_token", false, &tok->add_eos, err));
     CR_TRY(cr_gguf_bool(tok->gguf, "tokenizer.ggml.add_space_prefix", false, &tok->add_space_prefix, err));
     return cr_gguf_str(tok->gguf, "tokenizer.chat_template", false, &tok->chat_template, &tok->chat_template_bytes,
                        err);
@@ -291,6 +280,5 @@ void cr_tokenizer_close(struct cr_tokenizer *tok)
     cr_free(tok->slots);
     cr_free(tok->merges);
     cr_free(tok->merge_slots);
-    cr_free(tok->eog);
     cr_free(tok);
 }

@@ -6,7 +6,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/core/utf8.h"
 
 struct output {
     char *bytes;

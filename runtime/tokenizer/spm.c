@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "runtime/core/error.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/core/utf8.h"
 #include "runtime/tokenizer/vocab.h"
 
 /* U+2581, which SPM writes for a space. */
@@ -52,11 +52,7 @@ static void merge_all(const struct cr_tokenizer *tok, struct cr_encode_work *wor
         }
         symbols[left].n_bytes += symbols[right].n_bytes;
         symbols[left].id = cr_vocab_find(tok, work->text + symbols[left].begin, symbols[left].n_bytes, true);
-        symbols[left].next = symbols[right].next;
-        symbols[right].id = CR_SYMBOL_GONE;
-        if (symbols[right].next >= 0) {
-            symbols[symbols[right].next].previous = left;
-        }
+        cr_symbol_absorb(symbols, left);
         offer(tok, work, &n_heap, symbols[left].previous);
         offer(tok, work, &n_heap, left);
     }

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/core/utf8.h"
 #include "runtime/tokenizer/vocab.h"
 
 size_t cr_tokenizer_n_vocab(const struct cr_tokenizer *tok)
@@ -21,29 +21,9 @@ const char *cr_tokenizer_pre(const struct cr_tokenizer *tok)
     return tok->spm ? "" : cr_pretok_name(tok->pretok);
 }
 
-int32_t cr_tokenizer_bos(const struct cr_tokenizer *tok)
-{
-    return tok->bos;
-}
-
-int32_t cr_tokenizer_eos(const struct cr_tokenizer *tok)
-{
-    return tok->eos;
-}
-
-int32_t cr_tokenizer_eot(const struct cr_tokenizer *tok)
-{
-    return tok->eot;
-}
-
 int32_t cr_tokenizer_unk(const struct cr_tokenizer *tok)
 {
     return tok->unk;
-}
-
-int32_t cr_tokenizer_pad(const struct cr_tokenizer *tok)
-{
-    return tok->pad;
 }
 
 bool cr_tokenizer_add_bos(const struct cr_tokenizer *tok)
@@ -51,19 +31,9 @@ bool cr_tokenizer_add_bos(const struct cr_tokenizer *tok)
     return tok->add_bos;
 }
 
-bool cr_tokenizer_add_eos(const struct cr_tokenizer *tok)
-{
-    return tok->add_eos;
-}
-
 static bool is_id(const struct cr_tokenizer *tok, int32_t id)
 {
     return id >= 0 && (size_t)id < tok->n_vocab;
-}
-
-bool cr_tokenizer_is_eog(const struct cr_tokenizer *tok, int32_t id)
-{
-    return is_id(tok, id) && tok->eog[id] != 0;
 }
 
 const char *cr_tokenizer_chat_template(const struct cr_tokenizer *tok, size_t *n)

@@ -53,16 +53,11 @@ size_t cr_tokenizer_n_vocab(const struct cr_tokenizer *tok);
 const char *cr_tokenizer_model(const struct cr_tokenizer *tok); /* "gpt2" or "llama" */
 const char *cr_tokenizer_pre(const struct cr_tokenizer *tok);   /* split rule in use, "" for SPM */
 
-/* Ids of markers, -1 when the vocabulary has none. */
-int32_t cr_tokenizer_bos(const struct cr_tokenizer *tok);
-int32_t cr_tokenizer_eos(const struct cr_tokenizer *tok);
-int32_t cr_tokenizer_eot(const struct cr_tokenizer *tok);
+/* Id of the unknown token, -1 when the vocabulary has none. */
 int32_t cr_tokenizer_unk(const struct cr_tokenizer *tok);
-int32_t cr_tokenizer_pad(const struct cr_tokenizer *tok);
-bool cr_tokenizer_add_bos(
-    const struct cr_tokenizer *tok); /* what the file asks for; cr_tokenize obeys only its flags */
-bool cr_tokenizer_add_eos(const struct cr_tokenizer *tok);
-bool cr_tokenizer_is_eog(const struct cr_tokenizer *tok, int32_t id); /* ends a generation */
+
+/* What the file asks for; cr_tokenize obeys only its flags. */
+bool cr_tokenizer_add_bos(const struct cr_tokenizer *tok);
 
 /* Chat template text, borrowed; NULL when absent. Not terminated: *n bytes. */
 const char *cr_tokenizer_chat_template(const struct cr_tokenizer *tok, size_t *n);

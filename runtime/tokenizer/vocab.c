@@ -5,7 +5,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
-#include "runtime/tokenizer/utf8.h"
+#include "runtime/core/utf8.h"
 
 /* The 188 bytes that are printable as they are stand for themselves, the other 68 for U+0100 + their order. */
 static bool is_printable(unsigned byte)

@@ -53,9 +53,8 @@ struct cr_tokenizer {
     struct cr_specials specials;
     struct cr_pretok *pretok; /* byte-level BPE only */
 
-    int32_t bos, eos, eot, eom, unk, pad;
-    bool add_bos, add_eos, add_space_prefix;
-    uint8_t *eog; /* [n_vocab] */
+    int32_t bos, eos, unk;
+    bool add_bos, add_space_prefix;
     const char *chat_template;
     size_t chat_template_bytes;
 };
@@ -92,6 +91,17 @@ struct cr_symbol {
 };
 
 #define CR_SYMBOL_GONE (-2)
+
+/* Takes the right neighbour, which there is, out of the list. */
+static inline void cr_symbol_absorb(struct cr_symbol *symbols, int32_t left)
+{
+    struct cr_symbol *right = &symbols[symbols[left].next];
+    symbols[left].next = right->next;
+    right->id = CR_SYMBOL_GONE;
+    if (right->next >= 0) {
+        symbols[right->next].previous = left;
+    }
+}
 
 struct cr_encode_work {
     struct cr_pretok_work pretok;

@@ -111,6 +111,45 @@ static void put_adapter(struct cr_buf *text, const char *path)
     cr_adapter_destroy(adapter);
 }
 
+static void put_kind(struct cr_buf *text, const struct cr_posterior *p)
+{
+    const struct cr_ivon_group *a = &p->groups[CR_IVON_GROUP_A], *b = &p->groups[CR_IVON_GROUP_B];
+    const struct cr_prefix *prefix = p->adapter->prefix;
+    const char *name = cr_posterior_kind_name(p->kind);
+    if (name == NULL) {
+        return;
+    }
+    cr_buf_printf(text, "           %s, ", name);
+    switch (p->kind) {
+    case CR_POSTERIOR_IVON:
+        cr_buf_printf(text, "ess %g for A and %g for B, weight decay %g", a->ess, b->ess, a->weight_decay);
+        break;
+    case CR_POSTERIOR_SWAG:
+        cr_buf_printf(text, "%" PRIu64 " snapshots, rank %" PRIu32 " of %" PRIu32 ", scale %g", p->swag.n,
+                      cr_swag_rank(&p->swag), p->swag.n_rows, p->swag_scale);
+        if (p->adapter->n_labels > 0) {
+            cr_buf_printf(text, ", %" PRIu32 " label rows", p->adapter->n_labels);
+        }
+        break;
+    case CR_POSTERIOR_BLOB:
+        cr_buf_printf(text, "prior sigma %g", p->prior_std);
+        break;
+    case CR_POSTERIOR_LAPLACE:
+        cr_buf_printf(text, "curvature of %" PRIu64 " examples, prior precision %g", p->laplace.n_examples,
+                      p->laplace.precision);
+        break;
+    case CR_POSTERIOR_PREFIX:
+        cr_buf_printf(text, "%" PRIu32 " vertices, %" PRIu32 " label rows each", prefix->n_vertices, prefix->n_labels);
+        break;
+    case CR_POSTERIOR_ENSEMBLE:
+        cr_buf_printf(text, "%" PRIu32 " members of %zu weights", p->sets.n, p->adapter->n_trainable);
+        break;
+    default:
+        cr_buf_printf(text, "%" PRIu32 " tasks and their mean", p->sets.n - 1);
+    }
+    cr_buf_puts(text, "\n");
+}
+
 /* What can be drawn from beside an adapter; what stands in the way is said. */
 static void put_posterior(struct cr_buf *text, const char *dir)
 {
@@ -121,31 +160,7 @@ static void put_posterior(struct cr_buf *text, const char *dir)
     if (status != CR_OK) {
         return;
     }
-    if (p->swag.n > 0) {
-        cr_buf_printf(text, "           swag, %" PRIu64 " snapshots, rank %" PRIu32 " of %" PRIu32 ", scale %g",
-                      p->swag.n, cr_swag_rank(&p->swag), p->swag.n_rows, p->swag_scale);
-        if (p->adapter->n_labels > 0) {
-            cr_buf_printf(text, ", %" PRIu32 " label rows", p->adapter->n_labels);
-        }
-        cr_buf_puts(text, "\n");
-    } else if (cr_posterior_has_tasks(p)) {
-        cr_buf_printf(text, "           bora, %" PRIu32 " tasks and their mean\n", p->sets.n - 1);
-    } else if (p->sets.n > 0) {
-        cr_buf_printf(text, "           ensemble, %" PRIu32 " members of %zu weights\n", p->sets.n,
-                      p->adapter->n_trainable);
-    } else if (p->laplace.n_items > 0) {
-        cr_buf_printf(text, "           laplace, curvature of %" PRIu64 " examples, prior precision %g\n",
-                      p->laplace.n_examples, p->laplace.precision);
-    } else if (p->sigma != NULL) {
-        cr_buf_printf(text, "           blob, prior sigma %g\n", p->prior_std);
-    } else if (p->adapter->prefix != NULL) {
-        cr_buf_printf(text, "           prefix, %" PRIu32 " vertices, %" PRIu32 " label rows each\n",
-                      p->adapter->prefix->n_vertices, p->adapter->prefix->n_labels);
-    } else if (p->hess != NULL) {
-        const struct cr_ivon_group *a = &p->groups[CR_IVON_GROUP_A], *b = &p->groups[CR_IVON_GROUP_B];
-        cr_buf_printf(text, "           ivon, ess %g for A and %g for B, weight decay %g\n", a->ess, b->ess,
-                      a->weight_decay);
-    }
+    put_kind(text, p);
     cr_posterior_close(p);
 }
 

@@ -4,9 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "runtime/adapter/layout.h"
 #include "runtime/core/alloc.h"
 #include "runtime/eval/nll.h"
-#include "runtime/thread/machine.h"
 
 /* Stored activations above this prediction make recomputing the default: fixed, so that the choice is a function of
  * the settings and never of what else the machine is doing. */
@@ -14,10 +14,6 @@
 
 /* Several sets share a pass while it takes no more than this. */
 #define JOINT_BYTES ((uint64_t)2 << 30)
-
-/* Libraries, thread stacks and allocator slack that no term names; generous for a few dozen threads. */
-#define OVERHEAD_BYTES ((uint64_t)6 << 20)
-#define OVERHEAD_PER_WORKER ((uint64_t)128 << 10)
 
 /* Texts and heads in a checkpoint beside parameters, state and evaluations. */
 #define CHECKPOINT_BYTES ((uint64_t)64 << 10)
@@ -75,8 +71,7 @@ cr_status cr_train_plan_steps(struct cr_train *train, struct cr_error *err)
                                            .n_steps = train->n_steps,
                                            .n_warmup = cr_schedule_warmup(o->warmup, train->n_steps)};
     if (train->n_valid > 0) {
-        uint64_t every = o->eval_every > 0 ? o->eval_every : train->steps_per_epoch;
-        train->max_evals = (size_t)(train->n_steps / every + 1);
+        train->max_evals = (size_t)divide_up(train->n_steps, cr_train_eval_every(train)); /* the last step has one */
     }
     return CR_OK;
 }
@@ -89,7 +84,7 @@ static size_t longest_sequence(const struct cr_train *train, size_t max_seq)
 
 size_t cr_train_micro_tokens(const struct cr_train *train, size_t max_seq)
 {
-    size_t rounded = (longest_sequence(train, max_seq) + 15) / 16 * 16;
+    size_t rounded = cr_round_up_16(longest_sequence(train, max_seq));
     return rounded > CR_MICRO_TOKENS ? rounded : CR_MICRO_TOKENS;
 }
 
@@ -123,34 +118,40 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
     };
 }
 
-/* The shapes of all sets that the engine will see, and the floats that the adapter will hold. Returns owned slots or
- * NULL. */
+/* The shapes of all sets that the engine will see, and the floats that the adapter will hold. Returns owned slots, or
+ * NULL when memory does not suffice. */
 static struct cr_lora *shapes(const struct cr_train *train, uint64_t *n_params)
 {
     uint32_t n_layers = train->model->config.n_layers;
     size_t n_slots = (size_t)n_layers * CR_N_PROJ;
     uint32_t factor = train->method->rank_factor != NULL ? train->method->rank_factor(&train->options) : 1;
     struct cr_lora *slots = cr_zalloc(train->n_sets * n_slots, sizeof *slots);
-    *n_params = 0;
     for (size_t i = 0; slots != NULL && i < n_slots; i++) {
         const struct cr_qmat *w = &train->model->layers[i / CR_N_PROJ].proj[i % CR_N_PROJ];
         const struct cr_lora *read = train->adapter != NULL ? &train->adapter->slots[i] : NULL;
         uint32_t rank = read != NULL                                 ? read->rank
                         : (train->targets >> i % CR_N_PROJ & 1) != 0 ? train->options.rank
                                                                      : 0;
-        slots[i] = (struct cr_lora){.rank = factor * rank,
+        slots[i] = (struct cr_lora){.rank = rank,
                                     .n_in = (uint32_t)w->n_cols,
                                     .n_out = (uint32_t)w->n_rows,
                                     .tensor_id = (uint32_t)i,
                                     .scale = 1};
-        *n_params += divide_up((uint64_t)rank * slots[i].n_in, 16) * 16;
-        *n_params += divide_up((uint64_t)rank * slots[i].n_out, 16) * 16;
+    }
+    uint32_t n_labels = cr_train_owns_rows(train) ? train->n_labels : 0;
+    size_t floats = 0, trainable;
+    if (slots != NULL &&
+        !cr_adapter_floats(slots, n_layers, n_labels, train->model->config.n_embd, &floats, &trainable)) {
+        cr_free(slots);
+        return NULL;
+    }
+    *n_params = (uint64_t)floats * train->n_sets;
+    for (size_t i = 0; slots != NULL && i < n_slots; i++) {
+        slots[i].rank *= factor; /* as the engine sees it */
     }
     for (uint32_t k = 1; slots != NULL && k < train->n_sets; k++) {
         memcpy(slots + k * n_slots, slots, n_slots * sizeof *slots);
     }
-    *n_params += cr_train_owns_rows(train) ? cr_label_floats(train->n_labels, train->model->config.n_embd) : 0;
-    *n_params *= train->n_sets;
     return slots;
 }
 
@@ -160,12 +161,12 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
     struct cr_engine_options engine;
     cr_train_engine_options(train, lora, max_seq, recompute, &engine);
     struct cr_train_memory m = {0};
-    uint64_t file = cr_machine_rss_file();
     m.model = cr_gguf_file_bytes(train->model->gguf);
-    m.held = cr_machine_rss_anon() + (file > m.model ? file - m.model : 0);
+    m.held = cr_memory_held(m.model);
     m.engine = cr_engine_bytes(&engine);
-    /* One that was read is held already, unless label rows are put behind it. */
-    m.adapter = train->adapter != NULL && !cr_train_owns_rows(train) ? 0 : 2 * n_params * sizeof(float);
+    /* One that was read is held already, unless label rows or more sets are put behind it. */
+    bool held = train->adapter != NULL && !cr_train_owns_rows(train) && train->n_sets == 1;
+    m.adapter = held ? 0 : 2 * n_params * sizeof(float);
     m.optimiser =
         train->method->state_bytes(&train->options, n_params, (uint64_t)train->model->config.n_layers * CR_N_PROJ) +
         cr_norm2_bytes((size_t)n_params);
@@ -174,13 +175,12 @@ static void predict(const struct cr_train *train, const struct cr_lora *lora, ui
               (train->method->sharing == CR_BY_TASK ? 1 : train->n_sets) *
                   cr_nll_scratch_floats(cr_train_micro_tokens(train, max_seq), engine.n_labels) * sizeof(float) +
               train->max_evals * sizeof(struct cr_train_eval) + cr_train_trial_targets(train) * 2 * sizeof(double);
-    m.overhead = OVERHEAD_BYTES + (uint64_t)train->workers.parallel->n_workers * OVERHEAD_PER_WORKER;
+    m.overhead = cr_memory_overhead(train->workers.parallel->n_workers);
     m.checkpoint = n_params * sizeof(float) + m.optimiser + m.best + CHECKPOINT_BYTES +
                    train->max_evals * sizeof(struct cr_train_eval);
     m.total = m.held + m.model + m.engine + m.adapter + m.optimiser + m.best + m.batch + m.overhead +
               (train->options.resume ? m.checkpoint : 0);
-    uint64_t peak = cr_machine_peak_rss();
-    m.total = m.total > peak ? m.total : peak;
+    m.peak = cr_memory_peak(m.total);
     *out = m;
 }
 
@@ -236,17 +236,12 @@ static void suggest(const struct cr_train *train, const struct cr_lora *lora, ui
 
 cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
 {
-    uint64_t n_params;
+    uint64_t n_params = 0;
     struct cr_lora *lora = shapes(train, &n_params);
-    if (train->adapter != NULL) {
-        n_params = train->adapter->n_params;
-        n_params += cr_train_owns_rows(train) ? cr_label_floats(train->n_labels, train->model->config.n_embd) : 0;
-    } else if (train->prefix_shape.n_rows > 0) {
-        n_params += cr_prefix_floats(&train->prefix_shape);
-    }
     if (lora == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the shapes of an adapter");
     }
+    n_params += train->prefix_shape.n_rows > 0 ? cr_prefix_floats(&train->prefix_shape) : 0;
     size_t longest = train->data.max_ids > train->valid_file.max_ids ? train->data.max_ids : train->valid_file.max_ids;
     if (longest + train->prefix_shape.n_rows > train->model->config.n_ctx) {
         cr_free(lora);
@@ -256,7 +251,7 @@ cr_status cr_train_plan_memory(struct cr_train *train, struct cr_error *err)
                        train->prefix_shape.n_rows, longest, train->model->config.n_ctx);
     }
     struct cr_train_memory *m = &train->memory;
-    uint64_t budget = train->host->memory_bytes > 0 ? train->host->memory_bytes : cr_machine_memory_budget();
+    uint64_t budget = cr_memory_budget(train->host);
     train->sets_at_once = 1;
     predict(train, lora, n_params, longest, false, m);
     enum cr_tristate choice = train->options.grad_checkpoint;

@@ -1,10 +1,10 @@
 /* Where the vertices of a prefix begin: at the keys and values that the model forms of training texts, other texts for
  * each vertex, and at the model's own label rows with a little noise. */
-#include <math.h>
 #include <string.h>
 
-#include "credence/kernels/dequant.h"
 #include "credence/kernels/rng.h"
+#include "runtime/core/alloc.h"
+#include "runtime/posterior/members.h"
 #include "runtime/train/train.h"
 
 /* Noise of the label rows of a vertex, as a share of their root mean square: enough to tell vertices apart. */
@@ -100,28 +100,24 @@ static cr_status fill_rows(struct cr_train *train, struct cr_error *err)
     return CR_OK;
 }
 
-static void fill_head(struct cr_train *train)
+static cr_status fill_head(struct cr_train *train, struct cr_error *err)
 {
     const struct cr_prefix *prefix = train->adapter->prefix;
-    const struct cr_qmat *output = &train->model->output;
-    cr_dequant_fn *dequant = cr_dequant_fn_for(output->type, train->workers.tier);
     size_t n = (size_t)prefix->n_labels * prefix->n_embd;
     float *head = prefix->params + cr_prefix_rows_floats(prefix);
-    double sum = 0;
-    for (uint32_t c = 0; c < prefix->n_labels; c++) {
-        const char *row = (const char *)output->data + (size_t)train->data.label_ids[c] * output->row_bytes;
-        dequant(row, 0, prefix->n_embd, head + c * prefix->n_embd);
+    float *model = cr_alloc(n, sizeof *model);
+    struct cr_rng_ops rng;
+    if (model == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for label rows");
     }
-    for (size_t i = 0; i < n; i++) {
-        sum += (double)head[i] * (double)head[i];
-    }
-    float sigma = prefix->n_vertices > 1 && n > 0 ? (float)(HEAD_NOISE * sqrt(sum / (double)n)) : 0;
-    for (uint32_t j = prefix->n_vertices; j-- > 0;) { /* the first one, which the others are copies of, last */
+    cr_rng_ops_init(&rng, train->workers.tier);
+    cr_model_label_rows(train->model, train->workers.tier, train->data.label_ids, prefix->n_labels, model);
+    for (uint32_t j = 0; j < prefix->n_vertices; j++) {
         struct cr_noise noise = {.key = {(uint32_t)train->options.seed, HEAD_KEY}, .tensor = j};
-        for (size_t i = 0; i < n; i++) {
-            head[j * n + i] = head[i] + sigma * cr_normal_at(&noise, i);
-        }
+        cr_members_near_rows(&rng, &noise, model, prefix->n_vertices > 1 ? HEAD_NOISE : 0, n, head + j * n);
     }
+    cr_free(model);
+    return CR_OK;
 }
 
 cr_status cr_train_start_prefix(struct cr_train *train, struct cr_error *err)
@@ -130,6 +126,5 @@ cr_status cr_train_start_prefix(struct cr_train *train, struct cr_error *err)
         return CR_OK;
     }
     CR_TRY(fill_rows(train, err));
-    fill_head(train);
-    return CR_OK;
+    return fill_head(train, err);
 }

@@ -75,9 +75,7 @@ static cr_status make_adapter(struct cr_train *train, struct cr_error *err)
                                     .n_tasks = train->data.n_tasks,
                                     .n_steps = train->n_steps,
                                     .steps_per_epoch = train->steps_per_epoch,
-                                    .first_eval = train->n_valid == 0 ? 0
-                                                  : o->eval_every > 0 ? o->eval_every
-                                                                      : train->steps_per_epoch,
+                                    .first_eval = train->n_valid == 0 ? 0 : cr_train_eval_every(train),
                                     .own_lr = own_lr,
                                     .schedule = &train->schedule};
     CR_TRY(train->method->create(&setup, &train->state, err));

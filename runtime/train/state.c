@@ -100,14 +100,16 @@ static cr_status get_history(struct cr_train *train, const struct cr_checkpoint 
                        "history of %zu bytes with %" PRIu64 " evaluations, layout %" PRIu64 ", expected layout %zu",
                        section->bytes, head.n_evals, head.layout, sizeof head);
     }
-    if (room > train->max_evals) { /* other settings were allowed */
-        struct cr_train_history *larger = cr_alloc(1, section->bytes + train->max_evals * sizeof head.evals[0]);
+    uint64_t behind = checkpoint->step / cr_train_eval_every(train); /* by the present settings */
+    size_t all = room + (behind < train->max_evals ? train->max_evals - (size_t)behind : 0);
+    if (all > train->max_evals) { /* other settings were allowed */
+        struct cr_train_history *larger = cr_alloc(1, sizeof head + all * sizeof head.evals[0]);
         if (larger == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for %zu evaluations", room);
+            return cr_fail(err, CR_E_MEMORY, "no memory for %zu evaluations", all);
         }
         cr_free(train->history);
         train->history = larger;
-        train->max_evals += room;
+        train->max_evals = all;
     }
     memcpy(train->history, section->data, section->bytes);
     return CR_OK;

@@ -59,7 +59,7 @@ static void set_numbers(const struct cr_train *train, json_t *summary)
     json_object_set_new(summary, "seconds", json_real(total_seconds(train)));
     json_object_set_new(summary, "tok_s", json_real(rate(train)));
     json_object_set_new(summary, "peak_rss_mb", json_real((double)cr_machine_peak_rss() / CR_MIB));
-    json_object_set_new(summary, "predicted_mb", json_real((double)train->memory.total / CR_MIB));
+    json_object_set_new(summary, "predicted_mb", json_real((double)train->memory.peak / CR_MIB));
     json_object_set_new(summary, "threads", json_integer(train->workers.parallel->n_workers));
     json_object_set_new(summary, "n_train", json_integer((json_int_t)train->n_train));
     json_object_set_new(summary, "n_valid", json_integer((json_int_t)train->n_valid));
@@ -183,5 +183,5 @@ void cr_train_fill_result(const struct cr_train *train, struct cr_finetune_resul
     result->final_loss = h->last_report_loss;
     result->best_nll = h->best_nll;
     result->best_step = h->best_step;
-    result->predicted_mb = (double)train->memory.total / CR_MIB;
+    result->predicted_mb = (double)train->memory.peak / CR_MIB;
 }

@@ -18,11 +18,10 @@
 #include "runtime/optim/norm2.h"
 #include "runtime/optim/schedule.h"
 #include "runtime/posterior/method.h"
+#include "runtime/thread/memory.h"
 #include "runtime/thread/workers.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/train/checkpoint_dir.h"
-
-#define CR_MIB (1024.0 * 1024.0)
 
 /* Running numbers of a run. A checkpoint stores this struct and the evaluations behind it as they lie. */
 struct cr_train_eval {
@@ -52,7 +51,8 @@ struct cr_train_memory {
     uint64_t model; /* the mapped file */
     uint64_t engine, adapter, optimiser, best, batch, overhead;
     uint64_t checkpoint; /* a file of one; its pages count where a run is resumed from it */
-    uint64_t total;
+    uint64_t total;      /* what is compared with the budget */
+    uint64_t peak;       /* what is reported: the process may have been larger before */
 };
 
 struct cr_trace;
@@ -103,7 +103,7 @@ struct cr_train {
     uint64_t step, n_steps, steps_per_epoch;
     struct cr_schedule schedule;
     struct cr_train_history *history; /* owned */
-    size_t max_evals;
+    size_t max_evals;                 /* of the whole run */
     struct cr_train_memory memory;
     uint64_t linear_params; /* of the projections of all layers, for the estimate of operations */
 
@@ -148,7 +148,7 @@ void cr_train_engine_options(const struct cr_train *train, const struct cr_lora 
                              struct cr_engine_options *out);
 
 /* prefix_start.c: first values of a prefix, once there is an engine; nothing for other methods. Errors: CR_E_INPUT when
- * the training texts are too much alike. */
+ * the training texts are too much alike, CR_E_MEMORY. */
 cr_status cr_train_start_prefix(struct cr_train *train, struct cr_error *err);
 
 /* setup.c */
@@ -181,6 +181,7 @@ cr_status cr_train_step(struct cr_train *train, struct cr_step_result *result, s
 cr_status cr_train_loop(struct cr_train *train, struct cr_error *err);
 
 /* validate.c: one evaluation at the present step; keeps the best parameters, decides on early stopping. */
+uint64_t cr_train_eval_every(const struct cr_train *train); /* steps between evaluations; the last step has one, too */
 bool cr_train_eval_due(const struct cr_train *train);
 double cr_train_looks(const struct cr_train *train); /* of an evaluation, as passes over all held-out examples */
 void cr_train_show_point(struct cr_train *train);    /* of the method, into params */
@@ -199,11 +200,12 @@ void cr_journal_sync(struct cr_train *train);
 void cr_journal_close(struct cr_train *train);
 void cr_train_report(struct cr_train *train, const struct cr_step_result *step, bool report);
 
+/* outputs.c: whether a run of this method writes the file of this name, and whether all that it writes are there. */
+bool cr_train_writes(const struct cr_train *train, const char *name);
+bool cr_train_outputs_present(const struct cr_train *train);
+
 /* summary.c: adapter files, then summary.json as the last file of a run. */
 cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err);
-bool cr_train_outputs_present(const struct cr_train *train);
-/* Whether a run of this method writes the file of this name. */
-bool cr_train_writes(const struct cr_train *train, const char *name);
 void cr_train_fill_result(const struct cr_train *train, struct cr_finetune_result *result);
 
 /* trace.c: times of the engine's operations; `events` also keeps every one, to be written as Chrome trace events. */

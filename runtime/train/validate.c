@@ -11,11 +11,15 @@
 /* Held-out examples that are looked at where each takes many passes. */
 enum { TRIAL_EXAMPLES = 200, TRIAL_LEAST = 32 };
 
+uint64_t cr_train_eval_every(const struct cr_train *train)
+{
+    return train->options.eval_every > 0 ? train->options.eval_every : train->steps_per_epoch;
+}
+
 bool cr_train_eval_due(const struct cr_train *train)
 {
-    uint64_t every = train->options.eval_every > 0 ? train->options.eval_every : train->steps_per_epoch;
     return train->n_valid > 0 && train->step > 0 && train->history->last_eval_step != train->step &&
-           (train->step % every == 0 || train->step == train->n_steps);
+           (train->step % cr_train_eval_every(train) == 0 || train->step == train->n_steps);
 }
 
 static void remember(struct cr_train *train, double nll)

@@ -8,6 +8,7 @@
 #include "runtime/io/gguf.h"
 #include "runtime/io/gguf_write.h"
 #include "runtime/io/quantize.h"
+#include "tests/support/gguf_test.h"
 
 static struct cr_error err;
 
@@ -29,7 +30,7 @@ static inline struct cr_gguf_writer *make_writer(void)
     OK(cr_gguf_writer_kv_str(w, "general.architecture", "llama", &err));
     OK(cr_gguf_writer_kv_u32(w, "llama.block_count", 30, &err));
     OK(cr_gguf_writer_kv_f32(w, "llama.rope.freq_base", 10000.0f, &err));
-    OK(cr_gguf_writer_kv_bool(w, "llama.attention.causal", true, &err));
+    OK(cr_test_kv_bool(w, "llama.attention.causal", true, &err));
     OK(cr_gguf_writer_kv_str_array(w, "tokenizer.ggml.tokens", words, 3, &err));
     OK(cr_gguf_writer_kv_f32_array(w, "tokenizer.ggml.scores", floats, 2, &err));
     OK(cr_gguf_writer_kv_i32_array(w, "tokenizer.ggml.token_type", ints, 3, &err));

@@ -7,7 +7,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
-#include "runtime/io/safetensors.h"
+#include "runtime/io/safetensors_private.h"
 #include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 
@@ -28,9 +28,8 @@ static inline uint64_t touch(const struct cr_safetensors *st)
         ck_assert(status == CR_OK || status == CR_E_INPUT);
         cr_free(values);
     }
-    for (size_t i = 0; i < cr_safetensors_n_metadata(st); i++) {
-        const char *key, *value;
-        cr_safetensors_metadata_at(st, i, &key, &value);
+    for (size_t i = 0; i < st->n_meta; i++) {
+        const char *key = st->text + st->meta[i].key, *value = st->text + st->meta[i].value;
         ck_assert_ptr_eq(cr_safetensors_metadata(st, key, NULL), value);
         sum += strlen(value);
     }

@@ -244,30 +244,6 @@ START_TEST(stored_rotation)
 }
 END_TEST
 
-/* The largest midpoint below the limit, wherever that is; nothing passing is 0; everything passing is the last one. */
-START_TEST(search)
-{
-    for (double limit = 0; limit < 0.02; limit += 0.0003) {
-        struct cr_blob_search s;
-        double sigma, largest = 0;
-        unsigned n = 0;
-        cr_blob_search_start(&s, 0.001, 0.015, 5);
-        while (cr_blob_search_next(&s, &sigma)) {
-            ck_assert(sigma > 0.001 && sigma < 0.015);
-            largest = sigma <= limit && sigma > largest ? sigma : largest;
-            cr_blob_search_tell(&s, sigma <= limit);
-            n++;
-        }
-        ck_assert_uint_eq(n, 5);
-        ck_assert(s.best == largest && s.best <= limit);
-        double cell = 0.014 / 32; /* as close as five halvings come */
-        ck_assert(limit < 0.001 + cell || limit > 0.015 || limit - s.best <= cell * 1.0001);
-    }
-    ck_assert(cr_blob_search_passes(0.5, 0.5015, 0.0031) && !cr_blob_search_passes(0.5, 0.5015, 0.0029));
-    ck_assert(!cr_blob_search_passes(0.5, 0.49, 0.003) && !cr_blob_search_passes(0.5, (double)NAN, 0.003));
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("blob");
@@ -280,7 +256,6 @@ int main(void)
     tcase_add_test(all, flipout_gradients);
     tcase_add_test(all, draws);
     tcase_add_test(all, stored_rotation);
-    tcase_add_test(all, search);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }

@@ -41,8 +41,7 @@ static struct cr_token_batch tail_of(const struct cr_token_batch *whole, uint32_
 
 static void logits_of(struct cr_engine *e, const struct cr_token_batch *batch, float *out)
 {
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_logits(e, batch, out, &err) == CR_OK, "%s", err.message);
+    cr_test_logits(e, batch, out);
 }
 
 /* A prefix made of the keys and values of leading tokens stands for them: the tokens behind it, shifted by its length,

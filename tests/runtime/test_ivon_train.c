@@ -288,6 +288,8 @@ START_TEST(refused_options)
     struct cr_train_run run;
     CR_TRAIN_REFUSE(run, init, ess, -1, "--ess");
     CR_TRAIN_REFUSE(run, init, ess, (double)NAN, "--ess");
+    CR_TRAIN_REFUSE(run, init, ess, 1e39, "--ess");
+    CR_TRAIN_REFUSE(run, init, ess_b, 1e-39, "ess of B");
     CR_TRAIN_REFUSE(run, init, hess_init, 0, "--hess-init");
     CR_TRAIN_REFUSE(run, init, hess_init, (double)INFINITY, "--hess-init");
     CR_TRAIN_REFUSE(run, init, clip_radius, 0, "--clip-radius");

@@ -123,8 +123,7 @@ START_TEST(logits)
     cr_parallel_openmp(&parallel, cr_thread_count(0));
     struct cr_engine *e = engine_for(tier, &parallel, NULL, 160, NULL, 0, false);
     float *z = cr_alloc(n * model->config.n_vocab, sizeof(float));
-    struct cr_error err = {0};
-    ck_assert_msg(cr_engine_logits(e, &batch, z, &err) == CR_OK, "%s", err.message);
+    cr_test_logits(e, &batch, z);
     double worst = 0, tolerance = cr_test_rounds(tier) ? 0.15 : 1e-3;
     for (size_t i = 0; i < n; i++) {
         const json_t *c = json_array_get(cases, i);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/model/engine_internal.h"
 #include "tests/support/kernel_test.h"
 
 struct cr_test_model cr_test_model_make(const struct cr_tiny_spec *spec)
@@ -214,4 +215,27 @@ void cr_test_gradient_by(cr_test_loss_fn *loss_of, struct cr_engine *e, const st
     memcpy(param, saved, n * sizeof(float));
     free(saved);
     ck_assert_msg(best <= 1e-3, "%s: difference quotient off by %.2e of the gradient (norm %g)", what, best, norm);
+}
+
+void cr_test_logits(struct cr_engine *e, const struct cr_token_batch *batch, float *logits)
+{
+    size_t n_vocab = e->model->output.n_rows;
+    struct cr_error err = {0};
+    float *nll = cr_alloc(batch->n_rows, sizeof *nll);
+    ck_assert_msg(cr_engine_token_nll(e, batch, nll, &err) == CR_OK, "%s", err.message);
+    float *z = cr_alloc(e->rows.n_blocks * n_vocab * CR_LANES, sizeof *z);
+    struct cr_qgemm_args gemm = {.w = e->model->output,
+                                 .x = e->head_x,
+                                 .x_stride = cr_head_stride_bytes(e),
+                                 .y = z,
+                                 .y_stride = n_vocab * CR_LANES,
+                                 .n_blocks = e->rows.n_blocks};
+    e->qgemm.fwd(&gemm, 0, n_vocab, e->scratch);
+    for (size_t t = 0; t < e->rows.n_blocks * CR_LANES; t++) {
+        for (size_t v = 0; v < n_vocab && e->row_of[t] != CR_NO_ROW; v++) {
+            logits[e->row_of[t] * n_vocab + v] = z[(t / CR_LANES * n_vocab + v) * CR_LANES + t % CR_LANES];
+        }
+    }
+    cr_free(z);
+    cr_free(nll);
 }

@@ -37,6 +37,9 @@ struct cr_engine *cr_test_engine(const struct cr_engine_options *options);
 void cr_test_train(struct cr_engine *e, const struct cr_token_batch *batch, const struct cr_engine_noise *noise,
                    double *loss);
 
+/* logits [n_rows][n_vocab] of every loss row of a text, from the input of the head that a forward pass leaves. */
+void cr_test_logits(struct cr_engine *e, const struct cr_token_batch *batch, float *logits);
+
 /* Whether the tier rounds operands to bf16. */
 bool cr_test_rounds(enum cr_tier tier);
 

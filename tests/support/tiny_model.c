@@ -5,8 +5,8 @@
 
 #include "credence/kernels/dequant.h"
 #include "runtime/core/alloc.h"
-#include "runtime/io/gguf_write.h"
 #include "runtime/io/quantize.h"
+#include "tests/support/gguf_test.h"
 #include "tests/support/kernel_test.h"
 
 uint32_t cr_tiny_width(int type)
@@ -30,8 +30,8 @@ static void *pool_alloc(struct pool *pool, size_t bytes)
     return p;
 }
 
-static cr_status add_matrix(struct cr_gguf_writer *w, struct pool *pool, struct cr_rng *rng, const char *name,
-                            int type, size_t n_cols, size_t n_rows, float range, struct cr_error *err)
+static cr_status add_matrix(struct cr_gguf_writer *w, struct pool *pool, struct cr_rng *rng, const char *name, int type,
+                            size_t n_cols, size_t n_rows, float range, struct cr_error *err)
 {
     const struct cr_qtype_info *info = cr_qtype_info(type);
     size_t row_bytes = n_cols / info->block_values * info->block_bytes;
@@ -107,7 +107,7 @@ static cr_status add_tokenizer(struct cr_gguf_writer *w, struct cr_error *err)
     CR_TRY(cr_gguf_writer_kv_str_array(w, "tokenizer.ggml.merges", merges, 26, err));
     CR_TRY(cr_gguf_writer_kv_u32(w, "tokenizer.ggml.bos_token_id", 283, err));
     CR_TRY(cr_gguf_writer_kv_u32(w, "tokenizer.ggml.eos_token_id", 282, err));
-    CR_TRY(cr_gguf_writer_kv_bool(w, "tokenizer.ggml.add_bos_token", false, err));
+    CR_TRY(cr_test_kv_bool(w, "tokenizer.ggml.add_bos_token", false, err));
     return cr_gguf_writer_kv_str(w, "tokenizer.chat_template",
                                  "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + "
                                  "message['content'] + '<|im_end|>' + '\n'}}{% endfor %}",
@@ -125,9 +125,9 @@ static cr_status add_config(struct cr_gguf_writer *w, const struct cr_tiny_spec 
     const struct {
         const char *suffix;
         uint32_t value;
-    } counts[] = {{"context_length", 512},         {"embedding_length", s->width},
-                  {"block_count", s->n_layers},    {"feed_forward_length", s->ff},
-                  {"attention.head_count", s->n_heads}, {"attention.head_count_kv", s->n_kv}};
+    } counts[] = {
+        {"context_length", 512},        {"embedding_length", s->width},       {"block_count", s->n_layers},
+        {"feed_forward_length", s->ff}, {"attention.head_count", s->n_heads}, {"attention.head_count_kv", s->n_kv}};
     char key[96];
     CR_TRY(cr_gguf_writer_kv_str(w, "general.architecture", s->arch, err));
     CR_TRY(cr_gguf_writer_kv_str(w, "general.name", "tiny", err));
@@ -155,7 +155,7 @@ static cr_status add_layer(struct cr_gguf_writer *w, struct pool *pool, struct c
     const struct {
         const char *name;
         uint32_t n_in, n_out;
-    } m[] = {{"attn_q", s->width, s->width},   {"attn_k", s->width, kv},   {"attn_v", s->width, kv},
+    } m[] = {{"attn_q", s->width, s->width},      {"attn_k", s->width, kv},      {"attn_v", s->width, kv},
              {"attn_output", s->width, s->width}, {"ffn_gate", s->width, s->ff}, {"ffn_up", s->width, s->ff},
              {"ffn_down", s->ff, s->width}};
     char name[64];

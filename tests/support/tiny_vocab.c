@@ -5,7 +5,7 @@
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
-#include "runtime/io/gguf_write.h"
+#include "tests/support/gguf_test.h"
 
 enum { MAX_TOKENS = 400, PIECE_BYTES = 24 };
 
@@ -94,7 +94,7 @@ static cr_status write_keys(struct cr_gguf_writer *w, const struct cr_tiny_vocab
     CR_TRY(cr_gguf_writer_kv_str(w, "tokenizer.ggml.model", options->spm ? "llama" : "gpt2", err));
     CR_TRY(cr_gguf_writer_kv_str_array(w, "tokenizer.ggml.tokens", l->tokens, n, err));
     CR_TRY(cr_gguf_writer_kv_i32_array(w, "tokenizer.ggml.token_type", l->types, n, err));
-    CR_TRY(cr_gguf_writer_kv_bool(w, "tokenizer.ggml.add_bos_token", options->add_bos, err));
+    CR_TRY(cr_test_kv_bool(w, "tokenizer.ggml.add_bos_token", options->add_bos, err));
     if (options->spm) {
         CR_TRY(cr_gguf_writer_kv_f32_array(w, "tokenizer.ggml.scores", l->scores, n, err));
     } else {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/core/alloc.h"
+#include "tests/support/gguf_test.h"
 
 static void must(cr_status status, const struct cr_error *err)
 {
@@ -94,7 +95,7 @@ static void put_bool(struct cr_gguf_writer *w, const char *key, int value)
 {
     struct cr_error err;
     if (value >= 0) {
-        must(cr_gguf_writer_kv_bool(w, key, value != 0, &err), &err);
+        must(cr_test_kv_bool(w, key, value != 0, &err), &err);
     }
 }
 

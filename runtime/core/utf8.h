@@ -1,7 +1,7 @@
 /* Well-formed UTF-8, as the Unicode standard's table of byte sequences defines it (no surrogates, no overlong forms,
  * nothing above U+10FFFF). */
-#ifndef CR_TOKENIZER_UTF8_H
-#define CR_TOKENIZER_UTF8_H
+#ifndef CR_CORE_UTF8_H
+#define CR_CORE_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>
