@@ -129,8 +129,10 @@ static cr_status read_spread(struct cr_posterior *p, const char *path, const str
                              struct cr_error *err)
 {
     struct stat info;
-    bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
-    bool file = directory && cr_posterior_present(path);
+    bool directory = stat(path, &info) == 0 && S_ISDIR(info.st_mode), file = false;
+    if (directory) {
+        CR_TRY(cr_posterior_present(path, &file, err));
+    }
     enum cr_posterior_kind kind = kind_of(p->adapter);
     if (file && kind == CR_POSTERIOR_POINT) {
         return cr_fail(err, CR_E_INPUT, "%s: %s beside an adapter of method \"%s\", which has none", p->label,
@@ -167,10 +169,15 @@ static cr_status open_first(struct cr_posterior *p, const char *path, const stru
         cr_adapter_set_method(p->adapter, "ensemble", strlen("ensemble"));
     }
     cr_free(member);
-    if (status == CR_OK && strcmp(p->adapter->method, CR_HEADLESS_SWAG) == 0 && cr_posterior_present(path)) {
+    CR_TRY(status);
+    bool beside = false;
+    if (strcmp(p->adapter->method, CR_HEADLESS_SWAG) == 0) {
+        CR_TRY(cr_posterior_present(path, &beside, err));
+    }
+    if (beside) {
         cr_adapter_set_method(p->adapter, "swag", strlen("swag")); /* its label rows are beside it */
     }
-    return status;
+    return CR_OK;
 }
 
 cr_status cr_posterior_open(const char *path, const struct cr_model *model, bool allow_inexact,

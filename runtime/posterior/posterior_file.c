@@ -10,12 +10,15 @@
 #include "runtime/io/hash.h"
 #include "runtime/io/json.h"
 
-bool cr_posterior_present(const char *dir)
+cr_status cr_posterior_present(const char *dir, bool *present, struct cr_error *err)
 {
     char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
-    bool present = path != NULL && access(path, F_OK) == 0;
+    if (path == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    *present = access(path, F_OK) == 0;
     cr_free(path);
-    return present;
+    return CR_OK;
 }
 
 /* Method and base, as both files record them. */

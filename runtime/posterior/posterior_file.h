@@ -64,8 +64,8 @@ cr_status cr_posterior_write_tensors(const struct cr_posterior_about *about, con
                                      const struct cr_posterior_tensor *tensors, size_t n, const char *dir,
                                      struct cr_error *err);
 
-/* True when dir/posterior.safetensors is there. */
-bool cr_posterior_present(const char *dir);
+/* Whether dir/posterior.safetensors is there. Errors: CR_E_MEMORY. */
+cr_status cr_posterior_present(const char *dir, bool *present, struct cr_error *err);
 
 struct cr_posterior_file {
     struct cr_safetensors *st; /* owned */
