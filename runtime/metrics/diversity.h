@@ -5,8 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Added up over examples and over pairs of members. j = (KL(p||q) + KL(q||p)) / 2. The
- * paper's program reports sqrt(half_kl) of one pair and one batch, which grows with the batch; the mean of the roots
+/* Added up over examples and over pairs of members. j = (KL(p||q) + KL(q||p)) / 2. The program of LoRA-Ensemble
+ * (arXiv 2405.14438) reports sqrt(half_kl) of one pair and one batch, which grows with the batch; the mean of the roots
  * does not. */
 struct cr_diversity {
     uint64_t n_pairs;         /* pairs of members times examples */

@@ -62,9 +62,8 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
         return cr_fail(err, CR_E_USAGE, "start of members \"%s\" unknown, expected peft, xavier or normal",
                        cr_escape(shown, sizeof shown, o->member_init, strlen(o->member_init)));
     }
-    if (!(o->head_lr >= 0) || !isfinite(o->head_lr) || !(o->head_noise >= 0) || !isfinite(o->head_noise)) {
-        return cr_fail(err, CR_E_USAGE,
-                       "label rows of the members: rate %g and noise %g, expected numbers of at least 0", o->head_lr,
+    if (!(o->head_noise >= 0) || !isfinite(o->head_noise)) {
+        return cr_fail(err, CR_E_USAGE, "noise of the members' label rows %g, expected a number of at least 0",
                        o->head_noise);
     }
     if (o->head_lr > 0 && !o->member_heads) {

@@ -100,9 +100,6 @@ static cr_status check(const struct cr_finetune_options *o, struct cr_error *err
     if (o->valid_draws > DRAWS_MAX) {
         return cr_fail(err, CR_E_USAGE, "--valid-draws %u, expected 0 to %d", o->valid_draws, DRAWS_MAX);
     }
-    if (!(o->head_lr >= 0 && isfinite(o->head_lr))) {
-        return cr_fail(err, CR_E_USAGE, "--head-lr %g, expected a number above 0", o->head_lr);
-    }
     CR_TRY(check_simplex(o, err));
     if (o->rank != plain.rank || o->alpha > 0 || o->dropout > 0 ||
         (o->targets != NULL && strcmp(o->targets, plain.targets) != 0)) {

@@ -22,9 +22,6 @@ cr_status cr_swag_options_check(const struct cr_finetune_options *o, struct cr_e
     if ((unsigned)o->swag_head > CR_NO || (unsigned)o->swag_from_best > CR_NO) {
         return cr_fail(err, CR_E_USAGE, "--swag-head or --swag-from out of range");
     }
-    if (!(o->head_lr >= 0 && isfinite(o->head_lr))) {
-        return cr_fail(err, CR_E_USAGE, "--head-lr %g, expected a number above 0", o->head_lr);
-    }
     if (o->head_lr > 0 && o->swag_head == CR_NO) {
         return cr_fail(err, CR_E_USAGE,
                        "--head-lr %g: the label rows of the model stay frozen; --swag-head trained trains them",

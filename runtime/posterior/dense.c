@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-
 /* Both Jacobi methods converge quadratically after a few sweeps: ten are many. */
 enum { MOST_SWEEPS = 40 };
 

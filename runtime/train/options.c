@@ -124,6 +124,7 @@ static cr_status check_numbers(const struct cr_finetune_options *o, struct cr_er
     }
     CR_TRY(in_range("alpha", o->alpha, 0, 1e6, err));
     CR_TRY(in_range("dropout", o->dropout, 0, 1, err));
+    CR_TRY(in_range("head-lr", o->head_lr, 0, 1e6, err));
     CR_TRY(in_range("weight-decay", o->weight_decay, 0, 1e6, err));
     CR_TRY(in_range("max-grad-norm", o->max_grad_norm, 0, 1e30, err));
     CR_TRY(in_range("warmup", o->warmup, 0, (double)MAX_STEPS, err));

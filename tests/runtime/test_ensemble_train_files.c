@@ -149,7 +149,7 @@ START_TEST(refusals)
     CR_TRAIN_REFUSE(run, full_init, init_gain, -1, "--init-gain");
     CR_TRAIN_REFUSE(run, full_init, init_gain, (double)NAN, "--init-gain");
     CR_TRAIN_REFUSE(run, full_init, member_init, "zero", "\"zero\" unknown");
-    CR_TRAIN_REFUSE(run, full_init, head_lr, -1, "label rows");
+    CR_TRAIN_REFUSE(run, full_init, head_lr, -1, "--head-lr -1");
     CR_TRAIN_REFUSE(run, full_init, head_noise, (double)NAN, "label rows");
     CR_TRAIN_REFUSE(run, full_init, adapter, cr_train_kept("model.gguf"), "start apart");
     ck_assert(!cr_train_exists("out"));

@@ -9,6 +9,7 @@
 #include "runtime/core/buf.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/thread/machine.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
@@ -68,7 +69,6 @@ START_TEST(members_share_every_pass)
 }
 END_TEST
 
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 /* Memory for one micro-batch and little more: fewer members a pass, the same bits, within what is allowed. */
 START_TEST(fewer_members_where_memory_is_short)
 {
@@ -91,7 +91,6 @@ START_TEST(fewer_members_where_memory_is_short)
     cr_train_same_files("short", "together", names, 2);
 }
 END_TEST
-#endif
 
 struct count {
     size_t passes, leads;
@@ -243,11 +242,11 @@ START_TEST(memory_is_predicted)
     double peak = (double)cr_machine_peak_rss() / mib;
     printf("%s: %.2f MiB predicted, %.2f reached, %.2f at the start\n", predicted[_i].method, run.result.predicted_mb,
            peak, start);
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* whose own memory is not predicted */
-    ck_assert_double_ge(run.result.predicted_mb, peak);
-    ck_assert_double_le(run.result.predicted_mb, peak + 6 + 0.125 + (peak - start) / 16);
-    ck_assert_double_ge(peak - start, predicted[_i].grows);
-#endif
+    if (!CR_TEST_SANITIZED) {
+        ck_assert_double_ge(run.result.predicted_mb, peak);
+        ck_assert_double_le(run.result.predicted_mb, peak + 6 + 0.125 + (peak - start) / 16);
+        ck_assert_double_ge(peak - start, predicted[_i].grows);
+    }
 }
 END_TEST
 
@@ -258,9 +257,9 @@ int main(void)
     tcase_set_timeout(all, 600);
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_add_test(all, members_share_every_pass);
-#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* they hold what was freed */
-    tcase_add_test(all, fewer_members_where_memory_is_short);
-#endif
+    if (!CR_TEST_SANITIZED) { /* they hold what was freed */
+        tcase_add_test(all, fewer_members_where_memory_is_short);
+    }
     tcase_add_test(all, sets_share_every_pass);
     tcase_add_test(all, leads_where_nothing_is_drawn);
     tcase_add_test(all, leads_in_training);

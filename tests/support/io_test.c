@@ -306,3 +306,18 @@ void cr_expect_linear_time(const char *what, size_t n, void (*make)(struct cr_bu
     cr_buf_free(&input[1]);
     ck_assert_msg(least[1] < 181 * least[0], "%s: %g s for 32 times the input of %g s", what, least[1], least[0]);
 }
+
+static char repeated;
+
+static void make_run(struct cr_buf *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        cr_buf_putc(text, repeated);
+    }
+}
+
+void cr_expect_linear_run(const char *what, char character, size_t n, void (*take)(const struct cr_buf *input))
+{
+    repeated = character;
+    cr_expect_linear_time(what, n, make_run, take);
+}

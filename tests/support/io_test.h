@@ -10,6 +10,15 @@
 #include "runtime/core/buf.h"
 #include "runtime/core/error.h"
 
+/* 1 where a sanitizer holds memory of its own: what a run takes then says nothing about the program. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* gcc */
+enum { CR_TEST_SANITIZED = 1 };
+#elif defined(__has_feature) /* clang */
+enum { CR_TEST_SANITIZED = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) };
+#else
+enum { CR_TEST_SANITIZED = 0 };
+#endif
+
 /* A fresh directory of this test; the same one until cr_test_dir_remove, which deletes it with its contents. */
 const char *cr_test_dir(void);
 void cr_test_dir_remove(void);
@@ -58,10 +67,13 @@ void cr_expect_error(const char *what, cr_status got, const struct cr_error *err
  * each time and no block left behind. Returns the number of allocations reached. */
 long cr_test_alloc_sweep(const char *what, cr_status (*op)(void *arg, struct cr_error *err), void *arg);
 
-/* take() needs processor time in proportion to the pieces of its input, of which make() puts n into `input`. Measured for
- * n and 32 n, the least of several runs each: linear is 32, quadratic 1,024 times; halfway, 181, still passes, so that a
- * busy machine does not fail it and a quadratic step does. */
+/* take() needs processor time in proportion to the pieces of its input, of which make() puts n into `input`. Measured
+ * for n and 32 n, the least of several runs each: linear is 32, quadratic 1,024 times; halfway, 181, still passes, so
+ * that a busy machine does not fail it and a quadratic step does. */
 void cr_expect_linear_time(const char *what, size_t n, void (*make)(struct cr_buf *input, size_t n),
                            void (*take)(const struct cr_buf *input));
+
+/* The same for an input of n equal characters. */
+void cr_expect_linear_run(const char *what, char character, size_t n, void (*take)(const struct cr_buf *input));
 
 #endif
