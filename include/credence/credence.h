@@ -380,11 +380,11 @@ CR_API cr_status cr_export(const struct cr_export_options *options, const struct
  * would write over it or remove it; inputs in options are refused by the calls. Errors: CR_E_USAGE naming both. */
 CR_API cr_status cr_output_check(const char *output, const char *flag, const char *path, struct cr_error *err);
 
-/* A JSON object of flags: calls set(ctx, key, value) for every member, value in the text form of the flag; for a list once
- * an element in its order, `key` the same pointer, and for an empty one once with "".
+/* A JSON object of flags: calls set(ctx, key, place, value) for every member, value in the text form of the flag, place 0;
+ * for a list once an element in its order, place counting them from 0, and for an empty one once with "".
  * Errors: CR_E_IO, CR_E_INPUT, or what set returns. */
-CR_API cr_status cr_config_read(const char *path, cr_status (*set)(void *ctx, const char *key, const char *value,
-                                struct cr_error *err), void *ctx, struct cr_error *err);
+typedef cr_status cr_config_set(void *ctx, const char *key, size_t place, const char *value, struct cr_error *err);
+CR_API cr_status cr_config_read(const char *path, cr_config_set *set, void *ctx, struct cr_error *err);
 
 /* Version, compiler, dependencies. Static storage. */
 CR_API const char *cr_version_text(void);

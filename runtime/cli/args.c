@@ -292,8 +292,8 @@ static cr_status take_from_file(struct cr_cli_args *args, enum cr_cli_option_id 
     return status;
 }
 
-/* A value of a configuration file. */
-static cr_status set_from_file(void *ctx, const char *key, const char *text, struct cr_error *err)
+/* A value of a configuration file: a cr_config_set. */
+static cr_status set_from_file(void *ctx, const char *key, size_t place, const char *text, struct cr_error *err)
 {
     struct cr_cli_args *args = ctx;
     enum cr_cli_option_id id = cr_cli_option_find(key, strlen(key), args->commands);
@@ -303,9 +303,8 @@ static cr_status set_from_file(void *ctx, const char *key, const char *text, str
                            near == NULL ? "" : "; nearest is ", near == NULL ? "" : near);
     }
     const struct cr_cli_option *option = &cr_cli_options[id];
-    bool more = key == args->file_key;
+    bool more = place > 0;
     bool repeats = (option->repeats & args->commands) != 0;
-    args->file_key = key;
     if (more && !repeats && option->kind != CR_CLI_TEXT && option->kind != CR_CLI_WORDS) {
         return cr_cli_fail(err, CR_E_USAGE, "\"%s\": one value expected, got a list", option->name);
     }

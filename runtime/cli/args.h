@@ -23,7 +23,6 @@ struct cr_cli_args {
     size_t n_operands;
     void (*note)(void *ctx, const char *line); /* hears of flags that win over the file; may be NULL */
     void *note_ctx;
-    const char *file_key; /* of the configuration file, read last: a list comes as several values of one key */
 };
 
 /* Reads argv[1 ... argc-1] (argv[0] is the command) and then the file of --config. After --help and --version nothing

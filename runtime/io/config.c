@@ -62,13 +62,14 @@ static cr_status put_value(struct cr_buf *text, const char *key, const json_t *v
 
 /* What the caller sets from the members. */
 struct config {
-    cr_status (*set)(void *ctx, const char *key, const char *value, struct cr_error *err);
+    cr_config_set *set;
     void *ctx;
     struct cr_buf text;
 };
 
 /* value NULL: that of an empty list. */
-static cr_status set_value(struct config *config, const char *key, const json_t *value, struct cr_error *err)
+static cr_status set_value(struct config *config, const char *key, size_t place, const json_t *value,
+                           struct cr_error *err)
 {
     struct cr_buf *text = &config->text;
     cr_buf_clear(text);
@@ -77,24 +78,22 @@ static cr_status set_value(struct config *config, const char *key, const json_t 
     if (text->failed || text->data == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the value of a key");
     }
-    return config->set(config->ctx, key, text->data, err);
+    return config->set(config->ctx, key, place, text->data, err);
 }
 
 static cr_status set_member(struct config *config, const char *key, const json_t *value, struct cr_error *err)
 {
     size_t n = json_array_size(value); /* 0 of what is no list */
     if (n == 0) {
-        return set_value(config, key, json_is_array(value) ? NULL : value, err);
+        return set_value(config, key, 0, json_is_array(value) ? NULL : value, err);
     }
     for (size_t i = 0; i < n; i++) {
-        CR_TRY(set_value(config, key, json_array_get(value, i), err));
+        CR_TRY(set_value(config, key, i, json_array_get(value, i), err));
     }
     return CR_OK;
 }
 
-cr_status cr_config_read(const char *path,
-                         cr_status (*set)(void *ctx, const char *key, const char *value, struct cr_error *err),
-                         void *ctx, struct cr_error *err)
+cr_status cr_config_read(const char *path, cr_config_set *set, void *ctx, struct cr_error *err)
 {
     json_t *object = NULL;
     struct config config = {.set = set, .ctx = ctx};
