@@ -34,7 +34,7 @@ static void *open_state(const struct cr_bench_entry *entry)
         .z_stride = n_rows * CR_LANES,
         .n_rows = n_rows,
         .target = target,
-        .m = cr_bench_floats(n_tokens, -INFINITY, -INFINITY),
+        .m = cr_bench_memory(n_tokens * sizeof(float)),
         .s = cr_bench_memory(n_tokens * sizeof(float)),
         .mass = cr_bench_memory(n_tokens * sizeof(float)),
         .label = cr_bench_memory(n_tokens * sizeof(float)),

@@ -1,7 +1,7 @@
 #!/bin/sh
 # method_cost.sh: what a training step of each method costs beside one of AdamW on the same data, and what draws cost.
 #
-#   method_cost.sh MODEL.gguf TRAIN.jsonl [adamw METHOD ... eval]     default: all
+#   method_cost.sh MODEL.gguf TRAIN.jsonl [METHOD ... eval]     default: all; needs GNU time
 #
 # TRAIN.jsonl: texts, or questions with choices, whose common first words are computed once by the methods that see them
 # alike; for bora they get eight tasks in turn. Environment: BUILD [build/release beside this folder]; ROUNDS [3]; BATCH
@@ -23,6 +23,10 @@ program=${BUILD:-$here/../build/release}/credence
 model=$1 train=$2 rounds=${ROUNDS:-3} batch=${BATCH:-8} steps=${STEPS:-16}
 shift 2
 [ $# -gt 0 ] || set -- adamw ivon swag bora prefix blob ensemble eval
+case " $* " in
+*' adamw '*) ;;
+*) set -- adamw "$@" ;; # what the others are compared with
+esac
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
@@ -64,10 +68,10 @@ step() {
 look() {
     draws=$1
     shift
-    for texts in 16 80; do
-        seconds "$program" eval -m "$model" -a "$scratch/ivon" -d "$scratch/$texts.jsonl" -t 1 --quiet \
-            --samples "$draws" "$@"
-    done | paste -s -d ' ' | awk '{ print $2 - $1 }'
+    set -- -m "$model" -a "$scratch/ivon" -t 1 --quiet --samples "$draws" "$@"
+    few=$(seconds "$program" eval -d "$scratch/16.jsonl" "$@")
+    many=$(seconds "$program" eval -d "$scratch/80.jsonl" "$@")
+    awk -v few="$few" -v many="$many" 'BEGIN { print many - few }'
 }
 
 median() {

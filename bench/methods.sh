@@ -110,22 +110,22 @@ logged() {
 
 # train DIRECTORY SEED: by $flags. Nothing to do when it was done with these flags; goes on when it was interrupted.
 train() {
-    dir=$1 seed=$2
+    trained=$1
     [ -z "${STEPS:-}" ] || flags=$(printf '%s\n' "$flags" | sed 's/--epochs [^ ]*//')
     # shellcheck disable=SC2086 # lists of words
-    set -- -m "$model" -d "$train" -o "$dir" --seed "$seed" --batch-size 8 $flags
+    set -- -m "$model" -d "$train" -o "$trained" --seed "$2" --batch-size 8 $flags
     case " $flags " in *' --epochs '* | *' --steps '*) ;; *) set -- "$@" $length ;; esac
     case " $flags " in *' --keep '*) ;; *) set -- "$@" --keep last ;; esac
     set -- "$@" --valid "$valid"
-    same_key "$dir.key" "$@" || rm -rf "$dir"
-    [ ! -f "$dir/summary.json" ] || return 0
-    say "$set_name: training ${dir##*/}"
-    if ls "$dir"/checkpoints/*.cck >/dev/null 2>&1; then
+    same_key "$trained.key" "$@" || rm -rf "$trained"
+    [ ! -f "$trained/summary.json" ] || return 0
+    say "$set_name: training ${trained##*/}"
+    if ls "$trained"/checkpoints/*.cck >/dev/null 2>&1; then
         set -- "$@" --resume
     else
-        rm -rf "$dir"
+        rm -rf "$trained"
     fi
-    logged "$dir" "$program" finetune "$@"
+    logged "$trained" "$program" finetune "$@"
 }
 
 # obtain ROW SEED: trains what it stands on; sets adapters, one directory a line.
@@ -150,26 +150,25 @@ obtain() {
     laplace\ *)
         own=$flags around=$out/$set_name/runs/$name-$2
         obtain "${run#laplace }" "$2"
-        dir=$around # `train` has used the word meanwhile
         # shellcheck disable=SC2086
-        set -- -m "$model" -a "$adapters" -d "$train" -o "$dir" --seed "$2" \
+        set -- -m "$model" -a "$adapters" -d "$train" -o "$around" --seed "$2" \
             $(printf %s "$own" | sed 's/--valid VALID//')
         case $own in *VALID*) set -- "$@" --valid "$valid" ;; esac
-        same_key "$dir.key" "$@" "$(cat "$adapters.key")" || rm -rf "$dir"
-        if [ ! -f "$dir/posterior.safetensors" ]; then
-            rm -rf "$dir"
-            logged "$dir" "$program" laplace "$@"
+        same_key "$around.key" "$@" "$(cat "$adapters.key")" || rm -rf "$around"
+        if [ ! -f "$around/posterior.safetensors" ]; then
+            rm -rf "$around"
+            logged "$around" "$program" laplace "$@"
         fi
-        adapters=$dir
+        adapters=$around
         ;;
     esac
 }
 
 # look FILE.json SEED DATA: evaluates $adapters by $looks.
 look() {
-    json=$1 seed=$2 on=$3
+    json=$1 on=$3
     # shellcheck disable=SC2086
-    set -- -m "$model" -d "$on" --json "$json" --seed "$seed" $(printf %s "$looks" | sed 's/--calibrate VALID//')
+    set -- -m "$model" -d "$on" --json "$json" --seed "$2" $(printf %s "$looks" | sed 's/--calibrate VALID//')
     case $looks in *VALID*) set -- "$@" --calibrate "$valid" ;; esac
     made_by=
     while read -r adapter; do
@@ -325,21 +324,20 @@ search_row() {
     sed -n "s/^search $row *|//p" "$conf" | while read -r searched; do
         python3 "$here/methods.py" grid "$flags" "$searched"
     done >"$dir/grid"
-    found=$dir
     set --
     while IFS='	' read -r variant flags <&3; do
         files=
         for seed in $seeds; do
-            train "$found/$variant-$seed" "$seed"
-            adapters=$dir
+            train "$dir/$variant-$seed" "$seed"
+            adapters=$trained
             look "$adapters.json" "$seed" "$judged"
             files=$files${files:+,}$adapters.json
         done
         set -- "$@" "$variant=$files"
-    done 3<"$found/grid"
+    done 3<"$dir/grid"
     [ $# -gt 1 ] || die "one combination of $row: nothing to compare"
-    "$program" compare "$@" >"$found/table.md"
-    say "$found/table.md"
+    "$program" compare "$@" >"$dir/table.md"
+    say "$dir/table.md"
 }
 
 command=${1:-}

@@ -152,7 +152,8 @@ int cr_bench_options_parse(struct cr_bench_options *o, int argc, char **argv)
         if (status == 2) {
             return 2;
         }
-        o->list = o->list || strncmp(argv[i], "--benchmark_list_tests", 22) == 0;
+        o->list = o->list || strcmp(argv[i], "--benchmark_list_tests") == 0 ||
+                  strcmp(argv[i], "--benchmark_list_tests=true") == 0;
     }
     bool good =
         (!o->list || pass("--benchmark_list_tests=", "true")) && (!o->smoke || pass("--benchmark_min_time=", "0"));

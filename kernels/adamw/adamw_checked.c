@@ -36,7 +36,7 @@ cr_status cr_adamw_step_checked(const struct cr_adamw_ops *ops, const struct cr_
     cr_contract_that(&c, args->t >= 1, "t", "is 0, expected the number of the step from 1");
     cr_contract_that(&c, decay(args->beta1), "beta1", "is outside [0, 1)");
     cr_contract_that(&c, decay(args->beta2), "beta2", "is outside [0, 1)");
-    cr_contract_that(&c, args->eps >= 0 && cr_contract_f32(args->eps), "eps", "is no finite f32 number from 0");
+    cr_contract_that(&c, (float)args->eps > 0 && cr_contract_f32(args->eps), "eps", "is no finite f32 number above 0");
     cr_contract_that(&c, args->clip >= 0 && cr_contract_f32(args->clip), "clip", "is no finite f32 number from 0");
     cr_contract_that(&c, cr_contract_f32(step_size(args)), "lr", "makes no step of a finite f32 number");
     cr_contract_that(&c, cr_contract_f32(1 - args->lr * args->weight_decay), "weight_decay",

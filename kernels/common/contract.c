@@ -114,6 +114,8 @@ void cr_contract_range(struct cr_contract *c, size_t begin, size_t end, size_t s
     }
 }
 
+_Static_assert(sizeof(size_t) == 8, "sizes of the contracts are counted in 64 bits");
+
 void cr_contract_elements(struct cr_contract *c, size_t begin, size_t end, size_t chunk)
 {
     cr_contract_at_most(c, end, (size_t)1 << 34, "end");

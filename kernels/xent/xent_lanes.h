@@ -7,7 +7,7 @@
 #include "kernels/common/tiers.h"
 #include "credence/kernels/xent.h"
 
-/* The larger of *start and every row. */
+/* The largest of `start` and every row. */
 CR_INLINE lanes column_max(const float *z, size_t n_rows, lanes start)
 {
     lanes m[4] = {start, start, start, start};

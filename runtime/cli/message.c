@@ -32,7 +32,5 @@ const char *cr_cli_quote(const char *word)
 
 void cr_cli_complain(const char *message)
 {
-    char line[sizeof((struct cr_error *)0)->message + 16];
-    snprintf(line, sizeof line, "credence: %s\n", message);
-    fputs(line, stderr);
+    fprintf(stderr, "credence: %s\n", message);
 }

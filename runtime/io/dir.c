@@ -179,24 +179,41 @@ cr_status cr_dir_remove_files(const char *path, const char *const *names, size_t
     return CR_OK;
 }
 
+/* A directory itself: what a link leads to belongs to somebody else. */
+static bool is_directory(const char *path)
+{
+    struct stat info;
+    return lstat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static cr_status remove_child(const char *path, const char *const *names, size_t n, struct cr_error *err)
+{
+    if (!is_directory(path)) {
+        return CR_OK;
+    }
+    CR_TRY(cr_dir_remove_files(path, names, n, err));
+    rmdir(path); /* fails where something else is in it, which stays */
+    return CR_OK;
+}
+
 cr_status cr_dir_remove_children(const char *path, const char *const *names, size_t n, struct cr_error *err)
 {
-    DIR *dir = opendir(path);
     cr_status status = CR_OK;
     const struct dirent *entry;
+    if (!is_directory(path)) {
+        return CR_OK;
+    }
+    DIR *dir = opendir(path);
     if (dir == NULL) {
-        return errno == ENOENT || errno == ENOTDIR ? CR_OK : cr_path_fail(err, path, "list the directory", errno);
+        return cr_path_fail(err, path, "list the directory", errno);
     }
     while (status == CR_OK && (entry = readdir(dir)) != NULL) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;
         }
         char *child = cr_path_join(path, entry->d_name);
-        status = child != NULL ? cr_dir_remove_files(child, names, n, err)
-                               : cr_fail(err, CR_E_MEMORY, "no memory for a file name");
-        if (status == CR_OK) {
-            rmdir(child); /* fails where something else is in it, which stays */
-        }
+        status =
+            child != NULL ? remove_child(child, names, n, err) : cr_fail(err, CR_E_MEMORY, "no memory for a file name");
         cr_free(child);
     }
     closedir(dir);

@@ -38,6 +38,7 @@ cr_status cr_file_read(const char *path, size_t max_bytes, uint8_t **data, size_
  * `path.tmp.<pid>.<random>` (O_EXCL) in the same directory, fsync, rename, fsync of the directory. A symbolic link
  * at `path` is replaced, never written through. After any failure the temporary is gone and every further call on
  * the writer returns CR_E_IO; cr_file_writer_abort is always allowed and needed only without a successful commit. */
+enum { CR_TEMPORARY_BYTES = 32 }; /* at most what its name adds: the name itself is to be that much shorter than NAME_MAX */
 struct cr_file_writer {
     char *path;      /* owned */
     char *temporary; /* owned; NULL once committed or aborted */
@@ -67,7 +68,7 @@ cr_status cr_dir_check_output(const char *path, bool force, bool resume, struct 
 cr_status cr_dir_create(const char *path, struct cr_error *err);
 
 /* Removes these files from the directory, and from every directory in it; there then also the directories that are
- * empty, and `path` itself. What is not named stays. Absent is fine. */
+ * empty, and `path` itself. What is not named stays, and so does what links lead to. Absent is fine. */
 cr_status cr_dir_remove_files(const char *path, const char *const *names, size_t n, struct cr_error *err);
 cr_status cr_dir_remove_children(const char *path, const char *const *names, size_t n, struct cr_error *err);
 

@@ -1,5 +1,6 @@
 /* Paths: their parts, and what can be refused before the work. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -62,8 +63,12 @@ cr_status cr_check_output(const char *flag, const char *path, struct cr_error *e
         return cr_fail(err, CR_E_USAGE, "%s: an empty path", flag);
     }
     cr_escape(shown, sizeof shown, path, strlen(path));
-    if (lstat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        return cr_fail(err, CR_E_IO, "%s %s: %s", flag, shown, strerror(EISDIR));
+    if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+        return cr_fail(err, CR_E_IO, "%s %s: %s", flag, shown,
+                       S_ISDIR(info.st_mode) ? strerror(EISDIR) : "exists and is no regular file");
+    }
+    if (strlen(cr_base_name(path)) > NAME_MAX - CR_TEMPORARY_BYTES) {
+        return cr_fail(err, CR_E_IO, "%s %s: %s", flag, shown, strerror(ENAMETOOLONG));
     }
     char *parent = cr_path_parent(path);
     if (parent == NULL) {

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-/* "a gzip file", "a Git LFS pointer file (the model itself was not downloaded)", ...; NULL when nothing is
+/* "a gzip file", "a Git LFS pointer file (the file itself was not downloaded)", ...; NULL when nothing is
  * recognised. Static storage. */
 const char *cr_sniff(const void *data, size_t n);
 

@@ -23,7 +23,7 @@ static uint64_t name_bits(void)
 
 static char *temporary_name(const char *path)
 {
-    size_t bytes = strlen(path) + 48;
+    size_t bytes = strlen(path) + CR_TEMPORARY_BYTES;
     char *name = cr_alloc(bytes, 1);
     if (name != NULL) {
         char hex[17];

@@ -89,8 +89,8 @@ static cr_status read_architecture(const struct cr_gguf *g, struct cr_model_conf
     for (size_t i = 0, end = 0; i < N_ARCHITECTURES && end < sizeof have; i++) {
         end += (size_t)snprintf(have + end, sizeof have - end, "%s%s", i > 0 ? ", " : "", architectures[i].name);
     }
-    return cr_fail(err, CR_E_INPUT, "%s: key general.architecture: \"%s\" is not supported (have %s)",
-                   cr_gguf_label(g), cr_escape(shown, sizeof shown, text, n), have);
+    return cr_fail(err, CR_E_INPUT, "%s: key general.architecture: \"%s\" is not supported (have %s)", cr_gguf_label(g),
+                   cr_escape(shown, sizeof shown, text, n), have);
 }
 
 static cr_status read_heads(const struct cr_gguf *g, struct cr_model_config *c, struct cr_error *err)
@@ -115,11 +115,15 @@ static cr_status read_heads(const struct cr_gguf *g, struct cr_model_config *c, 
         c->head_dim = 1;
     }
     CR_TRY(get_u32(g, a, "attention.key_length", false, MAX_HEAD_DIM, &c->head_dim, err));
+    if (c->head_dim % 2 != 0 || c->head_dim > MAX_HEAD_DIM) {
+        snprintf(key, sizeof key, "%s.attention.key_length", a);
+        return bad(g, key, c->head_dim, "an even number of at most 512", err);
+    }
     uint32_t value_length = c->head_dim;
     CR_TRY(get_u32(g, a, "attention.value_length", false, MAX_HEAD_DIM, &value_length, err));
-    if (value_length != c->head_dim || c->head_dim % 2 != 0 || c->head_dim < 2 || c->head_dim > MAX_HEAD_DIM) {
+    if (value_length != c->head_dim) {
         snprintf(key, sizeof key, "%s.attention.value_length", a);
-        return bad(g, key, value_length, "the key length, even and at most 512", err);
+        return bad(g, key, value_length, "the key length", err);
     }
     c->n_rot = c->head_dim;
     CR_TRY(get_u32(g, a, "rope.dimension_count", false, c->head_dim, &c->n_rot, err));
@@ -130,10 +134,23 @@ static cr_status read_heads(const struct cr_gguf *g, struct cr_model_config *c, 
     return CR_OK;
 }
 
+/* Linear scaling, for long also written without its type, or under an older key alone. */
+static cr_status read_linear(const struct cr_gguf *g, struct cr_model_config *c, bool required, struct cr_error *err)
+{
+    const char *a = c->architecture;
+    float factor = 1.0f;
+    if (!required) {
+        CR_TRY(get_positive(g, a, "rope.scale_linear", false, &factor, err));
+    }
+    CR_TRY(get_positive(g, a, "rope.scaling.factor", required, &factor, err));
+    c->rope_freq_scale = 1.0 / (double)factor;
+    return CR_OK;
+}
+
 static cr_status read_rope(const struct cr_gguf *g, struct cr_model_config *c, struct cr_error *err)
 {
     const char *a = c->architecture;
-    float base = 10000.0f, factor = 1.0f;
+    float base = 10000.0f;
     CR_TRY(get_positive(g, a, "rope.freq_base", false, &base, err));
     c->rope_base = (double)base;
     c->rope_freq_scale = 1.0;
@@ -142,12 +159,10 @@ static cr_status read_rope(const struct cr_gguf *g, struct cr_model_config *c, s
     const char *type = NULL;
     size_t n = 0;
     CR_TRY(cr_gguf_str(g, key, false, &type, &n, err));
-    if (type == NULL || (n == 4 && memcmp(type, "none", 4) == 0)) {
-        return CR_OK;
+    if (type == NULL || (n == 6 && memcmp(type, "linear", 6) == 0)) {
+        return read_linear(g, c, type != NULL, err);
     }
-    if (n == 6 && memcmp(type, "linear", 6) == 0) {
-        CR_TRY(get_positive(g, a, "rope.scaling.factor", true, &factor, err));
-        c->rope_freq_scale = 1.0 / (double)factor;
+    if (n == 4 && memcmp(type, "none", 4) == 0) {
         return CR_OK;
     }
     char shown[CR_ESCAPE_BYTES];
@@ -179,11 +194,21 @@ static cr_status read_vocab(const struct cr_gguf *g, struct cr_model_config *c, 
     return CR_OK;
 }
 
+static cr_status refuse_experts(const struct cr_gguf *g, const char *arch, struct cr_error *err)
+{
+    char key[96];
+    uint32_t n = 0;
+    snprintf(key, sizeof key, "%s.expert_count", arch);
+    CR_TRY(cr_gguf_u32(g, key, false, &n, err));
+    return n == 0 ? CR_OK : bad(g, key, n, "0: mixtures of experts are not supported", err);
+}
+
 cr_status cr_model_config_read(const struct cr_gguf *g, struct cr_model_config *config, struct cr_error *err)
 {
     struct cr_model_config c = {0};
     CR_TRY(read_architecture(g, &c, err));
     const char *a = c.architecture;
+    CR_TRY(refuse_experts(g, a, err));
     CR_TRY(get_u32(g, a, "block_count", true, MAX_LAYERS, &c.n_layers, err));
     CR_TRY(get_u32(g, a, "embedding_length", true, MAX_WIDTH, &c.n_embd, err));
     CR_TRY(get_u32(g, a, "feed_forward_length", true, MAX_WIDTH, &c.n_ff, err));

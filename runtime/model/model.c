@@ -178,6 +178,27 @@ static cr_status check_values(struct cr_model *model, struct cr_error *err)
     return status;
 }
 
+/* The largest angle that cr_rope_table takes is 1e8. */
+static cr_status check_angles(const struct cr_model *model, struct cr_error *err)
+{
+    const struct cr_model_config *c = &model->config;
+    for (uint32_t i = 0; i < c->n_rot / 2; i++) {
+        double factor = model->rope_factors != NULL ? (double)model->rope_factors[i] : 1;
+        double frequency = pow(c->rope_base, -2.0 * i / c->n_rot) * c->rope_freq_scale / factor;
+        if (!(factor > 0)) {
+            return cr_fail(err, CR_E_INPUT, "%s: tensor rope_freqs.weight: value %u is %g, expected a positive number",
+                           cr_gguf_label(model->gguf), i, factor);
+        }
+        if (!(frequency * c->n_ctx <= 1e8)) {
+            return cr_fail(err, CR_E_INPUT,
+                           "%s: rope.freq_base, rope.scaling.factor or rope_freqs.weight: position %u is turned by %g "
+                           "radians, expected at most 1e8",
+                           cr_gguf_label(model->gguf), c->n_ctx, frequency * c->n_ctx);
+        }
+    }
+    return CR_OK;
+}
+
 static cr_status fill(struct cr_model *model, bool check, struct cr_error *err)
 {
     const struct cr_gguf *g = model->gguf;
@@ -194,6 +215,7 @@ static cr_status fill(struct cr_model *model, bool check, struct cr_error *err)
     }
     CR_TRY(get_vector(g, "output_norm.weight", c->n_embd, true, &model->output_norm, err));
     CR_TRY(get_vector(g, "rope_freqs.weight", c->n_rot / 2, false, &model->rope_factors, err));
+    CR_TRY(check_angles(model, err));
     for (uint32_t i = 0; i < c->n_layers; i++) {
         CR_TRY(get_layer(model, i, err));
     }
@@ -208,7 +230,7 @@ cr_status cr_model_from_gguf(struct cr_gguf *gguf, const char *path, bool check,
     if (model == NULL || path_copy == NULL) {
         cr_free(model);
         cr_free(path_copy);
-        return cr_fail(err, CR_E_MEMORY, "%s: no memory for the model", path);
+        return cr_fail(err, CR_E_MEMORY, "%s: no memory for the model", cr_gguf_label(gguf));
     }
     model->gguf = gguf;
     model->path = path_copy;
@@ -222,7 +244,20 @@ cr_status cr_model_from_gguf(struct cr_gguf *gguf, const char *path, bool check,
     return CR_OK;
 }
 
-/* Parts are named NAME-00001-of-0000N.gguf. */
+/* What stands before -00001-of-0000N.gguf, the ending of a part; 0 where the name has another. */
+static size_t part_stem(const char *path)
+{
+    static const char ending[] = "-00000-of-00000.gguf";
+    size_t n = strlen(path), tail = sizeof ending - 1;
+    for (size_t i = 0; n > tail && i < tail; i++) {
+        char c = path[n - tail + i];
+        if (ending[i] == '0' ? c < '0' || c > '9' : c != ending[i]) {
+            return 0;
+        }
+    }
+    return n > tail ? n - tail : 0;
+}
+
 static cr_status check_split(const struct cr_gguf *g, const char *path, struct cr_error *err)
 {
     uint32_t count = 1;
@@ -230,10 +265,10 @@ static cr_status check_split(const struct cr_gguf *g, const char *path, struct c
     if (count <= 1) {
         return CR_OK;
     }
-    size_t length = strlen(path), tail = strlen("-00001-of-00001.gguf");
-    for (uint32_t part = 1; part <= count && length > tail; part++) {
+    size_t stem = part_stem(path);
+    for (uint32_t part = 1; part <= count && stem > 0; part++) {
         char name[4200];
-        int n = snprintf(name, sizeof name, "%.*s-%05u-of-%05u.gguf", (int)(length - tail), path, part, count);
+        int n = snprintf(name, sizeof name, "%.*s-%05u-of-%05u.gguf", (int)stem, path, part, count);
         if (n > 0 && (size_t)n < sizeof name && access(name, R_OK) != 0) {
             char shown[CR_ESCAPE_BYTES];
             return cr_fail(err, CR_E_IO, "%s: key split.count: %u parts, of which part %u is missing (%s)",

@@ -98,6 +98,32 @@ if [ -d /proc/self ]; then # a directory that takes no files
     check late [ -s late/summary.json ]
 fi
 
+# What links below an output lead to is somebody else's.
+mkdir mine && cp old/adapter_config.json old/adapter_model.safetensors mine && mkdir -p linking/members
+ln -s ../../mine linking/members/00
+expect links 0 'train 2/2' tune -o linking --no-valid --force
+for file in adapter_config.json adapter_model.safetensors; do check links cmp -s mine/$file old/$file; done
+check links [ -L linking/members/00 ]
+
+# Outputs that are no files, or whose names leave no room for the one they are written under first: before the work.
+look="$credence eval -m m.gguf -d d.jsonl -t 1"
+mkfifo fifo && ln -s fifo link
+long=$(printf '%0240d' 0)
+# shellcheck disable=SC2086 # words
+{
+    expect fifo 4 '--report fifo: exists and is no regular file' $look --report fifo
+    expect fifo 4 '--json link: exists and is no regular file' $look --json link
+    expect long 4 '--json 0.*: File name too long' $look --json "$long"
+}
+check fifo [ -p fifo ]
+check fifo [ -L link ]
+
+# A line as long as its names is still one line.
+name=$(printf '%0200d' 0 | tr 0 '\377').jsonl
+cat d.jsonl d.jsonl >"$name"
+expect name 0 '1 set of weights' "$credence" eval -m m.gguf -d "$name" -t 1
+check name [ "$(wc -l <err)" -eq "$(grep -c '^credence: \|^eval ' err)" ]
+
 # After --force with other settings the checkpoints of the run before are still there.
 expect again 0 'train 3/3' "$credence" finetune -m m.gguf -d d.jsonl -t 1 -o again --steps 3 --no-valid
 expect again 0 'train 1/1' \

@@ -30,7 +30,9 @@ START_TEST(adamw)
     REFUSED(STEP, a.beta2 = -0.5, "beta2", 0, end);
     REFUSED(STEP, a.beta2 = __builtin_nan(""), "beta2", 0, end);
     REFUSED(STEP, a.eps = -1, "eps", 0, end);
-    REFUSED(STEP, a.eps = 1e39, "eps", 0, end); /* infinite as f32 */
+    REFUSED(STEP, a.eps = 0, "eps", 0, end);     /* 0 / 0 where there was no gradient yet */
+    REFUSED(STEP, a.eps = 1e-50, "eps", 0, end); /* 0 as f32 */
+    REFUSED(STEP, a.eps = 1e39, "eps", 0, end);  /* infinite as f32 */
     REFUSED(STEP, a.clip = -1, "clip", 0, end);
     REFUSED(STEP, a.clip = __builtin_nan(""), "clip", 0, end);
     REFUSED(STEP, a.clip = 1e39, "clip", 0, end);

@@ -13,16 +13,16 @@
 
 /* One change to a valid tiny llama file: a key replaced, or a tensor renamed, reshaped or damaged. */
 struct change {
-    const char *id;
-    const char *key;      /* replaced by `value` of `type`, or dropped when type is DROP */
+    const char *id;  /* with a dash in front also the ending of the file's name */
+    const char *key; /* replaced by `value` of `type`, or dropped when type is DROP */
     enum { DROP = -1, U32, F32, STR } type;
     uint32_t u32;
     float f32;
     const char *str;
-    const char *tensor;   /* dropped; or with `poison`, its first value (norm) or scale (matrix) made NaN */
+    const char *tensor; /* dropped; or with `poison`, its first value (norm) or scale (matrix) made NaN */
     bool poison;
     cr_status status;
-    const char *says;     /* part of the message */
+    const char *says; /* part of the message */
 };
 
 static const struct change changes[] = {
@@ -49,7 +49,16 @@ static const struct change changes[] = {
     {"GG-62 zero", "llama.context_length", U32, 0, 0, NULL, NULL, false, CR_E_INPUT, "context_length: 0"},
     {"GG-62 capped", "llama.context_length", U32, UINT32_MAX, 0, NULL, NULL, false, CR_OK, NULL},
     {"yarn", "llama.rope.scaling.type", STR, 0, 0, "yarn", NULL, false, CR_E_INPUT, "\"yarn\" is not supported"},
-    {"GG-57", "split.count", U32, 3, 0, NULL, NULL, false, CR_E_IO, "part 1 is missing"},
+    {"GG-57", "split.count", U32, 3, 0, NULL, NULL, false, CR_E_INPUT, "3 parts, expected one file"},
+    {"-00001-of-00003.gguf", "split.count", U32, 3, 0, NULL, NULL, false, CR_E_IO, "part 2 is missing"},
+    {"-a-rather-long-name.gguf", "split.count", U32, 3, 0, NULL, NULL, false, CR_E_INPUT, "3 parts, expected one file"},
+    {"experts", "llama.expert_count", U32, 8, 0, NULL, NULL, false, CR_E_INPUT, "expert_count: 8"},
+    {"no experts", "llama.expert_count", U32, 0, 0, NULL, NULL, false, CR_OK, NULL},
+    {"key length", "llama.attention.key_length", U32, 7, 0, NULL, NULL, false, CR_E_INPUT, "key_length: 7"},
+    {"value length", "llama.attention.value_length", U32, 8, 0, NULL, NULL, false, CR_E_INPUT, "value_length: 8"},
+    {"angles by base", "llama.rope.freq_base", F32, 0, 1e-30f, NULL, NULL, false, CR_E_INPUT, "at most 1e8"},
+    {"angles by factor", "llama.rope.scaling.factor", F32, 0, 1e-9f, NULL, NULL, false, CR_E_INPUT, "at most 1e8"},
+    {"angles in bounds", "llama.rope.scaling.factor", F32, 0, 1e-3f, NULL, NULL, false, CR_OK, NULL},
     {"unchanged", NULL, 0, 0, 0, NULL, NULL, false, CR_OK, NULL},
 };
 enum { N_CHANGES = sizeof changes / sizeof changes[0] };
@@ -108,8 +117,10 @@ START_TEST(changed)
             ck_assert(cr_gguf_writer_tensor(w, t->name, t->type, t->n_dims, t->ne, data, t->bytes, &err) == CR_OK);
         }
     }
-    char path[] = "/tmp/credence-model-XXXXXX";
-    int fd = mkstemp(path);
+    const char *ending = c->id[0] == '-' ? c->id : "";
+    char path[64];
+    snprintf(path, sizeof path, "/tmp/credence-model-XXXXXX%s", ending);
+    int fd = mkstemps(path, (int)strlen(ending));
     ck_assert(fd >= 0);
     close(fd);
     ck_assert_msg(cr_gguf_writer_write(w, path, &err) == CR_OK, "%s", err.message);

@@ -4,7 +4,7 @@
  *   w <- w (1 - lr wd) - lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
  *
  * w, m, v [n] f32 in/out, grad [n] f32. No aliasing, any alignment. 1 - b and the two corrections are made in double
- * and rounded once. clip, eps, lr / (1 - b1) and 1 - lr wd are finite in f32.
+ * and rounded once. clip, eps, lr / (1 - b1) and 1 - lr wd are finite in f32, eps above 0 there.
  * Range: elements; begin and end multiples of CR_ADAMW_CHUNK or end == n. Elementwise: same bits for any split.
  * norm2: partial[c] = sum of grad^2 over chunk c = begin / CR_ADAMW_CHUNK ..., in double; range as above. The caller
  * adds the partials in chunk order. Tolerance: 8 * 2^-24 relative to sum |terms|. Same bits on every tier.

@@ -19,7 +19,7 @@
  *   The mean is a pair of f32, mean + mean_low; dev is w less the new mean, zero for the first. m2 / n is the variance,
  *   m2 / n + mean^2 the second moment. All start from zeros.
  *
- * Arrays [D] f32 or bf16 bits, any alignment, no aliasing; row k of D at rows + k row_stride. Requires a > 0, b >= 0,
+ * Arrays [D] f32 or bf16 bits, any alignment, no aliasing; row k of D at rows + k row_stride. Requires a >= 0, b >= 0,
  * S >= 1, a and var_floor finite in f32; K 0 needs no rows. scratch: 64-byte aligned, CR_DPLR_SCRATCH_BYTES, density
  * only.
  * Range: elements; begin and end multiples of CR_DPLR_CHUNK or end == D; D <= 2^34.
