@@ -175,7 +175,8 @@ static void entry(enum cr_tier tier, enum op op, enum cr_xtype type, size_t m, s
                                .shape = {m, k, rank, op}};
     double n = (double)(cr_tl16_blocks(m) * CR_LANES);
     double x_bytes = type == CR_X_BF16 ? 2 : 4;
-    e.unit = cr_bench_fma(tier);
+    /* Three bf16 parts take the place of each f32 factor: at most a third of the tile unit. */
+    e.unit = tier == CR_TIER_AMX && type == CR_X_BF16 && op != UP ? cr_bench_bf16(tier) : cr_bench_fma(tier);
     e.flops = 2 * n * (double)k * (double)rank;
     e.bytes =
         n * ((double)k * (op == UP ? 8 : x_bytes) + 4 * (double)rank) + 4 * (double)(rank * k) * (op == GRAD ? 2 : 1);

@@ -1,7 +1,8 @@
 # Kernels without the runtime and without any library but libc: the tests of kernels/ with stand-ins for Check and
 # jansson. In a cross build they run on the processor models of CR_CPUS.
 add_library(cr_test_support STATIC support/kernel_test.c support/amx_run.c support/amx_trap.c
-  support/attention_model.c support/fake_cpu.c support/qgemm_model.c support/qgemm_model_words.c support/qgemm_tables.c
+  support/attention_model.c support/fake_cpu.c support/lowrank_model.c support/qgemm_model.c
+  support/qgemm_model_words.c support/qgemm_tables.c
   support/cross/check.c support/cross/jansson.c)
 cr_common_options(cr_test_support)
 target_include_directories(cr_test_support PUBLIC support/cross)

@@ -108,11 +108,11 @@ static void transpose_pairs(const uint32_t *in, uint32_t *out)
         v[i] = (lanes)_mm512_inserti64x4(low, high, 1);
     }
 #pragma GCC unroll 8
-    EXCHANGE_HALVES(4, LOW_4, HIGH_4)
+    EXCHANGE_HALVES(4, CR_LOW_4, CR_HIGH_4)
 #pragma GCC unroll 8
-    EXCHANGE_HALVES(2, LOW_2, HIGH_2)
+    EXCHANGE_HALVES(2, CR_LOW_2, CR_HIGH_2)
 #pragma GCC unroll 8
-    EXCHANGE_HALVES(1, LOW_1, HIGH_1)
+    EXCHANGE_HALVES(1, CR_LOW_1, CR_HIGH_1)
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
         lanes_store((float *)(void *)(out + i * CR_LANES), v[i]);

@@ -1,5 +1,4 @@
-/* attention, private: one head of a sequence that starts at any lane, to and from aligned scratch; and the transpose
- * of a 16 x 16 tile.
+/* attention, private: one head of a sequence that starts at any lane, to and from aligned scratch.
  *
  * Sixteen consecutive tokens of a sequence ("aligned lanes") lie in at most two token blocks: lanes [shift, 16) of the
  * first and [0, shift) of the second. A window moves such a line between the packed buffer and aligned scratch. Only
@@ -10,6 +9,7 @@
 
 #include "credence/kernels/attention.h"
 #include "kernels/common/lanes.h"
+#include "kernels/common/lanes_transpose.h"
 
 #if LANES_N == 16
 
@@ -215,74 +215,6 @@ static inline void scatter(const struct item *item, size_t block, size_t n, cons
         for (size_t f = 0; f < n_lines; f++) {
             window_store(&w, out + f * CR_LANES, out + stride + f * CR_LANES, aligned);
             aligned += CR_LANES;
-        }
-    }
-}
-
-/* Exchanges, between lines i and i + h, the lanes whose index differs in bit h; done for every h it transposes. */
-#define EXCHANGE(h, low, high)                                                                                         \
-    for (int i = 0; i < LANES_N; i++) {                                                                                \
-        if ((i & (h)) == 0) {                                                                                          \
-            lanes a = v[i], b = v[i + (h)];                                                                            \
-            v[i] = __builtin_shufflevector(a, b, low);                                                                 \
-            v[i + (h)] = __builtin_shufflevector(a, b, high);                                                          \
-        }                                                                                                              \
-    }
-#if LANES_N == 16
-#define LOW_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
-#define HIGH_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
-#define LOW_4 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27
-#define HIGH_4 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31
-#define LOW_2 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
-#define HIGH_2 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
-#define LOW_1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
-#define HIGH_1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
-#elif LANES_N == 8
-#define LOW_4 0, 1, 2, 3, 8, 9, 10, 11
-#define HIGH_4 4, 5, 6, 7, 12, 13, 14, 15
-#define LOW_2 0, 1, 8, 9, 4, 5, 12, 13
-#define HIGH_2 2, 3, 10, 11, 6, 7, 14, 15
-#define LOW_1 0, 8, 2, 10, 4, 12, 6, 14
-#define HIGH_1 1, 9, 3, 11, 5, 13, 7, 15
-#else
-#define LOW_2 0, 1, 4, 5
-#define HIGH_2 2, 3, 6, 7
-#define LOW_1 0, 4, 2, 6
-#define HIGH_1 1, 5, 3, 7
-#endif
-
-/* out[i][j] = in[j][i] for a square of LANES_N lanes inside lines of sixteen. */
-CR_INLINE void transpose_square(const float *in, float *out)
-{
-    lanes v[LANES_N];
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES_N; i++) {
-        v[i] = lanes_load(in + i * CR_LANES);
-    }
-#if LANES_N == 16
-#pragma GCC unroll 16
-    EXCHANGE(8, LOW_8, HIGH_8)
-#endif
-#if LANES_N >= 8
-#pragma GCC unroll 16
-    EXCHANGE(4, LOW_4, HIGH_4)
-#endif
-#pragma GCC unroll 16
-    EXCHANGE(2, LOW_2, HIGH_2)
-#pragma GCC unroll 16
-    EXCHANGE(1, LOW_1, HIGH_1)
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES_N; i++) {
-        lanes_store(out + i * CR_LANES, v[i]);
-    }
-}
-
-/* out = in transposed, both sixteen lines of sixteen lanes. */
-static void transpose_tile(const float *in, float *out)
-{
-    for (int row = 0; row < CR_LANES; row += LANES_N) {
-        for (int column = 0; column < CR_LANES; column += LANES_N) {
-            transpose_square(in + row * CR_LANES + column, out + column * CR_LANES + row);
         }
     }
 }

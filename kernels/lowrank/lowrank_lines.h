@@ -21,18 +21,29 @@ static inline int dropping(const struct cr_lowrank_args *args)
     return args->dropout.keep16 < 65536;
 }
 
-/* Masks of features [8 group, 8 group + 8) of the tokens from `token` on, one a lane. */
+/* What a kept number is multiplied by. */
+static inline float kept_factor(const struct cr_dropout *dropout)
+{
+    return 65536.0f / (float)dropout->keep16;
+}
+
+/* Draws of features [8 group, 8 group + 8) of the tokens from `token` on, one token a lane; even ones in low halves. */
+CR_INLINE void draws(const struct cr_dropout *dropout, size_t token, size_t group, lanes_u word[4])
+{
+    word[0] = lanes_splat_u((uint32_t)group);
+    word[1] = lanes_loadu_u(dropout->position + token);
+    word[2] = lanes_loadu_u(dropout->example + token);
+    word[3] = lanes_splat_u(dropout->step);
+    lanes_philox(word, dropout->key);
+}
+
+/* The masks they make. */
 CR_INLINE void masks(const struct cr_dropout *dropout, size_t token, size_t group, lanes mask[8])
 {
-    lanes_u kept = lanes_bits(lanes_splat(65536.0f / (float)dropout->keep16));
+    lanes_u kept = lanes_bits(lanes_splat(kept_factor(dropout)));
     lanes_i bound = lanes_splat_i((int32_t)dropout->keep16);
-    lanes_u word[4] = {
-        lanes_splat_u((uint32_t)group),
-        lanes_loadu_u(dropout->position + token),
-        lanes_loadu_u(dropout->example + token),
-        lanes_splat_u(dropout->step),
-    };
-    lanes_philox(word, dropout->key);
+    lanes_u word[4];
+    draws(dropout, token, group, word);
     for (int i = 0; i < 4; i++) {
         mask[2 * i] = lanes_from_bits(kept & (lanes_u)lanes_greater_i(bound, (lanes_i)(word[i] & 0xffffu)));
         mask[2 * i + 1] = lanes_from_bits(kept & (lanes_u)lanes_greater_i(bound, (lanes_i)(word[i] >> 16)));

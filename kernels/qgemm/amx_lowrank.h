@@ -1,9 +1,8 @@
 /* amx_lowrank: the low-rank term as further steps of the tile product, with the accuracy of f32.
  *
- * A float is the exact sum of three bf16 numbers: high and middle part rounded, low part the rest (8 + 8 + 8 bits).
- * Of the nine products of parts, six count: the other three are together below 2^-24 of the whole, what one rounding
- * may take. They stand in six groups of features, small products first, so that the roundings that matter are those of
- * the last group, one a rank:
+ * Of the nine products of the parts of two floats (lanes_split.h), six count: the other three are together below 2^-24
+ * of the whole, what one rounding may take. They stand in six groups of features, small products first, so that the
+ * roundings that matter are those of the last group, one a rank:
  *
  *   of p      low   high  middle  middle  high    high
  *   of u      high  low   middle  high    middle  high
@@ -18,20 +17,12 @@
 #include "credence/kernels/qgemm.h"
 #include "kernels/common/amx_tile.h"
 #include "kernels/common/lanes.h"
+#include "kernels/common/lanes_split.h"
 #include "kernels/qgemm/amx_plan.h"
 #include "kernels/qgemm/members.h"
 
 typedef uint16_t lane_words __attribute__((vector_size(2 * LANES_N), may_alias));
 typedef uint16_t lane_words_unaligned __attribute__((vector_size(2 * LANES_N), may_alias, aligned(2)));
-
-/* The parts as floats whose low lane_words are zero. Rounding is half away from zero: the rest fits either way. */
-CR_INLINE void split3(lanes x, lanes_u part[3])
-{
-    part[0] = (lanes_bits(x) + 0x8000u) & 0xffff0000u;
-    lanes rest = x - lanes_from_bits(part[0]);
-    part[1] = (lanes_bits(rest) + 0x8000u) & 0xffff0000u;
-    part[2] = lanes_bits(rest - lanes_from_bits(part[1])) & 0xffff0000u;
-}
 
 /* Rows [out, out + n_out) of the low-rank matrix as strips of tiles. `row` is room for one of them. */
 static void pack_p(const struct cr_qgemm_member *m, size_t out, size_t n_out, char *to, char *row)

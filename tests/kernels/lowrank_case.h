@@ -1,11 +1,13 @@
-/* lowrank_case: random problems of a shape, and single numbers of them. */
+/* lowrank_case: random problems of a shape, single numbers of them, and the tables that run them. */
 #ifndef CR_TESTS_LOWRANK_CASE_H
 #define CR_TESTS_LOWRANK_CASE_H
 
 #include "credence/kernels/lowrank.h"
 #include "credence/kernels/rng.h"
 #include "kernels/common/half.h"
+#include "tests/support/amx_trap.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/lowrank_model.h"
 
 struct shape {
     size_t rank, n_features, n_blocks;
@@ -38,7 +40,7 @@ static inline struct problem make(struct shape shape, uint64_t stream, enum cr_g
     struct problem p = {.shape = shape};
     struct cr_rng rng = cr_rng_make(stream);
     size_t rank = shape.rank, n_features = shape.n_features, n_blocks = shape.n_blocks;
-    /* Blocks of whole 32 KiB stand without a gap: their lines meet in the same sets of a cache, and variants copy them. */
+    /* Blocks of whole 32 KiB stand without a gap: their lines meet in the same sets of a cache, and are copied. */
     size_t x_block = cr_tl16_bytes(shape.x_type, n_features), x_gap = x_block % 32768 == 0 ? 0 : GAP * 4;
     size_t x_stride = x_block + x_gap;
     size_t y_stride = n_features * CR_LANES + GAP, u_stride = rank * CR_LANES + GAP;
@@ -51,6 +53,11 @@ static inline struct problem make(struct shape shape, uint64_t stream, enum cr_g
         cr_fill_f32(&rng, p.x, p.x_bytes / 4, -1, 1);
     } else {
         cr_fill_bf16(&rng, p.x, p.x_bytes / 2, -1, 1);
+        /* Beside an odd last feature stands nothing that may be used. */
+        for (size_t t = 0; n_features % 2 != 0 && t < n_blocks * CR_LANES; t++) {
+            uint16_t *block = (uint16_t *)(void *)((char *)p.x + t / CR_LANES * x_stride);
+            block[cr_tl16_bf16(n_features, t % CR_LANES)] = 0xffff;
+        }
     }
     p.p = cr_guard_alloc(p.g_floats * 4, 4, side);
     p.g = cr_guard_alloc(p.g_floats * 4, 4, side);
@@ -104,6 +111,11 @@ static inline double x_value(const struct problem *p, size_t token, size_t k)
     return cr_bf16_to_f32(((const uint16_t *)(const void *)block)[cr_tl16_bf16(k, token % CR_LANES)]);
 }
 
+static inline double p_value(const struct problem *p, size_t i, size_t k)
+{
+    return p->args.p[i * p->args.p_rs + k * p->args.p_ks];
+}
+
 /* The mask as the contract words it. */
 static inline double mask_value(const struct cr_dropout *d, size_t token, size_t k)
 {
@@ -133,11 +145,58 @@ static inline void run(cr_lowrank_fn *fn, struct problem *p, size_t n, size_t st
     fn(&p->args, 0, end, p->scratch);
 }
 
-static inline struct cr_lowrank_ops ops_of(enum cr_tier tier)
+/* Beside the values of enum cr_tier: the source of the amx tier on the model of the tiles, and its object in the
+ * library with the tile instructions emulated. */
+enum { MODEL = 40, TRAPPED, N_TABLES = CR_TEST_TIERS + 2 };
+
+static inline struct cr_lowrank_ops ops_of(unsigned table)
 {
     struct cr_lowrank_ops ops;
-    cr_lowrank_ops_init(&ops, tier);
+    if (table == MODEL) {
+        cr_lowrank_fill_model(&ops);
+    } else {
+        cr_lowrank_ops_init(&ops, table == TRAPPED ? CR_TIER_AMX : (enum cr_tier)table);
+    }
     return ops;
+}
+
+/* Whether down and grad of X in bf16 are products of tiles; amx has vectors where the compiler knows no tiles. */
+static inline bool on_tiles(unsigned table)
+{
+    struct cr_lowrank_ops f32 = ops_of(CR_TIER_AVX512), ops = ops_of(CR_TIER_AMX);
+    return table == MODEL || table == TRAPPED || (table == CR_TIER_AMX && ops.down != f32.down);
+}
+
+static const double UNIT = 0x1p-24;
+
+/* Roundings that a term of a sum of n meets. Vectors: it is rounded at most twice (mask, product) and passes through at
+ * most as many additions as the sum has terms; the scale, or the addition to what was there, rounds once more. Tiles:
+ * products of parts are exact; one passes through 15 additions in its half of a step, 1 of the halves, 15 of the steps
+ * of a run, 1 of the parts, and 1 a run of 512; the factor of scale and mask is rounded once, and the additions of the
+ * middle and low parts, 2^-8 of the whole, weigh less than 1 together. A sum of few terms has fewer. */
+static inline double roundings(bool tiles, double n)
+{
+    return tiles ? fmin(n + 3, n / 512 + 35) : n + 2;
+}
+
+static inline size_t tables(unsigned out[N_TABLES])
+{
+    enum cr_tier tiers[CR_TEST_TIERS];
+    size_t n = cr_test_tiers(tiers);
+    bool model = false, trap = false, hardware = false;
+    for (size_t i = 0; i < n; i++) {
+        out[i] = tiers[i];
+        model = model || tiers[i] == CR_TIER_AVX512;
+        trap = trap || tiers[i] == CR_TIER_AVX512_BF16; /* every flag of the tier but the tiles */
+        hardware = hardware || tiers[i] == CR_TIER_AMX;
+    }
+    if (model) {
+        out[n++] = MODEL;
+    }
+    if (trap && !hardware && on_tiles(CR_TIER_AMX) && cr_amx_trap_install()) {
+        out[n++] = TRAPPED;
+    }
+    return n;
 }
 
 #endif

@@ -122,7 +122,6 @@ START_TEST(tables)
         ck_assert_int_eq(cr_##op##_ops_init(&tiles, CR_TIER_AMX), CR_OK);                                              \
         ck_assert_msg(memcmp(&f32, &tiles, sizeof f32) == 0, #op " on amx is not the avx512 table");                   \
     } while (0)
-    EXPECT_F32(lowrank);
     EXPECT_F32(xent);
     struct cr_attention_ops f32, bf16, tiles;
     ck_assert_int_eq(cr_attention_ops_init(&f32, describe(refused, 1).tier), CR_OK);
@@ -131,6 +130,13 @@ START_TEST(tables)
     ck_assert(f32.fwd != bf16.fwd && f32.bwd != bf16.bwd);
     ck_assert(tiles.fwd != bf16.fwd && tiles.bwd != bf16.bwd);
     ck_assert_int_eq(tiles.fwd != f32.fwd, tier_with_tiles() == CR_TIER_AMX);
+    struct cr_lowrank_ops lanes, dots, lowrank;
+    ck_assert_int_eq(cr_lowrank_ops_init(&lanes, describe(refused, 1).tier), CR_OK);
+    ck_assert_int_eq(cr_lowrank_ops_init(&dots, CR_TIER_AVX512_BF16), CR_OK);
+    ck_assert_int_eq(cr_lowrank_ops_init(&lowrank, CR_TIER_AMX), CR_OK);
+    ck_assert(dots.down == lanes.down && dots.up == lanes.up && dots.grad == lanes.grad);
+    ck_assert_int_eq(lowrank.down != lanes.down, tier_with_tiles() == CR_TIER_AMX);
+    ck_assert_int_eq(lowrank.grad != lanes.grad, tier_with_tiles() == CR_TIER_AMX);
 #endif
 }
 END_TEST

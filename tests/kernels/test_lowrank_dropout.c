@@ -1,4 +1,4 @@
-/* lowrank: the dropout stream, and one worked LoRA layer. */
+/* lowrank: the dropout stream, the three products as one another's adjoints under it, and one worked LoRA layer. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ static void read_masks(const struct cr_lowrank_ops *ops, struct problem *p, floa
         p->p[k * n + k] = 1;
     }
     for (size_t i = 0; i < p->x_bytes / 4; i++) {
-        ((float *)p->x)[i] = 1;
+        ((uint32_t *)p->x)[i] = p->shape.x_type == CR_X_F32 ? 0x3f800000u : 0x3f803f80u; /* 1, or two of them */
     }
     p->args.scale = 1;
     p->args.u = p->u_out;
@@ -61,13 +61,15 @@ START_TEST(one_mask_by_the_formula)
 {
     static const uint32_t keeps[] = {1, 6554, 32768, 58982, 65535};
     enum { N = DROP_FEATURES * DROP_BLOCKS * CR_LANES };
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    enum cr_xtype type = _i % 2 ? CR_X_BF16 : CR_X_F32;
+    uint32_t keep16 = keeps[_i / 2];
+    unsigned table[N_TABLES];
+    size_t n_tables = tables(table);
     float *down = malloc(N * 4), *up = malloc(N * 4), *grad = malloc(N * 4), *want = malloc(N * 4);
-    for (size_t i = 0; i < n_tiers; i++) {
-        struct cr_lowrank_ops ops = ops_of(tiers[i]);
+    for (size_t i = 0; i < n_tables; i++) {
+        struct cr_lowrank_ops ops = ops_of(table[i]);
         struct problem p =
-            make((struct shape){DROP_FEATURES, DROP_FEATURES, DROP_BLOCKS, CR_X_F32, keeps[_i], false}, 3, CR_AT_END);
+            make((struct shape){DROP_FEATURES, DROP_FEATURES, DROP_BLOCKS, type, keep16, false}, 3, CR_AT_END);
         size_t kept = 0;
         for (size_t t = 0; t < DROP_BLOCKS * CR_LANES; t++) {
             for (size_t k = 0; k < DROP_FEATURES; k++) {
@@ -81,10 +83,10 @@ START_TEST(one_mask_by_the_formula)
         for (size_t n = 0; n < N; n++) {
             kept += down[n] != 0;
         }
-        double rate = keeps[_i] / 65536.0;
+        double rate = keep16 / 65536.0;
         double sigma = sqrt(N * rate * (1 - rate));
         ck_assert_msg(fabs((double)kept - N * rate) <= 5 * sigma + 1, "keep16 %u: kept %zu of %d, want %.1f +- %.1f",
-                      keeps[_i], kept, N, N * rate, sigma);
+                      keep16, kept, N, N * rate, sigma);
         cr_guard_free_all();
     }
     free(down);
@@ -94,15 +96,25 @@ START_TEST(one_mask_by_the_formula)
 }
 END_TEST
 
+static void set_x(struct problem *p, size_t token, size_t k, double value)
+{
+    char *block = (char *)p->x + token / CR_LANES * p->args.x_stride;
+    if (p->shape.x_type == CR_X_F32) {
+        ((float *)(void *)block)[cr_tl16_f32(k, token % CR_LANES)] = (float)value;
+    } else {
+        ((uint16_t *)(void *)block)[cr_tl16_bf16(k, token % CR_LANES)] = cr_f32_to_bf16((float)value);
+    }
+}
+
 /* Tokens moved to other lanes and blocks keep their results. */
 START_TEST(packing_does_not_matter)
 {
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
-    struct shape shape = {9, 70, 6, CR_X_F32, 50000, false};
+    unsigned table[N_TABLES];
+    size_t n_tables = tables(table);
+    struct shape shape = {9, 70, 6, _i ? CR_X_BF16 : CR_X_F32, 50000, false};
     size_t n_tokens = shape.n_blocks * CR_LANES;
-    for (size_t i = 0; i < n_tiers; i++) {
-        struct cr_lowrank_ops ops = ops_of(tiers[i]);
+    for (size_t i = 0; i < n_tables; i++) {
+        struct cr_lowrank_ops ops = ops_of(table[i]);
         struct problem p = make(shape, 5, CR_AT_END), q = make(shape, 5, CR_AT_END);
         cr_guard_protect(q.x, false);
         cr_guard_protect(q.position, false);
@@ -112,8 +124,7 @@ START_TEST(packing_does_not_matter)
             q.position[to] = p.position[t];
             q.example[to] = p.example[t];
             for (size_t k = 0; k < shape.n_features; k++) {
-                ((float *)q.x)[to / CR_LANES * (q.args.x_stride / 4) + cr_tl16_f32(k, to % CR_LANES)] =
-                    (float)x_value(&p, t, k);
+                set_x(&q, to, k, x_value(&p, t, k));
             }
         }
         run(ops.down, &p, shape.n_blocks, 1, false);
@@ -128,6 +139,56 @@ START_TEST(packing_does_not_matter)
         }
         cr_guard_free_all();
     }
+}
+END_TEST
+
+/* ---- adjoints ---- */
+
+/* sum U down(P, X) = sum P grad(U, X) = sum X up(P, U): one sum over ranks, features and tokens, added in three orders
+ * under one mask. Bounds are those of the parts, each weighed by what it is multiplied with. */
+START_TEST(adjoint)
+{
+    unsigned table[N_TABLES];
+    size_t n_tables = tables(table);
+    for (size_t i = 0; i < n_tables; i++) {
+        struct cr_lowrank_ops ops = ops_of(table[i]);
+        struct problem p = make((struct shape){9, 77, 5, CR_X_BF16, _i ? 40000 : 65536, _i != 0}, 500, CR_AT_END);
+        size_t n_tokens = p.shape.n_blocks * CR_LANES;
+        memset(p.g, 0, p.g_floats * 4);
+        memset(p.y, 0, p.y_floats * 4);
+        p.args.scale = 1;
+        run(ops.down, &p, p.shape.n_blocks, 1, false);
+        p.args.u = p.u_in;
+        run(ops.up, &p, p.shape.n_blocks, 1, false);
+        run(ops.grad, &p, p.shape.n_features, CR_LOWRANK_STEP, false);
+        double down = 0, up = 0, grad = 0, total = 0;
+        for (size_t t = 0; t < n_tokens; t++) {
+            const size_t u_at = t / CR_LANES * p.args.u_stride + t % CR_LANES;
+            const size_t y_at = t / CR_LANES * p.args.y_stride + t % CR_LANES;
+            for (size_t r = 0; r < p.shape.rank; r++) {
+                down += (double)p.u_in[u_at + r * CR_LANES] * (double)p.u_out[u_at + r * CR_LANES];
+            }
+            for (size_t k = 0; k < p.shape.n_features; k++) {
+                double x = x_value(&p, t, k);
+                up += x * (double)p.y[y_at + k * CR_LANES];
+                for (size_t r = 0; r < p.shape.rank; r++) {
+                    double u = p.u_in[u_at + r * CR_LANES];
+                    total += fabs(u * p_value(&p, r, k) * x * mask_value(&p.args.dropout, t, k));
+                }
+            }
+        }
+        for (size_t r = 0; r < p.shape.rank; r++) {
+            for (size_t k = 0; k < p.shape.n_features; k++) {
+                grad += p_value(&p, r, k) * (double)p.g[r * p.args.g_rs + k * p.args.g_ks];
+            }
+        }
+        bool tiles = on_tiles(table[i]);
+        double of_down = roundings(tiles, (double)p.shape.n_features), of_up = roundings(false, (double)p.shape.rank);
+        double of_grad = roundings(tiles, (double)n_tokens);
+        ck_assert_msg(fabs(down - grad) <= (of_down + of_grad) * UNIT * total, "down %.9g, grad %.9g", down, grad);
+        ck_assert_msg(fabs(down - up) <= (of_down + of_up) * UNIT * total, "down %.9g, up %.9g", down, up);
+    }
+    cr_guard_free_all();
 }
 END_TEST
 
@@ -201,13 +262,13 @@ START_TEST(lora_layer)
 {
     json_t *root;
     const json_t *layer = load_layer(&root);
-    enum cr_tier tiers[CR_TEST_TIERS];
-    size_t n_tiers = cr_test_tiers(tiers);
+    unsigned table[N_TABLES];
+    size_t n_tables = tables(table);
     double value[64], base[64];
     size_t k_size, n_size, r_size;
     size_t rank = matrix(layer, "A", value, &k_size);
-    for (size_t i = 0; i < n_tiers; i++) {
-        struct cr_lowrank_ops ops = ops_of(tiers[i]);
+    for (size_t i = 0; i < n_tables; i++) {
+        struct cr_lowrank_ops ops = ops_of(table[i]);
         float a[64], b[64], da[64] = {0}, db[64] = {0};
         matrix(layer, "A", value, &k_size);
         for (size_t n = 0; n < rank * k_size; n++) {
@@ -285,8 +346,9 @@ int main(void)
     Suite *suite = suite_create("lowrank dropout");
     TCase *tcase = tcase_create("lowrank dropout");
     tcase_set_timeout(tcase, 120);
-    tcase_add_loop_test(tcase, one_mask_by_the_formula, 0, 5);
-    tcase_add_test(tcase, packing_does_not_matter);
+    tcase_add_loop_test(tcase, one_mask_by_the_formula, 0, 10);
+    tcase_add_loop_test(tcase, packing_does_not_matter, 0, 2);
+    tcase_add_loop_test(tcase, adjoint, 0, 2);
     tcase_add_test(tcase, lora_layer);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

@@ -15,12 +15,17 @@
  *   where it was packed.
  *
  * Ranges: down and up take token blocks [begin, end); grad takes features, begin and end multiples of CR_LOWRANK_STEP
- * or end == K, and walks all token blocks in order (lane sums are added at the end in a fixed tree). Results are the
- * same bits for any split. X may be an operand of either type (`x_type`).
- * Tolerance: f32 chains, (K + 2) * 2^-24 * sum |terms|. No aliasing between what a call writes and what else it reads.
+ * or end == K, and walks all token blocks in order. Results are the same bits for any split. X may be an operand of
+ * either type (`x_type`). No aliasing between what a call writes and what else it reads.
  *
- * Every tier computes these in f32 vectors, also where there are bf16 or tile units (kernels/README.md says why). The
- * products that make wide outputs, B U and without dropout A^T V, need no call here: they ride in qgemm.
+ * Tolerance: f32 chains, (n + 2) * 2^-24 * sum |terms|, n terms a sum. The amx tier computes down and grad of X in bf16
+ * on tiles, from P or U in three exact bf16 parts (kernels/README.md): min(n + 3, n / 512 + 35) * 2^-24 * sum |terms|,
+ * and, since tiles take subnormal numbers for zero, 2^-126 * (sum (3 |x| + |f|) + 4 n + 6) more, f being P or U, n
+ * features or tokens, times what the sum is multiplied by (s, 65536 / keep16). There a P, U or X that is not finite
+ * gives NaN, and so does a P or U that rounds to infinity as bf16.
+ *
+ * All else is computed in f32 vectors, on every tier. The products that make wide outputs, B U and without dropout
+ * A^T V, need no call here: they ride in qgemm.
  */
 #ifndef CREDENCE_KERNELS_LOWRANK_H
 #define CREDENCE_KERNELS_LOWRANK_H
