@@ -59,6 +59,8 @@ static const struct change changes[] = {
     {"angles by base", "llama.rope.freq_base", F32, 0, 1e-30f, NULL, NULL, false, CR_E_INPUT, "at most 1e8"},
     {"angles by factor", "llama.rope.scaling.factor", F32, 0, 1e-9f, NULL, NULL, false, CR_E_INPUT, "at most 1e8"},
     {"angles in bounds", "llama.rope.scaling.factor", F32, 0, 1e-3f, NULL, NULL, false, CR_OK, NULL},
+    {"scaling without a type", "llama.rope.scaling.factor", F32, 0, 4, NULL, NULL, false, CR_OK, NULL},
+    {"scaling by its older key", "llama.rope.scale_linear", F32, 0, 4, NULL, NULL, false, CR_OK, NULL},
     {"unchanged", NULL, 0, 0, 0, NULL, NULL, false, CR_OK, NULL},
 };
 enum { N_CHANGES = sizeof changes / sizeof changes[0] };
@@ -133,6 +135,9 @@ START_TEST(changed)
         ck_assert_msg(strstr(err.message, path) != NULL, "%s: no file name in: %s", c->id, err.message);
         ck_assert_msg(strstr(err.message, c->says) != NULL, "%s: no \"%s\" in: %s", c->id, c->says, err.message);
         ck_assert_int_eq(cr_alloc_live(), live);
+    }
+    if (status == CR_OK && c->type == F32) { /* the scalings among them */
+        ck_assert(model->config.rope_freq_scale == 1 / (double)c->f32);
     }
     cr_model_close(model);
     cr_gguf_writer_destroy(w);
