@@ -285,6 +285,8 @@ CR_API cr_status cr_laplace(const struct cr_laplace_options *options, const stru
                             struct cr_laplace_result *result, struct cr_error *err);
 
 CR_API void cr_eval_options_init(struct cr_eval_options *options);
+/* *result is the caller's to deinit. When only a file of it could not be written (CR_E_IO), it is filled all the same,
+ * which n_members > 0 tells. */
 CR_API cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *host,
                          struct cr_eval_result *result, struct cr_error *err);
 CR_API void cr_eval_result_deinit(struct cr_eval_result *result);

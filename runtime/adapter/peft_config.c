@@ -68,6 +68,10 @@ static cr_status check_variants(json_t *object, const char *path, struct cr_erro
             return refuse(path, "init_lora_weights", init, err);
         }
     }
+    const json_t *excluded = json_object_get(object, "exclude_modules");
+    if (!json_is_array(excluded) && !harmless(excluded, "")) { /* a regular expression */
+        return refuse(path, "exclude_modules", excluded, err);
+    }
     void *at = json_object_iter(object);
     for (; at != NULL; at = json_object_iter_next(object, at)) {
         const char *key = json_object_iter_key(at);
@@ -274,6 +278,43 @@ cr_status cr_peft_config_module(const struct cr_peft_config *config, const char 
     *rank = (uint32_t)r;
     *scale = config->rslora ? alpha * sqrt(r) / r : alpha / r; /* so rsLoRA is plain LoRA with alpha * sqrt(r) */
     return CR_OK;
+}
+
+/* A module's name, or its end behind a point. */
+static bool names_module(const char *name, const char *module)
+{
+    size_t n = strlen(name), length = strlen(module);
+    return n > 0 && n <= length && strcmp(module + length - n, name) == 0 &&
+           (n == length || module[length - n - 1] == '.');
+}
+
+static bool has_layer(const json_t *layers, uint32_t layer)
+{
+    if (json_is_integer(layers)) {
+        return json_integer_value(layers) == (json_int_t)layer;
+    }
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        if (json_integer_value(json_array_get(layers, i)) == (json_int_t)layer) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *cr_peft_config_leaves_out(const struct cr_peft_config *config, uint32_t layer, const char *module)
+{
+    const json_t *layers = json_object_get(config->object, "layers_to_transform");
+    const json_t *excluded = json_object_get(config->object, "exclude_modules");
+    if (!harmless(layers, NULL) && !has_layer(layers, layer)) {
+        return "layers_to_transform";
+    }
+    for (size_t i = 0; i < json_array_size(excluded); i++) {
+        const char *name = json_string_value(json_array_get(excluded, i));
+        if (name != NULL && names_module(name, module)) {
+            return "exclude_modules";
+        }
+    }
+    return NULL;
 }
 
 void cr_peft_module_name(char *dst, size_t dst_bytes, uint32_t layer, enum cr_proj proj)

@@ -69,6 +69,11 @@ static cr_status compare(struct cr_draft *draft, const struct cr_peft_config *co
             return cr_fail(err, CR_E_INPUT, "%s: tensor %s is not among target_modules of adapter_config.json",
                            draft->label, slot->name[0]);
         }
+        const char *key = cr_peft_config_leaves_out(config, (uint32_t)(i / CR_N_PROJ), module);
+        if (key != NULL) {
+            return cr_fail(err, CR_E_INPUT, "%s: tensor %s is left out by %s of adapter_config.json", draft->label,
+                           slot->name[0], key);
+        }
         seen |= 1u << proj;
     }
     for (int p = 0; p < CR_N_PROJ; p++) {

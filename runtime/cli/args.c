@@ -298,7 +298,7 @@ static cr_status set_from_file(void *ctx, const char *key, size_t place, const c
     struct cr_cli_args *args = ctx;
     enum cr_cli_option_id id = cr_cli_option_find(key, strlen(key), args->commands);
     if (id == CR_CLI_N_OPTIONS || id == CR_CLI_CONFIG || id == CR_CLI_HELP || id == CR_CLI_VERSION) {
-        const char *near = cr_cli_nearest_option(key, strlen(key), args->commands);
+        const char *near = id == CR_CLI_N_OPTIONS ? cr_cli_nearest_option(key, strlen(key), args->commands) : NULL;
         return cr_cli_fail(err, CR_E_USAGE, "unknown key \"%s\" for %s%s%s", cr_cli_quote(key), args->command,
                            near == NULL ? "" : "; nearest is ", near == NULL ? "" : near);
     }
@@ -323,15 +323,19 @@ cr_status cr_cli_args_read_config(struct cr_cli_args *args, struct cr_error *err
     return path == NULL ? CR_OK : cr_config_read(path, set_from_file, args, err);
 }
 
+void cr_cli_value_drop(struct cr_cli_value *value)
+{
+    for (size_t i = 1; value->from_file && i < value->n_texts; i++) {
+        free((char *)(uintptr_t)value->texts[i]); /* the first is `owned` */
+    }
+    free(value->owned);
+    free(value->texts);
+    *value = (struct cr_cli_value){0};
+}
+
 void cr_cli_args_deinit(struct cr_cli_args *args)
 {
     for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
-        for (size_t i = 1; args->values[id].from_file && i < args->values[id].n_texts; i++) {
-            free((char *)(uintptr_t)args->values[id].texts[i]); /* the first is `owned` */
-        }
-        free(args->values[id].owned);
-        free(args->values[id].texts);
-        args->values[id].owned = NULL;
-        args->values[id].texts = NULL;
+        cr_cli_value_drop(&args->values[id]);
     }
 }

@@ -35,6 +35,9 @@ cr_status cr_cli_args_read_config(struct cr_cli_args *args, struct cr_error *err
 cr_status cr_cli_args_check(const struct cr_cli_args *args, struct cr_error *err);
 void cr_cli_args_deinit(struct cr_cli_args *args);
 
+/* As if the flag had not been given. */
+void cr_cli_value_drop(struct cr_cli_value *value);
+
 /* Whether a word is one of those joined by |. */
 bool cr_cli_word_in(const char *words, const char *word);
 

@@ -129,7 +129,7 @@ cr_status cr_cli_run_eval(const struct cr_cli_args *args, struct cr_cli_host *ho
     options.settings_json = settings;
     cr_status status = cr_eval(&options, &host->host, &result, err);
     cr_cli_host_finish(host, status);
-    if (status == CR_OK) {
+    if (result.n_members > 0) { /* known, also where a file of it could not be written */
         print_result(&result);
     }
     cr_eval_result_deinit(&result);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/cli/commands.h"
+#include "runtime/cli/conflicts.h"
 #include "runtime/cli/message.h"
 #include "runtime/cli/output.h"
 #include "runtime/cli/settings.h"
@@ -89,40 +90,6 @@ static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_opti
     o->dry_run = cr_cli_given(args, CR_CLI_DRY_RUN);
 }
 
-/* Flags of one method are of no use to another: low-rank adapters have no rows, prefixes no rank. */
-static cr_status check_method(const struct cr_cli_args *args, const char *method, struct cr_error *err)
-{
-    for (int id = 0; id < CR_CLI_N_OPTIONS; id++) {
-        const struct cr_cli_option *option = &cr_cli_options[id];
-        if (option->method != NULL && cr_cli_given(args, (enum cr_cli_option_id)id) &&
-            !cr_cli_word_in(option->method, method)) {
-            return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s belongs to --method %s, not to %s", option->name,
-                               option->method, method);
-        }
-        if (option->except != NULL && cr_cli_given(args, (enum cr_cli_option_id)id) &&
-            strcmp(option->except, method) == 0) {
-            return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s has no meaning for --method %s", option->name, method);
-        }
-    }
-    return CR_OK;
-}
-
-static cr_status check_conflicts(const struct cr_cli_args *args, struct cr_error *err)
-{
-    /* An adapter that goes on keeps its shape. */
-    static const enum cr_cli_option_id pairs[][2] = {
-        {CR_CLI_EPOCHS, CR_CLI_STEPS}, {CR_CLI_VALID, CR_CLI_NO_VALID}, {CR_CLI_RESUME, CR_CLI_FORCE},
-        {CR_CLI_ADAPTER, CR_CLI_RANK}, {CR_CLI_ADAPTER, CR_CLI_ALPHA},  {CR_CLI_ADAPTER, CR_CLI_TARGETS},
-    };
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
-        if (cr_cli_given(args, pairs[i][0]) && cr_cli_given(args, pairs[i][1])) {
-            return cr_cli_fail(err, CR_E_USAGE, "finetune: --%s and --%s exclude each other",
-                               cr_cli_options[pairs[i][0]].name, cr_cli_options[pairs[i][1]].name);
-        }
-    }
-    return CR_OK;
-}
-
 static void print_result(const struct cr_finetune_options *o, const struct cr_finetune_result *r)
 {
     if (o->dry_run) {
@@ -148,13 +115,13 @@ cr_status cr_cli_run_finetune(const struct cr_cli_args *args, struct cr_cli_host
 {
     struct cr_finetune_options options;
     struct cr_finetune_result result = {0};
-    cr_status status = check_conflicts(args, err);
+    cr_status status = cr_cli_check_pairs(args, err);
     if (status != CR_OK) {
         return status;
     }
     status = cr_finetune_options_for(&options, cr_cli_text(args, CR_CLI_METHOD), cr_cli_text(args, CR_CLI_PRESET), err);
     if (status == CR_OK) {
-        status = check_method(args, options.method, err);
+        status = cr_cli_check_method(args, options.method, err);
     }
     if (status != CR_OK) {
         return status;

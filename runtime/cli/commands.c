@@ -23,7 +23,7 @@ const struct cr_cli_command cr_cli_commands[] = {
                   "by the linearised model, or with --weights by draws of weights. The prior precision is chosen by\n"
                   "--valid, else by valid.jsonl of the adapter's directory (what its run held out), else, and with\n"
                   "--no-valid, by the evidence.\n"},
-    {.name = "export", .bit = CR_CLI_EXPORT, .operands = "", .run = cr_cli_run_export,
+    {.name = "export", .bit = CR_CLI_EXPORT, .operands = "", .polls = true, .run = cr_cli_run_export,
         .summary = "write an adapter in the form of another program",
         .detail = ""},
     {.name = "compare", .bit = CR_CLI_COMPARE, .operands = "[NAME=]A.json[,...] [NAME=]B.json[,...] ...",

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/cli/commands.h"
+#include "runtime/cli/conflicts.h"
 #include "runtime/cli/help.h"
 #include "runtime/cli/message.h"
 #include "runtime/cli/nearest.h"
@@ -48,6 +49,7 @@ static cr_status run_parsed(const struct cr_cli_command *command, struct cr_cli_
     }
     cr_status status = cr_cli_args_read_config(args, err);
     if (status == CR_OK) {
+        cr_cli_overrule(args);
         status = cr_cli_args_check(args, err);
     }
     if (status != CR_OK) {

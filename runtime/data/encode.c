@@ -17,6 +17,12 @@ cr_status cr_encoder_init(struct cr_encoder *encoder, const struct cr_tokenizer 
         return cr_fail(err, CR_E_USAGE, "normalize is \"%s\", \"nfc\" expected",
                        cr_escape(shown, sizeof shown, options->normalize, strlen(options->normalize)));
     }
+    if (options->chat_template != NULL && cr_chat_by_name(options->chat_template) == CR_CHAT_NONE) {
+        char shown[CR_ESCAPE_BYTES];
+        return cr_fail(err, CR_E_USAGE, "chat template \"%.300s\" unknown (have %s)",
+                       cr_escape(shown, sizeof shown, options->chat_template, strlen(options->chat_template)),
+                       cr_chat_names());
+    }
     memset(encoder, 0, sizeof *encoder);
     encoder->tokenizer = tokenizer;
     encoder->options = options;

@@ -203,9 +203,9 @@ static cr_status write_files(const struct cr_scoring *s, const struct keeper *ke
     return s->options.report != NULL ? write_report(s, &evaluation, err) : CR_OK;
 }
 
-static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr_eval_result *r, struct cr_error *err)
+static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr_ood_entropies *ood,
+                          struct cr_eval_result *r, struct cr_error *err)
 {
-    struct cr_ood_entropies ood = {0};
     r->temperature = (double)NAN;
     if (s->options.calibrate != NULL) {
         CR_TRY(cr_temperature_of(s, r->calibration_nll, err));
@@ -219,7 +219,7 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
     r->pair_distance = cr_diversity_distance(&keeper->diversity);
     CR_TRY(measure(s, keeper, r, err));
     if (s->options.ood != NULL) {
-        CR_TRY(cr_ood_measure(s, all, &r->ood, &ood, err));
+        CR_TRY(cr_ood_measure(s, all, &r->ood, ood, err));
         r->has_ood = true;
     }
     r->classification = all->classification;
@@ -231,9 +231,7 @@ static cr_status evaluate(struct cr_scoring *s, struct keeper *keeper, struct cr
     r->seconds = s->seconds;
     r->tok_s = s->seconds > 0 ? (double)s->tokens / s->seconds : 0;
     memcpy(r->method, s->sets.method, sizeof r->method);
-    cr_status status = write_files(s, keeper, &ood, r, err);
-    cr_ood_entropies_deinit(&ood);
-    return status;
+    return CR_OK;
 }
 
 cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *host, struct cr_eval_result *result,
@@ -241,16 +239,22 @@ cr_status cr_eval(const struct cr_eval_options *options, const struct cr_host *h
 {
     struct cr_scoring scoring = {.keeps = true};
     struct keeper keeper = {0};
+    struct cr_ood_entropies ood = {0};
     struct cr_eval_result made = {0};
     uint64_t saved = cr_float_env_enter();
     cr_status status = cr_scoring_open(options, host, &scoring, err);
     if (status == CR_OK) {
-        status = evaluate(&scoring, &keeper, &made, err);
+        status = evaluate(&scoring, &keeper, &ood, &made, err);
+    }
+    bool complete = status == CR_OK;
+    if (complete) {
+        status = write_files(&scoring, &keeper, &ood, &made, err);
     }
     cr_float_env_leave(saved);
+    cr_ood_entropies_deinit(&ood);
     free_keeper(&keeper);
     cr_scoring_close(&scoring);
-    if (status == CR_OK && result != NULL) {
+    if (complete && (status == CR_OK || status == CR_E_IO) && result != NULL) {
         *result = made;
     } else {
         cr_eval_result_deinit(&made);

@@ -7,6 +7,7 @@
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
 #include "runtime/metrics/metrics.h"
+#include "runtime/posterior/output_dir.h"
 
 void cr_eval_options_init(struct cr_eval_options *options)
 {
@@ -26,6 +27,10 @@ static cr_status check_paths(const struct cr_eval_options *o, struct cr_error *e
             return cr_fail(err, CR_E_USAGE, "%s is the same file as %s",
                            cr_same_file(o->json, input) ? "--json" : "--report", i < 4 ? names[i] : "--adapter");
         }
+    }
+    for (size_t i = 0; i < o->n_adapters; i++) {
+        CR_TRY(cr_output_keep_adapter(o->adapters[i], "--json", o->json, err));
+        CR_TRY(cr_output_keep_adapter(o->adapters[i], "--report", o->report, err));
     }
     if (cr_same_file(o->calibrate, o->data) || cr_same_file(o->calibrate, o->ood)) {
         return cr_fail(err, CR_E_USAGE,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/io/file.h"
@@ -74,7 +75,10 @@ cr_status cr_check_output(const char *flag, const char *path, struct cr_error *e
     if (parent == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for a path");
     }
-    int code = stat(parent, &info) != 0 ? errno : S_ISDIR(info.st_mode) ? 0 : ENOTDIR;
+    int code = stat(parent, &info) != 0    ? errno
+               : !S_ISDIR(info.st_mode)    ? ENOTDIR
+               : access(parent, W_OK) != 0 ? errno
+                                           : 0;
     cr_free(parent);
     return code == 0 ? CR_OK : cr_fail(err, CR_E_IO, "%s %s: its directory: %s", flag, shown, strerror(code));
 }

@@ -260,14 +260,10 @@ static cr_status check_file(const char *path, bool force, struct cr_error *err)
 {
     struct stat info;
     char shown[CR_ESCAPE_BYTES];
-    if (lstat(path, &info) != 0) {
-        return CR_OK; /* absent, or the writer says why not */
-    }
-    cr_escape(shown, sizeof shown, path, strlen(path));
-    if (S_ISDIR(info.st_mode)) {
-        return cr_fail(err, CR_E_IO, "%s: %s", shown, strerror(EISDIR));
-    }
-    return force ? CR_OK : cr_fail(err, CR_E_USAGE, "%s exists already (force replaces it)", shown);
+    CR_TRY(cr_check_output("--output", path, err));
+    return force || lstat(path, &info) != 0 ? CR_OK
+                                            : cr_fail(err, CR_E_USAGE, "%s exists already (force replaces it)",
+                                                      cr_escape(shown, sizeof shown, path, strlen(path)));
 }
 
 /* What is written is one set of weights, and says so: "swag-sample". text [METHOD_BYTES] has room for it. */
@@ -313,6 +309,10 @@ cr_status cr_export(const struct cr_export_options *given, const struct cr_host 
     CR_TRY_OUT(status, choose(posterior, options, err));
     const struct cr_adapter *adapter = posterior->adapter;
     CR_TRY_OUT(status, take_rows(posterior, model, options, gguf, host, &head, &delta, err));
+    if (cr_host_stopped(host)) {
+        status = cr_fail(err, CR_E_STOPPED, "stopped; nothing written");
+        goto out;
+    }
     if (gguf) {
         CR_TRY_OUT(status, check_file(options->output, options->force, err));
         status = cr_adapter_write_gguf(adapter, &posterior->base, options->output, err);

@@ -134,6 +134,19 @@ cr_status cr_output_check(const char *output, const char *flag, const char *path
     return cr_output_keep_inputs(output, true, &input, 1, err);
 }
 
+cr_status cr_output_keep_adapter(const char *adapter, const char *flag, const char *path, struct cr_error *err)
+{
+    struct search s = {.dir = adapter, .path = path};
+    char shown[CR_ESCAPE_BYTES];
+    const char *found = path != NULL ? find_file(&s, false) : NULL;
+    if (s.failed) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    return found == NULL ? CR_OK
+                         : cr_fail(err, CR_E_USAGE, "%s %.300s is a file of --adapter", flag,
+                                   cr_escape(shown, sizeof shown, path, strlen(path)));
+}
+
 cr_status cr_output_clear(const char *dir, struct cr_error *err)
 {
     cr_status status = cr_dir_remove_files(dir, cr_output_names, CR_OUTPUT_N, err);

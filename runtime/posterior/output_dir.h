@@ -25,6 +25,10 @@ struct cr_output_input {
 cr_status cr_output_keep_inputs(const char *dir, bool run, const struct cr_output_input *inputs, size_t n,
                                 struct cr_error *err);
 
+/* Refuses an output file that is, or would be, one that an adapter's directory is read from. path may be NULL.
+ * Errors: CR_E_USAGE naming it, CR_E_MEMORY. */
+cr_status cr_output_keep_adapter(const char *adapter, const char *flag, const char *path, struct cr_error *err);
+
 /* Removes the files of an adapter and its posterior that a run before left; what is not ours stays. With the lock held.
  * Errors: CR_E_IO, CR_E_MEMORY. */
 cr_status cr_output_clear(const char *dir, struct cr_error *err);

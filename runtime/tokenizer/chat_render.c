@@ -90,16 +90,17 @@ static void add_text(struct builder *b, const struct cr_chat_style *style, const
     add(b, text, n, false, supervised);
 }
 
-/* A role becomes part of the markup: only a plain word may. */
-static bool is_word(const char *text, size_t n)
+/* Roles that templates write as they are; a role becomes part of the markup, so nothing else may. */
+static const char *const written_roles[] = {"tool", "developer", "function", "ipython"};
+
+static bool is_written_role(const struct cr_chat_message *message)
 {
-    for (size_t i = 0; i < n; i++) {
-        char c = text[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-')) {
-            return false;
+    for (size_t i = 0; i < sizeof written_roles / sizeof written_roles[0]; i++) {
+        if (is_role(message, written_roles[i])) {
+            return true;
         }
     }
-    return n > 0 && n <= 32;
+    return false;
 }
 
 static cr_status check_role(enum cr_chat_kind kind, const struct cr_chat_message *message, size_t index,
@@ -107,13 +108,14 @@ static cr_status check_role(enum cr_chat_kind kind, const struct cr_chat_message
 {
     const bool common = is_role(message, "system") || is_role(message, "user") || is_role(message, "assistant");
     const bool any = cr_chat_style(kind)->any_role;
-    if (common || (any && is_word(message->role, message->role_bytes))) {
+    if (common || (any && is_written_role(message))) {
         return CR_OK;
     }
     char shown[CR_ESCAPE_BYTES];
     return cr_fail(err, CR_E_INPUT, "messages[%zu]: role \"%.300s\", expected %s (chat template %s)", index,
                    cr_escape(shown, sizeof shown, message->role, message->role_bytes),
-                   any ? "a word of at most 32 letters" : "system, user or assistant", cr_chat_name(kind));
+                   any ? "system, user, assistant, tool, developer, function or ipython" : "system, user or assistant",
+                   cr_chat_name(kind));
 }
 
 static void add_system_prefix(struct builder *b, const struct cr_chat_style *style,

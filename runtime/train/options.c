@@ -1,5 +1,6 @@
 #include "runtime/train/train.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,9 @@ static cr_status check_numbers(const struct cr_finetune_options *o, struct cr_er
         return cr_fail(err, CR_E_USAGE, "--rank %u, expected 1 to 256", o->rank);
     }
     CR_TRY(in_range("alpha", o->alpha, 0, 1e6, err));
+    if (o->alpha > 0 && !((float)o->alpha >= FLT_MIN)) {
+        return cr_fail(err, CR_E_USAGE, "--alpha %g, expected a number that is not 0 as f32", o->alpha);
+    }
     CR_TRY(in_range("dropout", o->dropout, 0, 1, err));
     CR_TRY(in_range("head-lr", o->head_lr, 0, 1e6, err));
     CR_TRY(in_range("weight-decay", o->weight_decay, 0, 1e6, err));

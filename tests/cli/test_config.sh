@@ -32,7 +32,7 @@ expect unknown 2 'config.json: unknown key "thread" for cpu; nearest is threads'
 config '{"rank": 8}'
 expect unknown 2 'unknown key "rank" for cpu' "$credence" cpu --config config.json
 config '{"config": "config.json"}'
-expect unknown 2 'unknown key "config"' "$credence" cpu --config config.json
+expect unknown 2 'unknown key "config" for cpu$' "$credence" cpu --config config.json
 config '{"a\u001b[31m": 1}'
 expect unknown 2 'unknown key "a.x1b' "$credence" cpu --config config.json
 for value in 0 1.5 '"4x"' '""' '[]' true; do
@@ -77,6 +77,25 @@ expect repeats 0 '--adapter run1 on the command line wins over run2' "$credence"
 expect repeats 2 '"adapter": one value expected, got a list' "$credence" finetune --config config.json -o none
 config '{"adapter": ["run1", ""], "model": "m.gguf", "data": "d.jsonl"}'
 expect repeats 2 '--adapter: expected' "$credence" eval --config config.json
+
+# What a flag on the command line excludes is left aside in the file, and said; within the file it is refused.
+base='"model": "m.gguf", "data": "d.jsonl", "threads": 1'
+config "{$base, \"epochs\": 9}"
+expect wins 0 '--steps on the command line: --epochs of the configuration file is left aside' \
+    "$credence" finetune --config config.json -o wins --steps 1
+check wins grep -q 'train 1/1' err
+config "{$base, \"steps\": 1, \"method\": \"ivon\", \"ess\": 10, \"valid\": \"d.jsonl\"}"
+expect wins 0 '--method on the command line: --ess of the configuration file is left aside' \
+    "$credence" finetune --config config.json -o wins2 --method adamw --no-valid
+check wins grep -q -- '--no-valid on the command line: --valid of' err
+config "{$base, \"mean\": true}"
+expect wins 0 '--samples on the command line: --mean of the configuration file is left aside' \
+    "$credence" eval --config config.json -a wins --samples 1
+config "{$base, \"steps\": 1, \"chat-template\": \"nope\"}"
+expect template 2 'chat template "nope" unknown (have chatml' "$credence" finetune --config config.json -o none
+config "{$base, \"steps\": 1, \"epochs\": 1}"
+expect wins 2 '--epochs and --steps exclude each other' "$credence" finetune --config config.json -o none
+
 config '{"targets": ["q_proj", "up_proj"], "model": "m.gguf", "data": "d.jsonl", "steps": 1}'
 expect joined 0 'train 1/1' "$credence" finetune --config config.json -o joined
 check joined sh -c 'tr -d " \n" <joined/summary.json | grep -q "\"targets\":\"q_proj,up_proj\""'

@@ -64,6 +64,8 @@ tune prefix 2 '--lambda-per belongs to --method prefix, not to swag' --method sw
 for value in -1 nan x; do tune prefix 2 '--cosine-weight: expected a number of at least 0' --method prefix --cosine-weight $value; done
 tune prefix 2 'one vertex makes no angle' --method prefix --vertices 1 --cosine-weight 1
 
+tune alpha 2 '--alpha 1e-300, expected a number that is not 0 as f32' --alpha 1e-300
+
 tune conflict 2 '--epochs and --steps exclude each other' --epochs 1 --steps 3
 tune conflict 2 '--valid and --no-valid exclude each other' --valid d.jsonl --no-valid
 tune conflict 2 '--resume and --force exclude each other' --resume --force

@@ -92,8 +92,11 @@ expect trace 4 '--trace never/t.json: its directory' tune -o never --trace never
 check trace [ ! -e never ]
 expect trace 0 'train 2/2' tune -o traced --trace traced/t.json
 check trace [ -s traced/t.json ]
-if [ -d /proc/self ]; then # a directory that takes no files
-    expect late 4 '/proc/self/t.json' tune -o late --trace /proc/self/t.json --quiet
+# A directory so deep that its file has a name, and the longer one that it is written under first has none: the reason
+# shows at the end.
+deep=$(printf '%0200d/' 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0)$(printf '%059d' 0)
+if mkdir -p "$deep" 2>/dev/null; then
+    expect late 4 'cannot create: File name too long' tune -o late --trace "$deep/t.json" --quiet
     check late [ -s late/adapter_model.safetensors ]
     check late [ -s late/summary.json ]
 fi
@@ -117,6 +120,24 @@ long=$(printf '%0240d' 0)
 }
 check fifo [ -p fifo ]
 check fifo [ -L link ]
+
+# shellcheck disable=SC2086 # words
+{
+    expect own 2 '--json old/adapter_model.safetensors is a file of --adapter' $look -a old --json old/adapter_model.safetensors
+    expect own 2 '--report ./old/posterior.safetensors is a file of --adapter' $look -a old --report ./old/posterior.safetensors
+    expect own 2 '--json sets/members/01/adapter_config.json is a file of --adapter' $look -a sets --json sets/members/01/adapter_config.json
+    expect own 0 '' $look -a old --mean --quiet --json old/eval.json
+    if [ -d "$deep" ]; then # the figures are not lost
+        expect late 4 'cannot create: File name too long' $look --quiet --json "$deep/t.json"
+        check late grep -q '^all ' out
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        mkdir closed && chmod 555 closed
+        expect closed 4 '--json closed/t.json: its directory: Permission denied' $look --quiet --json closed/t.json
+    fi
+}
+expect export 4 '--output fifo: exists and is no regular file' "$credence" export -a point --format gguf -o fifo --force
+check export [ -p fifo ]
 
 # A line as long as its names is still one line.
 name=$(printf '%0200d' 0 | tr 0 '\377').jsonl
