@@ -15,15 +15,11 @@ void cr_ids_deinit(struct cr_ids *list)
 
 cr_status cr_ids_push(struct cr_ids *list, int32_t id, struct cr_error *err)
 {
-    if (list->n == list->capacity) {
-        size_t capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
-        int32_t *ids = cr_realloc(list->ids, list->capacity, capacity, sizeof *ids);
-        if (ids == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for %zu token ids", capacity);
-        }
-        list->ids = ids;
-        list->capacity = capacity;
+    int32_t *ids = cr_grow(list->ids, list->n, 1, &list->capacity, sizeof *ids);
+    if (ids == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for more than %zu token ids", list->n);
     }
+    list->ids = ids;
     list->ids[list->n++] = id;
     return CR_OK;
 }
