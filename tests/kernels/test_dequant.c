@@ -5,6 +5,7 @@
 
 #include "credence/kernels/dequant.h"
 #include "kernels/common/half.h"
+#include "kernels/common/halves.h"
 #include "tests/support/golden.h"
 #include "tests/support/kernel_test.h"
 
@@ -114,6 +115,42 @@ START_TEST(tiers_equal_reference)
 }
 END_TEST
 
+static bool all_finite(int type, const unsigned char *block, size_t n)
+{
+    float out[256];
+    cr_dequant_fn_for(type, CR_TIER_SCALAR)(block, 0, n, out);
+    size_t n_finite = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_finite += isfinite(out[i]) != 0;
+    }
+    return n_finite == n;
+}
+
+/* cr_qtype_halves knows all halves of a block and nothing else: when they are finite so is every value, whatever the
+ * other bytes (one that it missed would be random, one in 32 of those is not finite), and a NaN in any of them shows.
+ */
+START_TEST(places_of_halves)
+{
+    const struct cr_qtype_info *info = cr_qtype_info(served[_i]);
+    const struct cr_qtype_halves halves = cr_qtype_halves(served[_i]);
+    const uint16_t nan = 0x7e01;
+    struct cr_rng rng = cr_rng_make(900 + (uint64_t)_i);
+    ck_assert_int_eq(halves.n > 0, info->block_values > 1);
+    for (int round = 0; round < 2000 && halves.n > 0; round++) {
+        unsigned char block[256];
+        cr_fill_bytes(&rng, block, info->block_bytes);
+        for (unsigned h = 0; h < halves.n; h++) {
+            uint16_t half = cr_f32_to_f16(cr_rng_uniform(&rng, -1, 1));
+            memcpy(block + halves.at + 2 * h, &half, 2);
+        }
+        ck_assert(all_finite(served[_i], block, info->block_values));
+        unsigned h = (unsigned)round % halves.n;
+        memcpy(block + halves.at + 2 * h, &nan, 2);
+        ck_assert(!all_finite(served[_i], block, info->block_values));
+    }
+}
+END_TEST
+
 /* All 65536 halves through the one-value types. */
 START_TEST(all_halves)
 {
@@ -165,6 +202,7 @@ int main(void)
     tcase_add_test(tc, table);
     tcase_add_test(tc, golden);
     tcase_add_loop_test(tc, tiers_equal_reference, 0, N_SERVED);
+    tcase_add_loop_test(tc, places_of_halves, 0, N_SERVED);
     tcase_add_test(tc, all_halves);
     suite_add_tcase(suite, tc);
     return cr_run_suite(suite);
