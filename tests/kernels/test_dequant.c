@@ -7,6 +7,7 @@
 #include "kernels/common/half.h"
 #include "kernels/common/halves.h"
 #include "tests/support/golden.h"
+#include "tests/support/halves_test.h"
 #include "tests/support/kernel_test.h"
 
 static const int served[] = {CR_Q_F32,  CR_Q_F16,  CR_Q_BF16, CR_Q_Q4_0, CR_Q_Q4_1, CR_Q_Q5_0,   CR_Q_Q5_1,  CR_Q_Q8_0,
@@ -86,14 +87,8 @@ START_TEST(tiers_equal_reference)
         unsigned char *row = rows[round & 1];
         cr_fill_bytes(&rng, row, bytes);
         for (size_t b = 0; b < n_blocks && info->block_values > 1; b++) {
-            /* every half inside a block: the first two words, and the last two of types that keep d at the end */
-            unsigned char *block = row + b * info->block_bytes;
-            bool at_end = type == CR_Q_Q2_K || type == CR_Q_Q3_K || type == CR_Q_Q6_K;
-            bool two =
-                type == CR_Q_Q4_1 || type == CR_Q_Q5_1 || type == CR_Q_Q4_K || type == CR_Q_Q5_K || type == CR_Q_Q2_K;
             uint16_t halves[2] = {scale_bits(&rng), scale_bits(&rng)};
-            size_t n_bytes = two ? 4 : 2;
-            memcpy(at_end ? block + info->block_bytes - n_bytes : block, halves, n_bytes);
+            cr_put_halves(type, row + b * info->block_bytes, halves);
         }
         cr_dequant_fn_for(type, CR_TIER_SCALAR)(row, 0, N, want);
         for (size_t t = 0; t < n_tiers; t++) {
