@@ -108,17 +108,20 @@ static bool check_grad(const struct state *s, size_t token, char *message, size_
 static bool check_expsum(const struct state *s, size_t token, char *message, size_t message_bytes)
 {
     const struct cr_xent_args *a = &s->args;
-    double sum = 0;
+    double sum = 0, mass = 0;
     for (size_t v = 0; v < a->n_rows; v++) {
         double x = z_at(s, token, v) - (double)a->m[token], want = v == (size_t)a->target[token] ? 0 : exp(x);
         double bound = (0x1p-24 * (fabs(x) + 8) + cr_bench_unit_of(a->dz_type)) * want;
         double got = cr_bench_operand_at(a->dz, a->dz_type, a->n_rows, token / CR_LANES, v, token % CR_LANES);
         sum += want;
+        mass += got; /* of what was stored, so the additions alone round */
         if (!cr_bench_near("p", v, got, want, bound, message, message_bytes)) {
             return false;
         }
     }
     return cr_bench_near("sum", token, (double)a->s[token], sum, ((double)a->n_rows + 40) * 0x1p-24 * sum, message,
+                         message_bytes) &&
+           cr_bench_near("mass", token, (double)a->mass[token], mass, (double)a->n_rows * 0x1p-24 * mass, message,
                          message_bytes);
 }
 
@@ -129,6 +132,7 @@ static bool verify(void *state, char *message, size_t message_bytes)
     struct state *s = state;
     if (s->operation == EXPSUM) {
         memset(s->args.s, 0, s->n_blocks * CR_LANES * sizeof *s->args.s);
+        memset(s->args.mass, 0, s->n_blocks * CR_LANES * sizeof *s->args.mass);
     }
     run(s);
     for (int i = 0; i < 16; i++) {

@@ -7,6 +7,7 @@
 
 #include "bench/cr_bench.h"
 #include "kernels/common/half.h"
+#include "kernels/common/halves.h"
 #include "credence/kernels/dequant.h"
 
 static uint64_t state;
@@ -73,7 +74,7 @@ void cr_bench_qname(int type, char name[16])
     name[i] = '\0';
 }
 
-/* Where the halves of a block that are its scale and its minimum stand. */
+/* A block of one value, or the scale and the minimum of a larger one. */
 static void set_scales(unsigned char *block, const struct cr_qtype_info *info)
 {
     int type = info->type;
@@ -88,10 +89,8 @@ static void set_scales(unsigned char *block, const struct cr_qtype_info *info)
         return;
     }
     uint16_t halves[2] = {cr_f32_to_f16(value * 0x1p-6f), cr_f32_to_f16(cr_bench_uniform(-1, 1) * 0x1p-6f)};
-    bool at_end = type == CR_Q_Q2_K || type == CR_Q_Q3_K || type == CR_Q_Q6_K;
-    bool two = type == CR_Q_Q4_1 || type == CR_Q_Q5_1 || type == CR_Q_Q4_K || type == CR_Q_Q5_K || type == CR_Q_Q2_K;
-    size_t n_bytes = two ? 4 : 2;
-    memcpy(at_end ? block + info->block_bytes - n_bytes : block, halves, n_bytes);
+    struct cr_qtype_halves place = cr_qtype_halves(type);
+    memcpy(block + place.at, halves, place.n * sizeof *halves);
 }
 
 struct cr_qmat cr_bench_qmat(int type, size_t n_rows, size_t n_cols)

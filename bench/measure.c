@@ -139,22 +139,6 @@ void cr_bench_run_after(struct cr_bench_run *run)
     }
 }
 
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The value below which a share of n values lies; they are sorted in place. 0 when there are none. */
-static double quantile(double *values, size_t n, double share)
-{
-    if (n == 0) {
-        return 0;
-    }
-    qsort(values, n, sizeof *values, ascending);
-    return values[(size_t)(share * (double)(n - 1) + 0.5)];
-}
-
 /* Work a second of an entry as a share of unit i around the sample. */
 static double share_of(const struct cr_bench_entry *entry, const struct sample *s, int i)
 {
@@ -188,22 +172,22 @@ void cr_bench_run_result(struct cr_bench_run *run, struct cr_bench_result *resul
     static double values[MAX_SAMPLES];
     const struct cr_bench_entry *e = &run->entry;
     *result = (struct cr_bench_result){.entry = *e, .n_samples = run->n_samples};
-    double peak = quantile(values, column(run, PEAK, -1, values), 0.5);
-    enum column bound = peak > quantile(values, column(run, STREAM, -1, values), 0.5) ? PEAK : STREAM;
+    double peak = cr_bench_quantile(values, column(run, PEAK, -1, values), 0.5);
+    enum column bound = peak > cr_bench_quantile(values, column(run, STREAM, -1, values), 0.5) ? PEAK : STREAM;
     size_t n_steady = 0;
     for (size_t i = 0; i < run->n_samples; i++) {
         n_steady += run->samples[i].steady[bound];
     }
     result->n_dropped = run->n_samples - n_steady;
     int steady = n_steady >= MIN_STEADY || n_steady * 2 >= run->n_samples ? (int)bound : -1;
-    result->seconds = quantile(values, column(run, SECONDS, steady, values), 0.5);
-    result->peer_seconds = quantile(values, column(run, PEER, steady, values), 0.5);
-    result->onednn_ratio = quantile(values, column(run, RATIO, steady, values), 0.5);
-    result->peak_share = quantile(values, column(run, PEAK, steady, values), 0.5);
-    result->stream_share = quantile(values, column(run, STREAM, steady, values), 0.5);
+    result->seconds = cr_bench_quantile(values, column(run, SECONDS, steady, values), 0.5);
+    result->peer_seconds = cr_bench_quantile(values, column(run, PEER, steady, values), 0.5);
+    result->onednn_ratio = cr_bench_quantile(values, column(run, RATIO, steady, values), 0.5);
+    result->peak_share = cr_bench_quantile(values, column(run, PEAK, steady, values), 0.5);
+    result->stream_share = cr_bench_quantile(values, column(run, STREAM, steady, values), 0.5);
     size_t n = column(run, bound, steady, values);
-    result->share_p90 = quantile(values, n, 0.9);
-    result->share_best = quantile(values, n, 1);
+    result->share_p90 = cr_bench_quantile(values, n, 0.9);
+    result->share_best = cr_bench_quantile(values, n, 1);
     if (e->items > 0 && result->seconds > 0) {
         result->cycles_per_item = result->seconds * cr_bench_typical(CR_UNIT_CLOCK) / e->items;
     }

@@ -17,35 +17,22 @@ struct cr_onednn {
     dnnl_memory_t memory[3]; /* source, packed weights, result */
 };
 
-#if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t desc;
+
+/* How a descriptor is handed to functions. */
+#if DNNL_VERSION_MAJOR >= 3
+typedef const_dnnl_memory_desc_t desc_view;
+#define VIEW(desc) (desc)
 
 static dnnl_status_t make_desc(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_create_with_tag(d, 2, dims, type, tag);
 }
 
-static dnnl_memory_t memory_of(const_dnnl_memory_desc_t d, dnnl_engine_t engine)
+static dnnl_status_t make_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, desc_view x, desc_view w,
+                                  desc_view y)
 {
-    dnnl_memory_t memory = NULL;
-    void *data = cr_bench_memory(dnnl_memory_desc_get_size(d));
-    return dnnl_memory_create(&memory, d, engine, data) == dnnl_success ? memory : NULL;
-}
-
-static dnnl_memory_t make_memory(const desc *d, dnnl_engine_t engine)
-{
-    return memory_of(*d, engine);
-}
-
-static dnnl_status_t make_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const desc *x, const desc *w,
-                                  const desc *y)
-{
-    return dnnl_matmul_primitive_desc_create(pd, engine, *x, *w, NULL, *y, NULL);
-}
-
-static dnnl_memory_t packed_memory(dnnl_primitive_desc_t pd, dnnl_engine_t engine)
-{
-    return memory_of(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), engine);
+    return dnnl_matmul_primitive_desc_create(pd, engine, x, w, NULL, y, NULL);
 }
 
 static void drop_desc(desc *d)
@@ -55,31 +42,20 @@ static void drop_desc(desc *d)
     }
 }
 #else
-typedef dnnl_memory_desc_t desc;
+typedef const dnnl_memory_desc_t *desc_view;
+#define VIEW(desc) (&(desc))
 
 static dnnl_status_t make_desc(desc *d, const dnnl_dims_t dims, dnnl_data_type_t type, dnnl_format_tag_t tag)
 {
     return dnnl_memory_desc_init_by_tag(d, 2, dims, type, tag);
 }
 
-static dnnl_memory_t make_memory(const desc *d, dnnl_engine_t engine)
-{
-    dnnl_memory_t memory = NULL;
-    void *data = cr_bench_memory(dnnl_memory_desc_get_size(d));
-    return dnnl_memory_create(&memory, d, engine, data) == dnnl_success ? memory : NULL;
-}
-
-static dnnl_status_t make_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, const desc *x, const desc *w,
-                                  const desc *y)
+static dnnl_status_t make_product(dnnl_primitive_desc_t *pd, dnnl_engine_t engine, desc_view x, desc_view w,
+                                  desc_view y)
 {
     dnnl_matmul_desc_t d;
     dnnl_status_t status = dnnl_matmul_desc_init(&d, x, w, NULL, y);
     return status == dnnl_success ? dnnl_primitive_desc_create(pd, &d, NULL, engine, NULL) : status;
-}
-
-static dnnl_memory_t packed_memory(dnnl_primitive_desc_t pd, dnnl_engine_t engine)
-{
-    return make_memory(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), engine);
 }
 
 static void drop_desc(desc *d)
@@ -87,6 +63,13 @@ static void drop_desc(desc *d)
     (void)d;
 }
 #endif
+
+static dnnl_memory_t make_memory(desc_view d, dnnl_engine_t engine)
+{
+    dnnl_memory_t memory = NULL;
+    void *data = cr_bench_memory(dnnl_memory_desc_get_size(d));
+    return dnnl_memory_create(&memory, d, engine, data) == dnnl_success ? memory : NULL;
+}
 
 void cr_onednn_close(struct cr_onednn *p)
 {
@@ -136,12 +119,12 @@ struct cr_onednn *cr_onednn_open(size_t m, size_t n, size_t k, bool bf16)
                 make_desc(&x, dims_x, type, dnnl_ab) == dnnl_success &&
                 make_desc(&w, dims_w, type, dnnl_format_tag_any) == dnnl_success &&
                 make_desc(&y, dims_y, dnnl_f32, dnnl_ab) == dnnl_success &&
-                make_product(&pd, p->engine, &x, &w, &y) == dnnl_success &&
+                make_product(&pd, p->engine, VIEW(x), VIEW(w), VIEW(y)) == dnnl_success &&
                 dnnl_primitive_create(&p->product, pd) == dnnl_success;
     if (good) {
-        p->memory[0] = make_memory(&x, p->engine);
-        p->memory[1] = packed_memory(pd, p->engine);
-        p->memory[2] = make_memory(&y, p->engine);
+        p->memory[0] = make_memory(VIEW(x), p->engine);
+        p->memory[1] = make_memory(dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0), p->engine);
+        p->memory[2] = make_memory(VIEW(y), p->engine);
         good = p->memory[0] != NULL && p->memory[1] != NULL && p->memory[2] != NULL;
     }
     if (pd != NULL) {

@@ -295,14 +295,19 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double cr_bench_quantile(double *values, size_t n, double share)
+{
+    if (n == 0) {
+        return 0;
+    }
+    qsort(values, n, sizeof *values, ascending);
+    return values[(size_t)(share * (double)(n - 1) + 0.5)];
+}
+
 double cr_bench_typical(enum cr_bench_unit unit)
 {
     for (int i = 0; i < 5 && n_bursts[unit] < 5; i++) {
         cr_bench_peak(unit);
     }
-    if (n_bursts[unit] == 0) {
-        return 0;
-    }
-    qsort(bursts[unit], n_bursts[unit], sizeof *bursts[unit], ascending);
-    return bursts[unit][n_bursts[unit] / 2];
+    return cr_bench_quantile(bursts[unit], n_bursts[unit], 0.5);
 }

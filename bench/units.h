@@ -70,6 +70,9 @@ double cr_bench_peak(enum cr_bench_unit unit);
 /* Median of the bursts so far; makes some when there are none. */
 double cr_bench_typical(enum cr_bench_unit unit);
 
+/* The value below which a share of n values lies; they are sorted in place. 0 when there are none. */
+double cr_bench_quantile(double *values, size_t n, double share);
+
 /* "f32 FMA, AVX-512", ... Static storage. */
 const char *cr_bench_unit_name(enum cr_bench_unit unit);
 

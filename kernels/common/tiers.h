@@ -1,8 +1,8 @@
 /* tiers: how a family written over lanes becomes one variant per tier.
  *
  * <op>_lanes.h is the template: static functions and `static void fill(struct cr_<op>_ops *)`. Each <op>_<tier>.c
- * includes it and says CR_TIER_VARIANT(<op>, <tier>); <op>.c says CR_TIER_CLIMB(<op>, ops, tier), after it has returned
- * CR_E_USAGE for a table or a tier that cr_tier_accepts refuses.
+ * includes it and says CR_TIER_VARIANT(<op>, <tier>); <op>.c says CR_TIER_OPS_INIT(<op>), which is cr_<op>_ops_init. A
+ * family with a tier of its own writes that function: CR_TIER_DECLARE, cr_tier_accepts, CR_TIER_CLIMB, then its rungs.
  */
 #ifndef CR_COMMON_TIERS_H
 #define CR_COMMON_TIERS_H
@@ -61,5 +61,17 @@ static inline bool cr_tier_accepts(const void *ops, enum cr_tier tier)
         cr_##op##_fill_ref(ops);                                                                                       \
     } while (0)
 #endif
+
+/* cr_<op>_ops_init for the tiers that CR_TIER_CLIMB knows. */
+#define CR_TIER_OPS_INIT(op)                                                                                           \
+    CR_TIER_DECLARE(op)                                                                                                \
+    cr_status cr_##op##_ops_init(struct cr_##op##_ops *ops, enum cr_tier tier)                                         \
+    {                                                                                                                  \
+        if (!cr_tier_accepts(ops, tier)) {                                                                             \
+            return CR_E_USAGE;                                                                                         \
+        }                                                                                                              \
+        CR_TIER_CLIMB(op, ops, tier);                                                                                  \
+        return CR_OK;                                                                                                  \
+    }
 
 #endif

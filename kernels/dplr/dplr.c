@@ -4,16 +4,7 @@
 #include "kernels/common/tiers.h"
 #include "kernels/dplr/dplr_element.h"
 
-CR_TIER_DECLARE(dplr)
-
-cr_status cr_dplr_ops_init(struct cr_dplr_ops *ops, enum cr_tier tier)
-{
-    if (!cr_tier_accepts(ops, tier)) {
-        return CR_E_USAGE;
-    }
-    CR_TIER_CLIMB(dplr, ops, tier);
-    return CR_OK;
-}
+CR_TIER_OPS_INIT(dplr)
 
 size_t cr_dplr_n_sums(size_t n_rows)
 {

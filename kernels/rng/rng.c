@@ -4,16 +4,7 @@
 #include "kernels/common/tiers.h"
 #include "kernels/rng/philox_lanes.h"
 
-CR_TIER_DECLARE(rng)
-
-cr_status cr_rng_ops_init(struct cr_rng_ops *ops, enum cr_tier tier)
-{
-    if (!cr_tier_accepts(ops, tier)) {
-        return CR_E_USAGE;
-    }
-    CR_TIER_CLIMB(rng, ops, tier);
-    return CR_OK;
-}
+CR_TIER_OPS_INIT(rng)
 
 void cr_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {

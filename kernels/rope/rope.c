@@ -4,16 +4,7 @@
 #include "credence/kernels/math.h"
 #include "kernels/common/tiers.h"
 
-CR_TIER_DECLARE(rope)
-
-cr_status cr_rope_ops_init(struct cr_rope_ops *ops, enum cr_tier tier)
-{
-    if (!cr_tier_accepts(ops, tier)) {
-        return CR_E_USAGE;
-    }
-    CR_TIER_CLIMB(rope, ops, tier);
-    return CR_OK;
-}
+CR_TIER_OPS_INIT(rope)
 
 void cr_rope_table(float *table, size_t max_pos, size_t n_rot, double base, double freq_scale, const float *factors)
 {

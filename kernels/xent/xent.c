@@ -4,16 +4,7 @@
 #include "credence/kernels/math.h"
 #include "kernels/common/tiers.h"
 
-CR_TIER_DECLARE(xent)
-
-cr_status cr_xent_ops_init(struct cr_xent_ops *ops, enum cr_tier tier)
-{
-    if (!cr_tier_accepts(ops, tier)) {
-        return CR_E_USAGE;
-    }
-    CR_TIER_CLIMB(xent, ops, tier);
-    return CR_OK;
-}
+CR_TIER_OPS_INIT(xent)
 
 void cr_xent_merge(float *m, float *s, float *label, const float *m2, const float *s2, const float *label2, size_t n)
 {

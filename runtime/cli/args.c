@@ -12,17 +12,16 @@
 
 enum { LONG_BASE = 256 }; /* getopt's value of long flag i is LONG_BASE + i */
 
-/* Place of n bytes among words joined by |, -1 when they are none of them. */
-static int word_index(const char *words, const char *text, size_t n)
+/* Whether n bytes are one of the words joined by |. */
+static bool is_among(const char *words, const char *text, size_t n)
 {
-    int index = 0;
-    for (const char *word = words;; index++) {
+    for (const char *word = words;;) {
         size_t length = strcspn(word, "|");
         if (length == n && memcmp(word, text, n) == 0) {
-            return index;
+            return true;
         }
         if (word[length] == '\0') {
-            return -1;
+            return false;
         }
         word += length + 1;
     }
@@ -30,14 +29,24 @@ static int word_index(const char *words, const char *text, size_t n)
 
 bool cr_cli_word_in(const char *words, const char *word)
 {
-    return word_index(words, word, strlen(word)) >= 0;
+    return is_among(words, word, strlen(word));
+}
+
+bool cr_cli_is(const struct cr_cli_args *args, enum cr_cli_option_id id, const char *word)
+{
+    const struct cr_cli_option *option = &cr_cli_options[id];
+    if (option->kind != CR_CLI_WORD || !cr_cli_word_in(option->value, word)) {
+        fprintf(stderr, "credence: --%s has no word \"%s\"\n", option->name, word);
+        abort();
+    }
+    return args->values[id].given && strcmp(args->values[id].text, word) == 0;
 }
 
 static bool words_valid(const char *words, const char *list)
 {
     for (;;) {
         size_t n = strcspn(list, ",");
-        if (word_index(words, list, n) < 0) {
+        if (!is_among(words, list, n)) {
             return false;
         }
         if (list[n] == '\0') {
@@ -54,10 +63,9 @@ static bool in_range(const struct cr_cli_option *option, double value)
     return above && below;
 }
 
-/* Fills the number or word behind value->text. */
+/* Checks value->text and fills the number behind it. */
 static bool convert(const struct cr_cli_option *option, struct cr_cli_value *value)
 {
-    int index;
     switch (option->kind) {
     case CR_CLI_UINT:
         return cr_cli_parse_uint(value->text, &value->integer) && in_range(option, (double)value->integer);
@@ -66,9 +74,7 @@ static bool convert(const struct cr_cli_option *option, struct cr_cli_value *val
     case CR_CLI_SIZE:
         return cr_cli_parse_size(value->text, &value->integer) && value->integer > 0;
     case CR_CLI_WORD:
-        index = word_index(option->value, value->text, strlen(value->text));
-        value->integer = index < 0 ? 0 : (uint64_t)index;
-        return index >= 0;
+        return cr_cli_word_in(option->value, value->text);
     case CR_CLI_WORDS:
         return words_valid(option->value, value->text);
     case CR_CLI_SWITCH:

@@ -9,7 +9,7 @@ struct cr_cli_value {
     bool from_file;   /* by --config */
     const char *text; /* as given; NULL for switches */
     char *owned;      /* behind text when it came from a file, as are all of texts then */
-    uint64_t integer; /* UINT and SIZE; place among the words for WORD */
+    uint64_t integer; /* UINT and SIZE */
     double real;
     const char **texts; /* owned: all values of a flag that repeats; NULL while there is one */
     size_t n_texts;
@@ -45,6 +45,10 @@ static inline bool cr_cli_given(const struct cr_cli_args *args, enum cr_cli_opti
 {
     return args->values[id].given;
 }
+
+/* Whether the value of a flag of one word is this word; false when it was not given. Any word but those of the flag is
+ * a mistake of the program, which ends by abort() with a line that names both, whether or not the flag was given. */
+bool cr_cli_is(const struct cr_cli_args *args, enum cr_cli_option_id id, const char *word);
 
 /* The value of a flag, or `otherwise` when it was not given. */
 static inline const char *cr_cli_text(const struct cr_cli_args *args, enum cr_cli_option_id id)

@@ -33,8 +33,8 @@ static void fill_options(const struct cr_cli_args *args, struct cr_eval_options 
     o->mc_dropout = cr_cli_given(args, CR_CLI_MC_DROPOUT);
     o->posterior_temperature = cr_cli_real(args, CR_CLI_POSTERIOR_TEMPERATURE, 0);
     o->prune = cr_cli_real(args, CR_CLI_PRUNE, 0);
-    o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;        /* cut|skip */
-    o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */
+    o->on_long_skip = cr_cli_is(args, CR_CLI_ON_LONG, "skip");
+    o->train_on_prompt = cr_cli_is(args, CR_CLI_MASK_PROMPT, "no");
     o->strict_task = cr_cli_given(args, CR_CLI_STRICT_TASK);
     o->allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT);
 }

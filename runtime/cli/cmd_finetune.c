@@ -66,24 +66,34 @@ static void fill_numbers(const struct cr_cli_args *args, struct cr_finetune_opti
     o->mc_samples = (uint32_t)cr_cli_uint(args, CR_CLI_MC_SAMPLES, o->mc_samples);
 }
 
-/* Of two words the first is yes; without the flag as it is. */
-static enum cr_tristate yes_or_no(const struct cr_cli_args *args, enum cr_cli_option_id id, enum cr_tristate initial)
+static enum cr_tristate yes_or_no(const struct cr_cli_args *args, enum cr_cli_option_id id, const char *yes,
+                                  const char *no, enum cr_tristate otherwise)
 {
-    return !cr_cli_given(args, id) ? initial : cr_cli_uint(args, id, 0) == 0 ? CR_YES : CR_NO;
+    return cr_cli_is(args, id, yes) ? CR_YES : cr_cli_is(args, id, no) ? CR_NO : otherwise;
+}
+
+static enum cr_lr_schedule lr_schedule(const struct cr_cli_args *args, enum cr_lr_schedule otherwise)
+{
+    return cr_cli_is(args, CR_CLI_LR_SCHEDULE, "linear")     ? CR_LR_LINEAR
+           : cr_cli_is(args, CR_CLI_LR_SCHEDULE, "cosine")   ? CR_LR_COSINE
+           : cr_cli_is(args, CR_CLI_LR_SCHEDULE, "constant") ? CR_LR_CONSTANT
+                                                             : otherwise;
 }
 
 static void fill_choices(const struct cr_cli_args *args, struct cr_finetune_options *o)
 {
-    o->lr_schedule = (enum cr_lr_schedule)cr_cli_uint(args, CR_CLI_LR_SCHEDULE, (uint64_t)o->lr_schedule);
-    o->grad_checkpoint = (enum cr_tristate)cr_cli_uint(args, CR_CLI_GRAD_CHECKPOINT, CR_AUTO);
-    o->on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1;        /* cut|skip */
-    o->train_on_prompt = cr_cli_uint(args, CR_CLI_MASK_PROMPT, 0) == 1; /* yes|no */
+    o->lr_schedule = lr_schedule(args, o->lr_schedule);
+    o->grad_checkpoint = yes_or_no(args, CR_CLI_GRAD_CHECKPOINT, "yes", "no", CR_AUTO);
+    o->on_long_skip = cr_cli_is(args, CR_CLI_ON_LONG, "skip");
+    o->train_on_prompt = cr_cli_is(args, CR_CLI_MASK_PROMPT, "no");
     o->no_valid = cr_cli_given(args, CR_CLI_NO_VALID);
-    o->swag_cosine = cr_cli_uint(args, CR_CLI_SWAG_SCHEDULE, o->swag_cosine) == 1; /* linear|cosine */
-    o->swag_head = yes_or_no(args, CR_CLI_SWAG_HEAD, o->swag_head);                /* trained|frozen */
-    o->swag_from_best = yes_or_no(args, CR_CLI_SWAG_FROM, o->swag_from_best);      /* best|last */
+    if (cr_cli_given(args, CR_CLI_SWAG_SCHEDULE)) {
+        o->swag_cosine = cr_cli_is(args, CR_CLI_SWAG_SCHEDULE, "cosine");
+    }
+    o->swag_head = yes_or_no(args, CR_CLI_SWAG_HEAD, "trained", "frozen", o->swag_head);
+    o->swag_from_best = yes_or_no(args, CR_CLI_SWAG_FROM, "best", "last", o->swag_from_best);
     o->keep_best_set = cr_cli_given(args, CR_CLI_KEEP);
-    o->keep_best = o->keep_best_set && cr_cli_uint(args, CR_CLI_KEEP, 0) == 0; /* best|last */
+    o->keep_best = cr_cli_is(args, CR_CLI_KEEP, "best");
     o->resume = cr_cli_given(args, CR_CLI_RESUME);
     o->force = cr_cli_given(args, CR_CLI_FORCE);
     o->allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT);

@@ -14,7 +14,7 @@ cr_status cr_cli_run_laplace(const struct cr_cli_args *args, struct cr_cli_host 
         .valid = cr_cli_text(args, CR_CLI_VALID),
         .prior_precision = cr_cli_real(args, CR_CLI_PRIOR_PRECISION, 0),
         .max_seq_length = (uint32_t)cr_cli_uint(args, CR_CLI_MAX_SEQ_LENGTH, 0),
-        .on_long_skip = cr_cli_uint(args, CR_CLI_ON_LONG, 0) == 1, /* cut|skip */
+        .on_long_skip = cr_cli_is(args, CR_CLI_ON_LONG, "skip"),
         .normalize = cr_cli_text(args, CR_CLI_NORMALIZE),
         .force = cr_cli_given(args, CR_CLI_FORCE),
         .allow_inexact = cr_cli_given(args, CR_CLI_ALLOW_INEXACT),

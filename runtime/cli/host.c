@@ -192,10 +192,9 @@ cr_status cr_cli_host_init(struct cr_cli_host *host, const struct cr_cli_args *a
     if (status != CR_OK) {
         return cr_cli_fail(err, status, "%s: %s", where, reason.message);
     }
-    enum cr_threads_by by = CR_THREADS_AUTO;
-    if (cr_cli_given(args, CR_CLI_THREADS_BY)) {
-        by = cr_cli_uint(args, CR_CLI_THREADS_BY, 0) == 0 ? CR_THREADS_OPENMP : CR_THREADS_POOL; /* openmp|pool */
-    }
+    enum cr_threads_by by = cr_cli_is(args, CR_CLI_THREADS_BY, "openmp") ? CR_THREADS_OPENMP
+                            : cr_cli_is(args, CR_CLI_THREADS_BY, "pool") ? CR_THREADS_POOL
+                                                                         : CR_THREADS_AUTO;
     host->quiet = cr_cli_given(args, CR_CLI_QUIET);
     host->live = is_live_terminal(STDERR_FILENO);
     host->host = (struct cr_host){

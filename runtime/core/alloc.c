@@ -89,6 +89,25 @@ void *cr_realloc(void *block, size_t old_n, size_t new_n, size_t size)
     return grown;
 }
 
+void *cr_grow(void *block, size_t n, size_t more, size_t *capacity, size_t size)
+{
+    enum { FIRST = 16 };
+    size_t need, wanted;
+    if (!cr_add_size(n, more, &need) || !cr_mul_size(*capacity, 2, &wanted)) {
+        return NULL;
+    }
+    if (block != NULL && need <= *capacity) {
+        return block;
+    }
+    wanted = wanted < FIRST ? FIRST : wanted;
+    wanted = wanted < need ? need : wanted;
+    void *grown = cr_realloc(block, *capacity, wanted, size);
+    if (grown != NULL) {
+        *capacity = wanted;
+    }
+    return grown;
+}
+
 void cr_free(void *block)
 {
     if (block != NULL) {

@@ -13,6 +13,12 @@ void *cr_zalloc(size_t n, size_t size); /* the same, all bytes zero */
 /* Grows or shrinks a block of old_n items to new_n, keeping the first min(old_n, new_n). NULL: old block untouched. */
 void *cr_realloc(void *block, size_t old_n, size_t new_n, size_t size);
 
+/* Room for `more` items behind n in an array of *capacity items of `size` bytes: returns the block to go on with, which
+ * is the old one while there is room, and keeps *capacity. It grows at least to twice its size, so that appending costs
+ * a constant time an item. `block` may be NULL when *capacity is 0. NULL: no memory or sizes overflow; the old block
+ * and *capacity are untouched. */
+void *cr_grow(void *block, size_t n, size_t more, size_t *capacity, size_t size);
+
 void cr_free(void *block); /* NULL is fine */
 
 char *cr_strdup(const char *text);            /* owned copy, NULL on failure */

@@ -91,17 +91,6 @@ static cr_status encode_prompt(struct cr_encoder *encoder, const struct cr_line 
     return CR_OK;
 }
 
-/* The content in normal form C, appended to the encoder's text buffer. */
-static cr_status append_nfc(struct cr_encoder *encoder, const char *text, size_t n, struct cr_error *err)
-{
-    char *normal = NULL;
-    size_t n_normal = 0;
-    CR_TRY(cr_text_nfc(text, n, &normal, &n_normal, err));
-    cr_buf_append(&encoder->text, normal, n_normal);
-    cr_free(normal);
-    return CR_OK;
-}
-
 /* Contents in normal form C, one after the other in encoder->text; messages then point into it. */
 static cr_status normalize_messages(struct cr_encoder *encoder, struct cr_chat_message *messages, size_t n,
                                     struct cr_error *err)
@@ -109,15 +98,12 @@ static cr_status normalize_messages(struct cr_encoder *encoder, struct cr_chat_m
     cr_buf_clear(&encoder->text);
     for (size_t i = 0; i < n; i++) {
         size_t before = encoder->text.n;
-        CR_TRY(append_nfc(encoder, messages[i].text, messages[i].text_bytes, err));
+        CR_TRY(cr_text_nfc(messages[i].text, messages[i].text_bytes, &encoder->text, err));
         messages[i].text_bytes = encoder->text.n - before;
-    }
-    if (encoder->text.failed) {
-        return cr_fail(err, CR_E_MEMORY, "out of memory for normal form C");
     }
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
-        messages[i].text = encoder->text.data != NULL ? encoder->text.data + at : "";
+        messages[i].text = encoder->text.data + at;
         at += messages[i].text_bytes;
     }
     return CR_OK;

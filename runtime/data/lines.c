@@ -6,29 +6,6 @@
 #include "runtime/io/file.h"
 #include "runtime/io/sniff.h"
 
-/* First bytes of further formats that people pass by mistake. */
-static const struct {
-    const char *magic, *name;
-} packed[] = {
-    {"BZh", "a bzip2 file"},
-    {"\xfd"
-     "7zXZ",
-     "an xz file"},
-    {"PAR1", "a Parquet file"},
-    {"ARROW1", "an Arrow file"},
-};
-
-static const char *foreign_name(const uint8_t *data, size_t n)
-{
-    for (size_t i = 0; i < sizeof packed / sizeof packed[0]; i++) {
-        size_t length = strlen(packed[i].magic);
-        if (n >= length && memcmp(data, packed[i].magic, length) == 0) {
-            return packed[i].name;
-        }
-    }
-    return cr_sniff(data, n);
-}
-
 cr_status cr_lines_open(const char *path, struct cr_lines *lines, struct cr_error *err)
 {
     struct cr_lines fresh = {0};
@@ -36,7 +13,7 @@ cr_status cr_lines_open(const char *path, struct cr_lines *lines, struct cr_erro
     if (fresh.n_bytes >= 3 && memcmp(fresh.data, "\xef\xbb\xbf", 3) == 0) {
         fresh.next = 3;
     }
-    const char *name = foreign_name(fresh.data + fresh.next, fresh.n_bytes - fresh.next);
+    const char *name = cr_sniff(fresh.data + fresh.next, fresh.n_bytes - fresh.next);
     if (name != NULL) {
         char shown[CR_ESCAPE_BYTES];
         cr_lines_close(&fresh);

@@ -9,6 +9,7 @@
 #include "runtime/core/buf.h"
 #include "runtime/core/error.h"
 #include "runtime/core/options.h"
+#include "runtime/core/order.h"
 #include "runtime/data/read.h"
 #include "runtime/io/gguf.h"
 
@@ -145,14 +146,6 @@ static void put_example(struct show *show, const struct cr_dataset *dataset, con
     put(show, "\n");
 }
 
-static int compare_u32(const void *a, const void *b)
-{
-    uint32_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
 /* Percentiles by the nearest rank. */
 static cr_status put_lengths(struct show *show, const struct cr_dataset *dataset, uint32_t limit, struct cr_error *err)
 {
@@ -164,7 +157,7 @@ static cr_status put_lengths(struct show *show, const struct cr_dataset *dataset
     for (size_t i = 0; i < n; i++) {
         lengths[i] = dataset->examples[i].n_ids;
     }
-    qsort(lengths, n, sizeof *lengths, compare_u32);
+    qsort(lengths, n, sizeof *lengths, cr_order_u32);
     put(show, "lengths: min %u, mean %.1f, median %u, 90%% %u, 99%% %u, max %u (limit %u)\n", lengths[0],
         (double)dataset->n_tokens / (double)n, lengths[(n - 1) / 2], lengths[(n * 9 + 9) / 10 - 1],
         lengths[(n * 99 + 99) / 100 - 1], lengths[n - 1], limit);

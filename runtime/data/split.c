@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "credence/kernels/rng.h"
+#include "runtime/core/order.h"
 #include "runtime/data/dataset.h"
 
 /* Second key word of the split, so that it shares no stream with other uses of the seed. */
@@ -63,14 +64,6 @@ static size_t arrange(const struct strata *by, uint64_t seed, uint32_t *items, u
     return n_shared;
 }
 
-static int compare_u32(const void *a, const void *b)
-{
-    uint32_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
 void cr_dataset_split(const struct cr_dataset *dataset, uint64_t seed, double fraction, uint32_t *kept, size_t *n_kept,
                       uint32_t *held_out, size_t *n_held_out)
 {
@@ -100,8 +93,8 @@ void cr_dataset_split(const struct cr_dataset *dataset, uint64_t seed, double fr
             }
         }
     }
-    qsort(kept, n_in, sizeof *kept, compare_u32);
-    qsort(held_out, n_out, sizeof *held_out, compare_u32);
+    qsort(kept, n_in, sizeof *kept, cr_order_u32);
+    qsort(held_out, n_out, sizeof *held_out, cr_order_u32);
     *n_kept = n_in;
     *n_held_out = n_out;
 }

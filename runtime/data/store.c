@@ -7,34 +7,10 @@
 #include "runtime/core/error.h"
 #include "runtime/io/hash.h"
 
-/* Room for `more` items behind n in an array of *capacity items, doubling. */
-static cr_status grow(void **array, size_t n, size_t *capacity, size_t more, size_t size, struct cr_error *err)
+static cr_status no_memory(const char *what, size_t n, struct cr_error *err)
 {
-    if (*capacity - n >= more) {
-        return CR_OK;
-    }
-    size_t wanted = *capacity < 64 ? 64 : *capacity;
-    while (wanted - n < more) {
-        if (!cr_mul_size(wanted, 2, &wanted)) {
-            return cr_fail(err, CR_E_MEMORY, "the data set is too large for this machine's address space");
-        }
-    }
-    void *block = *array != NULL ? cr_realloc(*array, *capacity, wanted, size) : cr_alloc(wanted, size);
-    if (block == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "out of memory for the data set (%zu items of %zu bytes)", wanted, size);
-    }
-    *array = block;
-    *capacity = wanted;
-    return CR_OK;
+    return cr_fail(err, CR_E_MEMORY, "out of memory for %zu %s of the data set", n, what);
 }
-
-/* grow() on a typed array without punning its pointer. */
-#define GROW(status, array, n, capacity, more, err)                                                                    \
-    do {                                                                                                               \
-        void *grow_block = (array);                                                                                    \
-        (status) = grow(&grow_block, (n), &(capacity), (more), sizeof *(array), (err));                                \
-        (array) = grow_block;                                                                                          \
-    } while (0)
 
 static uint64_t content_hash(const struct cr_example *example, const int32_t *ids, const int32_t *loss)
 {
@@ -44,23 +20,40 @@ static uint64_t content_hash(const struct cr_example *example, const int32_t *id
     return cr_xxh3_64(parts, sizeof parts);
 }
 
+/* Room for one more example of n token ids. */
+static cr_status reserve(struct cr_store *store, size_t n, bool masked, struct cr_error *err)
+{
+    int32_t *ids = cr_grow(store->ids, store->n_ids, n, &store->ids_capacity, sizeof *ids);
+    if (ids == NULL) {
+        return no_memory("tokens", store->n_ids + n, err);
+    }
+    store->ids = ids;
+    uint8_t *masks = masked ? cr_grow(store->masks, store->n_ids, n, &store->masks_capacity, sizeof *masks) : NULL;
+    if (masked && masks == NULL) {
+        return no_memory("tokens", store->n_ids + n, err);
+    }
+    store->masks = masked ? masks : store->masks;
+    struct cr_example *examples =
+        cr_grow(store->examples, store->n_examples, 1, &store->examples_capacity, sizeof *examples);
+    if (examples == NULL) {
+        return no_memory("examples", store->n_examples + 1, err);
+    }
+    store->examples = examples;
+    uint64_t *hashes = cr_grow(store->hashes, store->n_examples, 1, &store->hashes_capacity, sizeof *hashes);
+    if (hashes == NULL) {
+        return no_memory("examples", store->n_examples + 1, err);
+    }
+    store->hashes = hashes;
+    return CR_OK;
+}
+
 cr_status cr_store_add(struct cr_store *store, const struct cr_example *example, const int32_t *ids,
                        const int32_t *loss, struct cr_error *err)
 {
-    cr_status status;
     size_t n = example->n_ids;
-    GROW(status, store->ids, store->n_ids, store->ids_capacity, n, err);
-    CR_TRY(status);
-    GROW(status, store->examples, store->n_examples, store->examples_capacity, 1, err);
-    CR_TRY(status);
-    GROW(status, store->hashes, store->n_examples, store->hashes_capacity, 1, err);
-    CR_TRY(status);
-    if (loss != NULL) {
-        GROW(status, store->masks, store->n_ids, store->masks_capacity, n, err);
-        CR_TRY(status);
-        for (size_t i = 0; i < n; i++) {
-            store->masks[store->n_ids + i] = loss[i] != 0;
-        }
+    CR_TRY(reserve(store, n, loss != NULL, err));
+    for (size_t i = 0; loss != NULL && i < n; i++) {
+        store->masks[store->n_ids + i] = loss[i] != 0;
     }
     memcpy(store->ids + store->n_ids, ids, n * sizeof *ids);
     store->examples[store->n_examples] = *example;
@@ -105,15 +98,17 @@ static cr_status widen_table(struct cr_store *store, struct cr_error *err)
 
 cr_status cr_store_task(struct cr_store *store, const char *name, size_t n, int32_t *task, struct cr_error *err)
 {
-    cr_status status;
     CR_TRY(widen_table(store, err));
     size_t slot = find_slot(store, name, n);
     if (store->table[slot] == 0) {
         if (store->n_names >= INT32_MAX) {
             return cr_fail(err, CR_E_INPUT, "more than %d task names", INT32_MAX);
         }
-        GROW(status, store->names, store->n_names, store->names_capacity, 1, err);
-        CR_TRY(status);
+        char **names = cr_grow(store->names, store->n_names, 1, &store->names_capacity, sizeof *names);
+        if (names == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "out of memory for %zu task names", store->n_names);
+        }
+        store->names = names;
         char *copy = cr_strndup(name, n);
         if (copy == NULL) {
             return cr_fail(err, CR_E_MEMORY, "out of memory for %zu task names", store->n_names);

@@ -140,41 +140,30 @@ static void value_bf16(const float *x, uint8_t *out)
     out[1] = (uint8_t)(bits >> 8);
 }
 
-static const struct encoder {
+static const struct {
     int type;
     cr_quantize_block_fn *encode;
-    size_t values, bytes;
 } encoders[] = {
-    {CR_Q_F32, value_f32, 1, 4},
-    {CR_Q_F16, value_f16, 1, 2},
-    {CR_Q_BF16, value_bf16, 1, 2},
-    {CR_Q_Q4_0, block_q4_0, 32, 18},
-    {CR_Q_Q4_1, block_q4_1, 32, 20},
-    {CR_Q_Q5_0, block_q5_0, 32, 22},
-    {CR_Q_Q5_1, block_q5_1, 32, 24},
-    {CR_Q_Q8_0, block_q8_0, 32, 34},
-    {CR_Q_IQ4_NL, cr_quantize_iq4_nl, 32, 18},
-    {CR_Q_Q2_K, cr_quantize_q2_k, 256, 84},
-    {CR_Q_Q3_K, cr_quantize_q3_k, 256, 110},
-    {CR_Q_Q4_K, cr_quantize_q4_k, 256, 144},
-    {CR_Q_Q5_K, cr_quantize_q5_k, 256, 176},
-    {CR_Q_Q6_K, cr_quantize_q6_k, 256, 210},
-    {CR_Q_IQ4_XS, cr_quantize_iq4_xs, 256, 136},
+    {CR_Q_F32, value_f32},         {CR_Q_F16, value_f16},         {CR_Q_BF16, value_bf16},
+    {CR_Q_Q4_0, block_q4_0},       {CR_Q_Q4_1, block_q4_1},       {CR_Q_Q5_0, block_q5_0},
+    {CR_Q_Q5_1, block_q5_1},       {CR_Q_Q8_0, block_q8_0},       {CR_Q_IQ4_NL, cr_quantize_iq4_nl},
+    {CR_Q_Q2_K, cr_quantize_q2_k}, {CR_Q_Q3_K, cr_quantize_q3_k}, {CR_Q_Q4_K, cr_quantize_q4_k},
+    {CR_Q_Q5_K, cr_quantize_q5_k}, {CR_Q_Q6_K, cr_quantize_q6_k}, {CR_Q_IQ4_XS, cr_quantize_iq4_xs},
 };
 
 bool cr_quantize_row(int type, const float *x, size_t n, void *out)
 {
+    const struct cr_qtype_info *info = cr_qtype_info(type);
     uint8_t *bytes = out;
     for (size_t e = 0; e < sizeof encoders / sizeof encoders[0]; e++) {
-        const struct encoder *encoder = &encoders[e];
-        if (encoder->type != type) {
+        if (encoders[e].type != type) {
             continue;
         }
-        if (n % encoder->values != 0) {
+        if (n % info->block_values != 0) {
             return false;
         }
-        for (size_t i = 0; i < n / encoder->values; i++) {
-            encoder->encode(x + i * encoder->values, bytes + i * encoder->bytes);
+        for (size_t i = 0; i < n / info->block_values; i++) {
+            encoders[e].encode(x + i * info->block_values, bytes + i * info->block_bytes);
         }
         return true;
     }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/common/blocks.h"
 #include "kernels/common/half.h"
 #include "runtime/io/quantize_private.h"
 
@@ -171,8 +172,7 @@ void cr_quantize_q6_k(const float *x, uint8_t *out)
     cr_quantize_put_half(out + 208, d);
 }
 
-/* The 16 levels of IQ4_NL and IQ4_XS, ascending. */
-static const int8_t iq4_levels[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+static const int8_t iq4_levels[16] = CR_IQ4_VALUES; /* ascending */
 
 static int iq4_code(float value, float step)
 {

@@ -53,29 +53,14 @@ static cr_status no_memory(struct cr_error *err)
     return cr_fail(err, CR_E_MEMORY, "no memory to build a safetensors file");
 }
 
-/* Room for one more item; false when memory cannot be had. */
-static bool grow(void **items, size_t n, size_t *room, size_t size)
-{
-    if (n < *room) {
-        return true;
-    }
-    size_t wanted = *room < 16 ? 16 : *room * 2;
-    void *grown = cr_realloc(*items, n, wanted, size);
-    if (grown != NULL) {
-        *items = grown;
-        *room = wanted;
-    }
-    return grown != NULL;
-}
-
 cr_status cr_safetensors_writer_metadata(struct cr_safetensors_writer *w, const char *key, const char *value,
                                          struct cr_error *err)
 {
-    void *items = w->pairs;
-    if (!grow(&items, w->n_pairs, &w->pairs_room, sizeof *w->pairs)) {
+    struct text_pair *pairs = cr_grow(w->pairs, w->n_pairs, 1, &w->pairs_room, sizeof *pairs);
+    if (pairs == NULL) {
         return no_memory(err);
     }
-    w->pairs = items;
+    w->pairs = pairs;
     struct text_pair pair = {cr_strdup(key), cr_strdup(value)};
     if (pair.key == NULL || pair.value == NULL) {
         cr_free(pair.key);
@@ -109,11 +94,11 @@ cr_status cr_safetensors_writer_tensor(struct cr_safetensors_writer *w, const ch
             return fail_name(err, name, "has a shape beyond the address space");
         }
     }
-    void *items = w->tensors;
-    if (!grow(&items, w->n, &w->tensors_room, sizeof *w->tensors)) {
+    struct output *tensors = cr_grow(w->tensors, w->n, 1, &w->tensors_room, sizeof *tensors);
+    if (tensors == NULL) {
         return no_memory(err);
     }
-    w->tensors = items;
+    w->tensors = tensors;
     t.name = cr_strdup(name);
     if (t.name == NULL) {
         return no_memory(err);

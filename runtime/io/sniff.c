@@ -18,7 +18,6 @@ static bool utf16(const uint8_t *s, size_t n)
 
 const char *cr_sniff(const void *data, size_t n)
 {
-    static const char lfs[] = "version https://git-lfs";
     const uint8_t *s = data;
     if (STARTS(s, n, "GGUF")) {
         return "a GGUF file";
@@ -26,7 +25,7 @@ const char *cr_sniff(const void *data, size_t n)
     if (STARTS(s, n, "ggml") || STARTS(s, n, "lmgg") || STARTS(s, n, "tjgg") || STARTS(s, n, "fmgg")) {
         return "a model file of an older ggml format";
     }
-    if (n >= sizeof lfs - 1 && memcmp(s, lfs, sizeof lfs - 1) == 0) {
+    if (STARTS(s, n, "version https://git-lfs")) {
         return "a Git LFS pointer file (the file itself was not downloaded)";
     }
     if (STARTS(s, n, "\x1f\x8b")) {
@@ -37,6 +36,18 @@ const char *cr_sniff(const void *data, size_t n)
     }
     if (STARTS(s, n, "PK\x03\x04")) {
         return "a zip file";
+    }
+    if (STARTS(s, n, "BZh")) {
+        return "a bzip2 file";
+    }
+    if (STARTS(s, n, "\3757zXZ")) { /* fd, then text */
+        return "an xz file";
+    }
+    if (STARTS(s, n, "PAR1")) {
+        return "a Parquet file";
+    }
+    if (STARTS(s, n, "ARROW1")) {
+        return "an Arrow file";
     }
     if (STARTS(s, n, "\xef\xbb\xbf")) {
         return "text with a byte-order mark";

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "credence/kernels/dequant.h"
+#include "kernels/common/halves.h"
 #include "runtime/core/alloc.h"
 #include "runtime/core/host.h"
 #include "runtime/io/hash.h"
@@ -133,9 +134,7 @@ static cr_status check_matrix(const struct cr_gguf *g, const struct cr_gguf_tens
     const struct cr_qtype_info *info = cr_qtype_info(t->type);
     const uint8_t *p = t->data;
     size_t n_blocks = t->bytes / info->block_bytes;
-    static const uint8_t first_half[] = {
-        [CR_Q_Q4_0] = 1,   [CR_Q_Q4_1] = 1, [CR_Q_Q5_0] = 1, [CR_Q_Q5_1] = 1,   [CR_Q_Q8_0] = 1,   [CR_Q_Q2_K] = 81,
-        [CR_Q_Q3_K] = 109, [CR_Q_Q4_K] = 1, [CR_Q_Q5_K] = 1, [CR_Q_Q6_K] = 209, [CR_Q_IQ4_NL] = 1, [CR_Q_IQ4_XS] = 1};
+    const struct cr_qtype_halves halves = cr_qtype_halves(t->type);
     for (size_t i = 0; i < n_blocks; i++, p += info->block_bytes) {
         bool finite = true;
         if (t->type == CR_Q_F32) {
@@ -145,10 +144,9 @@ static cr_status check_matrix(const struct cr_gguf *g, const struct cr_gguf_tens
         } else if (t->type == CR_Q_F16) {
             finite = (p[1] & 0x7c) != 0x7c;
         } else {
-            size_t at = (size_t)first_half[t->type] - 1;
-            bool two = t->type == CR_Q_Q4_1 || t->type == CR_Q_Q5_1 || t->type == CR_Q_Q4_K || t->type == CR_Q_Q5_K ||
-                       t->type == CR_Q_Q2_K;
-            finite = (p[at + 1] & 0x7c) != 0x7c && (!two || (p[at + 3] & 0x7c) != 0x7c);
+            for (unsigned h = 0; h < halves.n; h++) {
+                finite = finite && (p[halves.at + 2 * h + 1] & 0x7c) != 0x7c;
+            }
         }
         if (!finite) {
             return cr_fail(err, CR_E_INPUT, "%s: tensor %s: block %zu has a scale or value that is not finite",

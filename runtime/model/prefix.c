@@ -120,17 +120,17 @@ static void job_grad(struct cr_engine *e, const void *arg, size_t begin, size_t 
     const struct cr_prefix *prefix = of(e);
     struct cr_attention_prefix one = e->prefix.attention;
     struct cr_attention_args args = *layer->attention;
-    size_t tensor = cr_prefix_tensor(prefix), n_heads = args.n_kv, lines = args.head_dim * CR_LANES;
+    size_t tensor = cr_prefix_tensor(prefix), n_kv = args.n_kv, lines = args.head_dim * CR_LANES;
     one.stride = 0;
     args.prefix = &one;
     for (size_t i = 0; i < one.n_prefixes; i++) {
-        for (size_t at = begin * lines; at < tensor; at += n_heads * lines) {
+        for (size_t at = begin * lines; at < tensor; at += n_kv * lines) {
             memset(one.dk + at, 0, (end - begin) * lines * sizeof(float));
             memset(one.dv + at, 0, (end - begin) * lines * sizeof(float));
         }
-        e->attention.sum_prefix(&args, i * n_heads + begin, i * n_heads + end, scratch);
+        e->attention.sum_prefix(&args, i * n_kv + begin, i * n_kv + end, scratch);
         cr_lead_add_prefix(e, i, begin * args.head_dim, end * args.head_dim, one.dk, one.dv);
-        for (size_t at = begin * lines; at < tensor; at += n_heads * lines) {
+        for (size_t at = begin * lines; at < tensor; at += n_kv * lines) {
             float *dk[CR_PREFIX_VERTICES_MAX], *dv[CR_PREFIX_VERTICES_MAX];
             for (uint32_t j = 0; j < prefix->n_vertices; j++) {
                 dk[j] = prefix->grads + cr_prefix_at(prefix, layer->layer, j) + at;

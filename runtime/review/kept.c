@@ -4,18 +4,12 @@
 
 cr_status cr_kept_add(struct cr_kept *kept, void *block, struct cr_error *err)
 {
-    if (block != NULL && kept->n == kept->capacity) {
-        size_t capacity = kept->capacity > 0 ? 2 * kept->capacity : 64;
-        void **larger = cr_realloc(kept->blocks, kept->capacity, capacity, sizeof *larger);
-        if (larger != NULL) {
-            kept->blocks = larger;
-            kept->capacity = capacity;
-        }
-    }
-    if (block == NULL || kept->n == kept->capacity) {
+    void **blocks = block == NULL ? NULL : cr_grow(kept->blocks, kept->n, 1, &kept->capacity, sizeof *blocks);
+    if (blocks == NULL) {
         cr_free(block);
         return cr_fail(err, CR_E_MEMORY, "no memory for the report");
     }
+    kept->blocks = blocks;
     kept->blocks[kept->n++] = block;
     return CR_OK;
 }

@@ -14,33 +14,26 @@ struct builder {
     bool failed;
 };
 
-static bool grow(struct builder *b, size_t n)
+/* Room for n bytes, their terminator and a span. */
+static bool reserve(struct builder *b, size_t n)
 {
-    if (b->made.n_bytes + n + 1 > b->text_capacity) {
-        size_t capacity = 2 * b->text_capacity + n + 256;
-        char *text = cr_realloc(b->made.text, b->text_capacity, capacity, 1);
-        if (text == NULL) {
-            return false;
-        }
-        b->made.text = text;
-        b->text_capacity = capacity;
+    char *text = cr_grow(b->made.text, b->made.n_bytes, n + 1, &b->text_capacity, 1);
+    if (text == NULL) {
+        return false;
     }
-    if (b->made.n_spans == b->span_capacity) {
-        size_t capacity = 2 * b->span_capacity + 8;
-        struct cr_chat_span *spans = cr_realloc(b->made.spans, b->span_capacity, capacity, sizeof *spans);
-        if (spans == NULL) {
-            return false;
-        }
-        b->made.spans = spans;
-        b->span_capacity = capacity;
+    b->made.text = text;
+    struct cr_chat_span *spans = cr_grow(b->made.spans, b->made.n_spans, 1, &b->span_capacity, sizeof *spans);
+    if (spans == NULL) {
+        return false;
     }
+    b->made.spans = spans;
     return true;
 }
 
 /* Appends n bytes; joins the last span when it is of the same kind. */
 static void add(struct builder *b, const char *text, size_t n, bool markup, bool supervised)
 {
-    if (b->failed || !grow(b, n)) {
+    if (b->failed || !reserve(b, n)) {
         b->failed = true;
         return;
     }
@@ -227,7 +220,7 @@ cr_status cr_chat_render(const struct cr_chat *chat, const struct cr_chat_messag
         mark(&b, style->assistant_role, false);
         mark(&b, style->after_role, false);
     }
-    if (b.failed || !grow(&b, 0)) {
+    if (b.failed || !reserve(&b, 0)) {
         status = cr_fail(err, CR_E_MEMORY, "no memory to render a conversation of %zu turns", n);
         goto out;
     }

@@ -15,15 +15,11 @@ void cr_ids_deinit(struct cr_ids *list)
 
 cr_status cr_ids_push(struct cr_ids *list, int32_t id, struct cr_error *err)
 {
-    if (list->n == list->capacity) {
-        size_t capacity = list->capacity == 0 ? 64 : 2 * list->capacity;
-        int32_t *ids = cr_realloc(list->ids, list->capacity, capacity, sizeof *ids);
-        if (ids == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for %zu token ids", capacity);
-        }
-        list->ids = ids;
-        list->capacity = capacity;
+    int32_t *ids = cr_grow(list->ids, list->n, 1, &list->capacity, sizeof *ids);
+    if (ids == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for more than %zu token ids", list->n);
     }
+    list->ids = ids;
     list->ids[list->n++] = id;
     return CR_OK;
 }
@@ -95,7 +91,7 @@ cr_status cr_tokenize(const struct cr_tokenizer *tok, const char *text, size_t n
                       struct cr_ids *append_to, size_t *n_dropped_bytes, struct cr_error *err)
 {
     struct cr_encode_work work = {0};
-    char *normalized = NULL;
+    struct cr_buf normal = {0};
     const size_t n_before = append_to->n;
     bool after_raw = false;
     cr_status status = CR_OK;
@@ -104,8 +100,9 @@ cr_status cr_tokenize(const struct cr_tokenizer *tok, const char *text, size_t n
                        CR_TEXT_MAX_BYTES);
     }
     if ((flags & CR_TOK_NFC) != 0) {
-        CR_TRY_OUT(status, cr_text_nfc(text, n_bytes, &normalized, &n_bytes, err));
-        text = normalized;
+        CR_TRY_OUT(status, cr_text_nfc(text, n_bytes, &normal, err));
+        text = normal.data;
+        n_bytes = normal.n;
     }
     if ((flags & CR_TOK_BOS) != 0) {
         CR_TRY_OUT(status, push_marker(append_to, tok->bos, "bos", err));
@@ -123,7 +120,7 @@ out:
     if (status != CR_OK) {
         append_to->n = n_before;
     }
-    cr_free(normalized);
+    cr_buf_free(&normal);
     cr_encode_work_deinit(&work);
     return status;
 }

@@ -5,9 +5,11 @@
 #include <stddef.h>
 
 #include "credence/status.h"
+#include "runtime/core/buf.h"
 
-/* Returns owned in *out, *n_out bytes, not terminated. Bytes that are not well-formed UTF-8 stay as they are and
- * separate the runs that are normalised. Errors: CR_E_MEMORY; CR_E_INPUT for a run too long to be normalised. */
-cr_status cr_text_nfc(const char *text, size_t n, char **out, size_t *n_out, struct cr_error *err);
+/* Appends the text to out, which has bytes to point to even if n is 0. Bytes that are not well-formed UTF-8 stay as
+ * they are and separate the runs that are normalised. Errors: CR_E_MEMORY; CR_E_INPUT for a run too long to be
+ * normalised; out may then hold a part. */
+cr_status cr_text_nfc(const char *text, size_t n, struct cr_buf *out, struct cr_error *err);
 
 #endif

@@ -187,15 +187,11 @@ void cr_pretok_work_deinit(struct cr_pretok_work *work)
 
 static cr_status cut(struct cr_cuts *cuts, size_t end, struct cr_error *err)
 {
-    if (cuts->n == cuts->capacity) {
-        size_t capacity = cuts->capacity == 0 ? 64 : 2 * cuts->capacity;
-        uint32_t *ends = cr_realloc(cuts->ends, cuts->capacity, capacity, sizeof *ends);
-        if (ends == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for %zu pieces of a text", capacity);
-        }
-        cuts->ends = ends;
-        cuts->capacity = capacity;
+    uint32_t *ends = cr_grow(cuts->ends, cuts->n, 1, &cuts->capacity, sizeof *ends);
+    if (ends == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for more than %zu pieces of a text", cuts->n);
     }
+    cuts->ends = ends;
     cuts->ends[cuts->n++] = (uint32_t)end;
     return CR_OK;
 }

@@ -9,15 +9,11 @@
 
 cr_status cr_specials_add(struct cr_specials *specials, struct cr_special item, struct cr_error *err)
 {
-    if (specials->n == specials->capacity) {
-        size_t capacity = specials->capacity == 0 ? 32 : 2 * specials->capacity;
-        struct cr_special *items = cr_realloc(specials->items, specials->capacity, capacity, sizeof *items);
-        if (items == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for %zu special tokens", capacity);
-        }
-        specials->items = items;
-        specials->capacity = capacity;
+    struct cr_special *items = cr_grow(specials->items, specials->n, 1, &specials->capacity, sizeof *items);
+    if (items == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for more than %zu special tokens", specials->n);
     }
+    specials->items = items;
     specials->items[specials->n++] = item;
     return CR_OK;
 }
@@ -108,15 +104,11 @@ static cr_status append(struct cr_fragments *list, struct cr_fragment fragment, 
         last->end = fragment.end;
         return CR_OK;
     }
-    if (list->n == list->capacity) {
-        size_t capacity = list->capacity == 0 ? 16 : 2 * list->capacity;
-        struct cr_fragment *items = cr_realloc(list->items, list->capacity, capacity, sizeof *items);
-        if (items == NULL) {
-            return cr_fail(err, CR_E_MEMORY, "no memory for %zu fragments of a text", capacity);
-        }
-        list->items = items;
-        list->capacity = capacity;
+    struct cr_fragment *items = cr_grow(list->items, list->n, 1, &list->capacity, sizeof *items);
+    if (items == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for more than %zu fragments of a text", list->n);
     }
+    list->items = items;
     list->items[list->n++] = fragment;
     return CR_OK;
 }

@@ -55,16 +55,12 @@ static void list_free(struct list *list)
 /* Takes path. */
 static bool list_add(struct list *list, char *path, uint64_t run_id, uint64_t step)
 {
-    if (list->n == list->capacity) {
-        size_t more = list->capacity > 0 ? 2 * list->capacity : 8;
-        struct found *items = cr_realloc(list->items, list->n, more, sizeof *items);
-        if (items == NULL) {
-            cr_free(path);
-            return false;
-        }
-        list->items = items;
-        list->capacity = more;
+    struct found *items = cr_grow(list->items, list->n, 1, &list->capacity, sizeof *items);
+    if (items == NULL) {
+        cr_free(path);
+        return false;
     }
+    list->items = items;
     list->items[list->n++] = (struct found){.path = path, .run_id = run_id, .step = step};
     return true;
 }

@@ -10,6 +10,7 @@
 #include "kernels/common/half.h"
 #include "credence/kernels/dequant.h"
 #include "credence/kernels/qgemm.h"
+#include "tests/support/halves_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/qgemm_tables.h"
 
@@ -48,30 +49,12 @@ static void fill_weights(struct cr_rng *rng, int type, unsigned char *data, size
         uint16_t halves[2] = {cr_f32_to_f16(cr_rng_uniform(rng, -0x1p-6f, 0x1p-6f)),
                               cr_f32_to_f16(cr_rng_uniform(rng, -0x1p-6f, 0x1p-6f))};
         uint16_t half = type == CR_Q_F16 ? cr_f32_to_f16(value) : cr_f32_to_bf16(value);
-        switch (type) {
-        case CR_Q_F32:
+        if (type == CR_Q_F32) {
             memcpy(block, &value, 4);
-            break;
-        case CR_Q_F16:
-        case CR_Q_BF16:
+        } else if (info->block_values == 1) {
             memcpy(block, &half, 2);
-            break;
-        case CR_Q_Q2_K:
-            memcpy(block + 80, halves, 4);
-            break;
-        case CR_Q_Q3_K:
-        case CR_Q_Q6_K:
-            memcpy(block + info->block_bytes - 2, halves, 2);
-            break;
-        case CR_Q_Q4_1:
-        case CR_Q_Q5_1:
-        case CR_Q_Q4_K:
-        case CR_Q_Q5_K:
-            memcpy(block, halves, 4);
-            break;
-        default:
-            memcpy(block, halves, 2);
-            break;
+        } else {
+            cr_put_halves(type, block, halves);
         }
     }
 }

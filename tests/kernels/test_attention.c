@@ -287,17 +287,16 @@ START_TEST(against_double)
 }
 END_TEST
 
+static size_t with_prefixes[N_SHAPES]; /* places among the shapes */
+
 /* Gradients of the prefixes: added to what is there, sequences in order and heads in order, exactly. */
 START_TEST(sums_of_prefixes)
 {
     unsigned tiers[N_TABLES];
     size_t n_tiers = tables(tiers);
-    if (shapes[_i].n_prefixes == 0) {
-        return;
-    }
     for (size_t i = 0; i < n_tiers; i++) {
         struct cr_attention_ops ops = ops_of(tiers[i]);
-        struct problem p = make(shapes[_i], 41, CR_AT_END);
+        struct problem p = make(shapes[with_prefixes[_i]], 41, CR_AT_END);
         struct cr_rng rng = cr_rng_make(42);
         cr_fill_f32(&rng, p.prefix_part, p.part_floats, -1, 1);
         size_t n = p.prefix_floats, lines = p.shape.head_dim * CR_LANES, n_blocks = cr_tl16_blocks(p.shape.n_rows);
@@ -379,7 +378,13 @@ int main(void)
     TCase *tcase = tcase_create("attention");
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, against_double, 0, 2 * N_SHAPES);
-    tcase_add_loop_test(tcase, sums_of_prefixes, 0, N_SHAPES);
+    int n_with_prefixes = 0;
+    for (size_t i = 0; i < N_SHAPES; i++) {
+        if (shapes[i].n_prefixes > 0) {
+            with_prefixes[n_with_prefixes++] = i;
+        }
+    }
+    tcase_add_loop_test(tcase, sums_of_prefixes, 0, n_with_prefixes);
     tcase_add_test(tcase, finite_differences);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

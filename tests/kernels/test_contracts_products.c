@@ -68,14 +68,13 @@ START_TEST(qgemm)
 {
     struct cr_qgemm_ops ops = {.fwd = spy_qgemm, .dx = spy_qgemm, .step = 32, .x_type = CR_X_BF16};
     struct cr_qgemm_args good = {.w = q4_0,
-                                 .x_stride = 70 * 32,
+                                 .x_stride = 35 * 64,
                                  .y_stride = 70 * 16,
                                  .n_blocks = BLOCKS,
                                  .p_os = 4,
                                  .p_rs = 1,
                                  .u_stride = 64,
                                  .rank = 4};
-    good.x_stride = 35 * 64;
     good.x = memory;
     good.y = (float *)memory;
     good.p = good.u = (const float *)memory;
@@ -116,14 +115,16 @@ START_TEST(qgemm)
 END_TEST
 
 SPY_SCRATCH(attention)
-START_TEST(attention)
+static const struct cr_attention_ops attention_spies = {
+    .fwd = spy_attention, .bwd = spy_attention, .sum_kv = spy_attention, .sum_prefix = spy_attention};
+static uint32_t seg[] = {0, 5, 40, 48}, of_seg[] = {1, CR_ATTENTION_NO_PREFIX, 0};
+
+/* Sound arguments, with prefixes that are written to *prefix. */
+static struct cr_attention_args sound_attention(struct cr_attention_prefix *prefix)
 {
-    struct cr_attention_ops ops = {
-        .fwd = spy_attention, .bwd = spy_attention, .sum_kv = spy_attention, .sum_prefix = spy_attention};
-    uint32_t seg[] = {0, 5, 40, 48}, of_seg[] = {1, CR_ATTENTION_NO_PREFIX, 0};
-    struct cr_attention_prefix prefix = {.stride = 2 * 2 * 8 * 16, .n_rows = 20, .n_prefixes = 2, .of_seg = of_seg};
-    prefix.k = prefix.v = (const float *)memory;
-    prefix.dk = prefix.dv = prefix.dk_part = prefix.dv_part = (float *)memory;
+    *prefix = (struct cr_attention_prefix){.stride = 2 * 2 * 8 * 16, .n_rows = 20, .n_prefixes = 2, .of_seg = of_seg};
+    prefix->k = prefix->v = (const float *)memory;
+    prefix->dk = prefix->dv = prefix->dk_part = prefix->dv_part = (float *)memory;
     struct cr_attention_args good = {.n_heads = 4,
                                      .n_kv = 2,
                                      .head_dim = 8,
@@ -135,15 +136,24 @@ START_TEST(attention)
                                      .o_stride = 512,
                                      .do_stride = 512,
                                      .dkv_stride = 512,
-                                     .prefix = &prefix};
+                                     .prefix = prefix};
     good.q = good.k = good.v = good.d_o = (const float *)memory;
     good.o = good.lse = good.dq = good.dk = good.dv = good.dk_sum = good.dv_sum = (float *)memory;
-    const size_t bytes = cr_attention_scratch_bytes(35, 8, 20);
+    return good;
+}
+
 #define FWD cr_attention_fwd_checked
 #define BWD cr_attention_bwd_checked
 #define SUM cr_attention_sum_kv_checked
 #define SUM_PREFIX cr_attention_sum_prefix_checked
 #define ROOM memory, bytes
+
+START_TEST(attention_operands)
+{
+    struct cr_attention_ops ops = attention_spies;
+    struct cr_attention_prefix prefix;
+    struct cr_attention_args good = sound_attention(&prefix);
+    const size_t bytes = cr_attention_scratch_bytes(35, 8, 20);
     ACCEPTED(FWD, , 1, 0, 12, ROOM);
     ACCEPTED(FWD, a.prefix = NULL, 1, 0, 12, ROOM);
     ACCEPTED(BWD, , 1, 5, 12, ROOM);
@@ -168,6 +178,15 @@ START_TEST(attention)
     REFUSED(SUM, a.dv_sum = NULL, "dv_sum", 0, BLOCKS);
     REFUSED_SCRATCH(FWD, 0, 12, bytes);
     REFUSED_SCRATCH(BWD, 0, 12, bytes);
+}
+END_TEST
+
+START_TEST(attention_shape)
+{
+    struct cr_attention_ops ops = attention_spies;
+    struct cr_attention_prefix prefix;
+    struct cr_attention_args good = sound_attention(&prefix);
+    const size_t bytes = cr_attention_scratch_bytes(35, 8, 20);
     REFUSED(FWD, , "end", 0, 13, ROOM);
     REFUSED(FWD, a.n_heads = 0, "n_heads", 0, 12, ROOM);
     REFUSED(FWD, a.n_heads = 5, "n_heads", 0, 12, ROOM);
@@ -182,6 +201,15 @@ START_TEST(attention)
     REFUSED(FWD, a.seg = seg + 1; a.n_seg = 2, "seg", 0, 8, ROOM);
     uint32_t descending[] = {0, 40, 16, 48};
     REFUSED(BWD, a.seg = descending, "seg", 0, 12, ROOM);
+}
+END_TEST
+
+START_TEST(attention_prefix)
+{
+    struct cr_attention_ops ops = attention_spies;
+    struct cr_attention_prefix prefix;
+    struct cr_attention_args good = sound_attention(&prefix);
+    const size_t bytes = cr_attention_scratch_bytes(35, 8, 20);
     const struct cr_attention_prefix sound = prefix;
 #define REFUSED_PREFIX(call, change, argument, ...)                                                                    \
     do {                                                                                                               \
@@ -204,13 +232,14 @@ START_TEST(attention)
     REFUSED_PREFIX(SUM_PREFIX, prefix.dv = NULL, "dv", 0, 4);
     REFUSED(SUM_PREFIX, , "end", 0, 5);
     REFUSED(SUM_PREFIX, a.prefix = NULL, "prefix", 0, 4);
+}
+END_TEST
+
 #undef FWD
 #undef BWD
 #undef SUM
 #undef SUM_PREFIX
 #undef ROOM
-}
-END_TEST
 
 START_TEST(dequant)
 {
@@ -252,7 +281,9 @@ int main(void)
     TCase *tcase = tcase_create("contracts products");
     tcase_add_test(tcase, lowrank);
     tcase_add_test(tcase, qgemm);
-    tcase_add_test(tcase, attention);
+    tcase_add_test(tcase, attention_operands);
+    tcase_add_test(tcase, attention_shape);
+    tcase_add_test(tcase, attention_prefix);
     tcase_add_test(tcase, dequant);
     suite_add_tcase(suite, tcase);
     return cr_run_suite(suite);

@@ -5,7 +5,9 @@
 
 #include "credence/kernels/dequant.h"
 #include "kernels/common/half.h"
+#include "kernels/common/halves.h"
 #include "tests/support/golden.h"
+#include "tests/support/halves_test.h"
 #include "tests/support/kernel_test.h"
 
 static const int served[] = {CR_Q_F32,  CR_Q_F16,  CR_Q_BF16, CR_Q_Q4_0, CR_Q_Q4_1, CR_Q_Q5_0,   CR_Q_Q5_1,  CR_Q_Q8_0,
@@ -85,14 +87,8 @@ START_TEST(tiers_equal_reference)
         unsigned char *row = rows[round & 1];
         cr_fill_bytes(&rng, row, bytes);
         for (size_t b = 0; b < n_blocks && info->block_values > 1; b++) {
-            /* every half inside a block: the first two words, and the last two of types that keep d at the end */
-            unsigned char *block = row + b * info->block_bytes;
-            bool at_end = type == CR_Q_Q2_K || type == CR_Q_Q3_K || type == CR_Q_Q6_K;
-            bool two =
-                type == CR_Q_Q4_1 || type == CR_Q_Q5_1 || type == CR_Q_Q4_K || type == CR_Q_Q5_K || type == CR_Q_Q2_K;
             uint16_t halves[2] = {scale_bits(&rng), scale_bits(&rng)};
-            size_t n_bytes = two ? 4 : 2;
-            memcpy(at_end ? block + info->block_bytes - n_bytes : block, halves, n_bytes);
+            cr_put_halves(type, row + b * info->block_bytes, halves);
         }
         cr_dequant_fn_for(type, CR_TIER_SCALAR)(row, 0, N, want);
         for (size_t t = 0; t < n_tiers; t++) {
@@ -111,6 +107,42 @@ START_TEST(tiers_equal_reference)
         }
     }
     cr_guard_free_all();
+}
+END_TEST
+
+static bool all_finite(int type, const unsigned char *block, size_t n)
+{
+    float out[256];
+    cr_dequant_fn_for(type, CR_TIER_SCALAR)(block, 0, n, out);
+    size_t n_finite = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_finite += isfinite(out[i]) != 0;
+    }
+    return n_finite == n;
+}
+
+/* cr_qtype_halves knows all halves of a block and nothing else: when they are finite so is every value, whatever the
+ * other bytes (one that it missed would be random, one in 32 of those is not finite), and a NaN in any of them shows.
+ */
+START_TEST(places_of_halves)
+{
+    const struct cr_qtype_info *info = cr_qtype_info(served[_i]);
+    const struct cr_qtype_halves halves = cr_qtype_halves(served[_i]);
+    const uint16_t nan = 0x7e01;
+    struct cr_rng rng = cr_rng_make(900 + (uint64_t)_i);
+    ck_assert_int_eq(halves.n > 0, info->block_values > 1);
+    for (int round = 0; round < 2000 && halves.n > 0; round++) {
+        unsigned char block[256];
+        cr_fill_bytes(&rng, block, info->block_bytes);
+        for (unsigned h = 0; h < halves.n; h++) {
+            uint16_t half = cr_f32_to_f16(cr_rng_uniform(&rng, -1, 1));
+            memcpy(block + halves.at + 2 * h, &half, 2);
+        }
+        ck_assert(all_finite(served[_i], block, info->block_values));
+        unsigned h = (unsigned)round % halves.n;
+        memcpy(block + halves.at + 2 * h, &nan, 2);
+        ck_assert(!all_finite(served[_i], block, info->block_values));
+    }
 }
 END_TEST
 
@@ -165,6 +197,7 @@ int main(void)
     tcase_add_test(tc, table);
     tcase_add_test(tc, golden);
     tcase_add_loop_test(tc, tiers_equal_reference, 0, N_SERVED);
+    tcase_add_loop_test(tc, places_of_halves, 0, N_SERVED);
     tcase_add_test(tc, all_halves);
     suite_add_tcase(suite, tc);
     return cr_run_suite(suite);

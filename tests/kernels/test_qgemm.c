@@ -29,9 +29,9 @@ START_TEST(tails)
     static const struct {
         size_t n, k, n_blocks, rank;
     } shapes[] = {
-        {1, 32, 1, 0},    {7, 32, 2, 1},    {8, 64, 3, 2},    {9, 64, 4, 8},    {31, 96, 5, 16},  {32, 32, 6, 3},
-        {33, 576, 7, 16}, {40, 160, 8, 64}, {192, 576, 2, 8}, {65, 1536, 1, 4}, {577, 64, 2, 16}, {33, 4864, 2, 8},
-        {2, 2080, 3, 4},  {4099, 32, 1, 2}, {9, 8192, 2, 1},
+        {1, 32, 1, 0},    {7, 32, 2, 1},    {8, 64, 3, 2},    {9, 64, 4, 8},    {31, 96, 5, 16},
+        {32, 32, 6, 3},   {33, 576, 7, 16}, {40, 160, 8, 64}, {192, 576, 2, 8}, {65, 1536, 1, 4},
+        {577, 64, 2, 16}, {33, 4864, 2, 8}, {2, 2080, 3, 4},  {4099, 32, 1, 2}, {9, 8192, 2, 1},
     };
     unsigned tiers[CR_QGEMM_TABLES];
     size_t n_tiers = cr_qgemm_tables(tiers);
@@ -141,7 +141,7 @@ END_TEST
 START_TEST(amx_forms_agree)
 {
     unsigned tiers[CR_QGEMM_TABLES];
-    size_t n_tiers = cr_qgemm_tables(tiers);
+    size_t n_tiers = cr_qgemm_tables(tiers), n_compared = 0;
     for (int dx = 0; dx < 2; dx++) {
         float *first = NULL;
         for (size_t t = 0; t < n_tiers; t++) {
@@ -158,11 +158,16 @@ START_TEST(amx_forms_agree)
             if (first == NULL) {
                 first = malloc(n_y * 4);
                 memcpy(first, p.args.y, n_y * 4);
+            } else {
+                cr_expect_bytes(p.name, p.args.y, first, n_y * 4);
+                n_compared++;
             }
-            cr_expect_bytes(p.name, p.args.y, first, n_y * 4);
             drop(&p);
         }
         free(first);
+    }
+    if (_i == 0 && n_compared == 0) {
+        printf("amx_forms_agree: one form at most, nothing to compare\n");
     }
 }
 END_TEST
@@ -287,6 +292,7 @@ START_TEST(f32_tiers_agree)
     struct cr_cpu cpu;
     cr_cpu_detect(&cpu);
     if (!(cpu.features >> CR_TIER_AVX512 & 1u)) {
+        printf("f32_tiers_agree: no avx512, nothing to compare\n");
         return;
     }
     for (int dx = 0; dx < 2; dx++) {

@@ -147,6 +147,42 @@ START_TEST(allocation_sizes)
 }
 END_TEST
 
+/* An array of seven-byte items: nothing moves while there is room, appending 10000 items moves it a few times only, and
+ * without memory or sizes that exist the old block stays. */
+START_TEST(growing_arrays)
+{
+    enum { BYTES = 7, N = 10000 };
+    size_t capacity = 0;
+    unsigned char *items = cr_grow(NULL, 0, 0, &capacity, BYTES);
+    ck_assert_ptr_nonnull(items); /* NULL is failure alone */
+    long before = cr_alloc_count();
+    for (size_t n = 0; n < N; n++) {
+        size_t room = capacity;
+        unsigned char *grown = cr_grow(items, n, 1, &capacity, BYTES);
+        ck_assert_ptr_nonnull(grown);
+        ck_assert(n < room ? grown == items && capacity == room : capacity > n);
+        items = grown;
+        memset(items + n * BYTES, (int)(n % 251), BYTES);
+    }
+    ck_assert_int_le(cr_alloc_count() - before, 14); /* log2 of N */
+    items = cr_grow(items, N, 100000, &capacity, BYTES);
+    ck_assert_ptr_nonnull(items);
+    ck_assert_uint_ge(capacity, N + 100000);
+    for (size_t i = 0; i < (size_t)N * BYTES; i++) {
+        ck_assert_uint_eq(items[i], i / BYTES % 251);
+    }
+    const size_t held = capacity;
+    cr_alloc_fail_at(1, false);
+    ck_assert_ptr_null(cr_grow(items, held, 1, &capacity, BYTES));
+    ck_assert_ptr_null(cr_grow(items, held, SIZE_MAX - held + 2, &capacity, BYTES)); /* the number wraps to 1 */
+    ck_assert_ptr_null(cr_grow(items, held, SIZE_MAX / BYTES, &capacity, BYTES));    /* the bytes wrap */
+    ck_assert_uint_eq(capacity, held);
+    ck_assert_uint_eq(items[N * BYTES - 1], (N - 1) % 251);
+    cr_free(items);
+    ck_assert_int_eq((int)cr_alloc_live(), 0);
+}
+END_TEST
+
 /* Empty input: values of the XXH3 specification. Streams of any cut equal the digest in one go. */
 START_TEST(digests)
 {
@@ -195,6 +231,7 @@ int main(void)
     tcase_add_test(tcase, error_prefix_chains);
     tcase_add_test(tcase, sized_options);
     tcase_add_test(tcase, allocation_sizes);
+    tcase_add_test(tcase, growing_arrays);
     tcase_add_test(tcase, digests);
     tcase_add_test(tcase, clock_moves_forward);
     suite_add_tcase(suite, tcase);

@@ -104,7 +104,12 @@ static const struct {
     {"{\0\"\0t\0", 6, "UTF-16"},
     {"\xfe\xff\0{\0\"", 6, "UTF-16"},
     {"\x1f\x8b\x08\0", 4, "gzip"},
-    {"PAR1abcd", 8, "Parquet"},
+    {"PAR1abcd", 8, "a Parquet file"},
+    {"BZh91AY&SY", 10, "a bzip2 file"},
+    {"\xfd"
+     "7zXZ\0\0",
+     7, "an xz file"},
+    {"ARROW1\0\0", 8, "an Arrow file"},
     {"{\n\"text\":\"a\"\n}\n", 15, "JSON Lines expected"},
     {"{\"text\":\"\"}\n{\"messages\":[]}\n", 28, "no examples left"}, /* JL-08, JL-21: skipped and counted */
 };

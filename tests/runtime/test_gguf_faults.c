@@ -217,6 +217,7 @@ START_TEST(foreign_files_are_named)
 {
     refuse("lfs", "version https://git-lfs.github.com/spec/v1\n", 43, "Git LFS pointer");
     refuse("gzip", "\x1f\x8b\x08\0", 4, "gzip");
+    refuse("bzip2", "BZh91AY&SY", 10, "bzip2");
     refuse("ggml", "lmgg\1\0\0\0", 8, "older ggml");
     refuse("zip", "PK\3\4....", 8, "zip");
     refuse("html", "<!DOCTYPE html>", 15, "HTML");

@@ -124,6 +124,7 @@ static const struct {
     {TEXT("{\0\"\0a\0\"\0"), "UTF-16"},
     {TEXT("\0{\0\"\0a\0\""), "UTF-16"},
     {TEXT("\x1f\x8b\x08\0\0\0"), "gzip"},
+    {TEXT("PAR1\x15\x04"), "Parquet"},
     {TEXT("PK\3\4xxxx"), "zip"},
     {TEXT("version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "Git LFS pointer"},
     {TEXT("\x1b[31m"), "(0x1b)"},
