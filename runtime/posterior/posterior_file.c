@@ -1,6 +1,7 @@
 /* Opening and reading posterior.safetensors. */
 #include "runtime/posterior/posterior_private.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -103,25 +104,49 @@ void cr_posterior_file_close(struct cr_posterior_file *file)
     memset(file, 0, sizeof *file);
 }
 
+static const char *shape_text(char text[80], uint32_t n_dims, const uint64_t *shape)
+{
+    size_t n = 0;
+    snprintf(text, 80, "none");
+    for (uint32_t d = 0; d < n_dims && n < 80; d++) {
+        n += (size_t)snprintf(text + n, 80 - n, "%s%llu", d > 0 ? " x " : "", (unsigned long long)shape[d]);
+    }
+    return text;
+}
+
+static cr_status find_tensor(const struct cr_posterior_file *file, const char *name, uint32_t n_dims,
+                             const uint64_t *shape, const struct cr_st_tensor **out, struct cr_error *err)
+{
+    const char *label = cr_safetensors_label(file->st);
+    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
+    if (t == NULL) {
+        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
+    }
+    if (t->n_dims != n_dims || memcmp(t->shape, shape, n_dims * sizeof *shape) != 0) {
+        char found[80], expected[80];
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s has shape %s, %s expected", label, name,
+                       shape_text(found, t->n_dims, t->shape), shape_text(expected, n_dims, shape));
+    }
+    *out = t;
+    return CR_OK;
+}
+
+cr_status cr_posterior_read(const struct cr_posterior_file *file, const char *name, uint32_t n_dims,
+                            const uint64_t *shape, float *out, struct cr_error *err)
+{
+    const struct cr_st_tensor *t = NULL;
+    CR_TRY(find_tensor(file, name, n_dims, shape, &t, err));
+    return cr_safetensors_read_f32(file->st, t, out, err);
+}
+
 static cr_status read_matrix(const struct cr_posterior_file *file, const struct cr_adapter *adapter, size_t slot,
                              int part, const char *suffix, float *out, struct cr_error *err)
 {
     char name[160];
     uint64_t shape[2];
-    const char *label = cr_safetensors_label(file->st);
     cr_posterior_tensor_name(name, sizeof name, slot, part, suffix);
     cr_posterior_matrix_shape(&adapter->slots[slot], part, shape);
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-    if (t == NULL) {
-        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
-    }
-    if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1]) {
-        return cr_fail(err, CR_E_INPUT, "%s: tensor %s has shape %llu x %llu, the adapter beside it %llu x %llu", label,
-                       name, t->n_dims > 0 ? (unsigned long long)t->shape[0] : 0,
-                       t->n_dims > 1 ? (unsigned long long)t->shape[1] : 0, (unsigned long long)shape[0],
-                       (unsigned long long)shape[1]);
-    }
-    return cr_safetensors_read_f32(file->st, t, out, err);
+    return cr_posterior_read(file, name, 2, shape, out, err);
 }
 
 cr_status cr_posterior_file_add_rows(const struct cr_posterior_file *file, const char *suffix,
@@ -166,12 +191,8 @@ static cr_status read_label_rows(const struct cr_posterior_file *file, const str
         return CR_OK;
     }
     cr_posterior_label_rows_name(name, sizeof name, suffix);
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-    if (t == NULL || t->n_dims != 2 || t->shape[0] != adapter->n_labels || t->shape[1] != adapter->n_embd) {
-        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s of shape %u x %u", cr_safetensors_label(file->st), name,
-                       adapter->n_labels, adapter->n_embd);
-    }
-    return cr_safetensors_read_f32(file->st, t, values + cr_adapter_rows_begin(adapter), err);
+    uint64_t shape[2] = {adapter->n_labels, adapter->n_embd};
+    return cr_posterior_read(file, name, 2, shape, values + cr_adapter_rows_begin(adapter), err);
 }
 
 cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
@@ -216,30 +237,17 @@ cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const str
                          cr_safetensors_label(file->st));
 }
 
-static cr_status check_rows(const struct cr_posterior_file *file, const struct cr_st_tensor *t, const char *name,
-                            const uint64_t shape[3], struct cr_error *err)
-{
-    const char *label = cr_safetensors_label(file->st);
-    if (t == NULL) {
-        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
-    }
-    bool good = t->dtype == CR_ST_BF16 && t->n_dims == 3;
-    for (int d = 0; d < 3 && good; d++) {
-        good = t->shape[d] == shape[d];
-    }
-    return good ? CR_OK
-                : cr_fail(err, CR_E_INPUT, "%s: tensor %s is %s of another shape, BF16 %llu x %llu x %llu expected",
-                          label, name, cr_st_dtype_name(t->dtype), (unsigned long long)shape[0],
-                          (unsigned long long)shape[1], (unsigned long long)shape[2]);
-}
-
 /* One matrix of all rows, the first at values; values NULL: only its type and shape are looked at. */
 static cr_status read_row_matrix(const struct cr_posterior_file *file, const char *name, const uint64_t shape[3],
                                  size_t head_dim, bool moves, uint16_t *room, uint16_t *values, size_t stride,
                                  struct cr_error *err)
 {
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-    CR_TRY(check_rows(file, t, name, shape, err));
+    const struct cr_st_tensor *t = NULL;
+    CR_TRY(find_tensor(file, name, 3, shape, &t, err));
+    if (t->dtype != CR_ST_BF16) {
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s is %s, BF16 expected", cr_safetensors_label(file->st), name,
+                       cr_st_dtype_name(t->dtype));
+    }
     size_t n = (size_t)(shape[1] * shape[2]);
     for (uint64_t k = 0; k < shape[0] && values != NULL; k++) {
         memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);

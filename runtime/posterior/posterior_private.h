@@ -6,6 +6,11 @@
 
 #define CR_KEY_NUMBERS "credence.posterior"
 
+/* posterior_file.c: out [product of shape] = the tensor of this name as f32, finite. Errors: CR_E_INPUT where it is not
+ * there or of another shape, and as cr_safetensors_read_f32. */
+cr_status cr_posterior_read(const struct cr_posterior_file *file, const char *name, uint32_t n_dims,
+                            const uint64_t *shape, float *out, struct cr_error *err);
+
 /* posterior_layout.c; part: 0 = A, 1 = B. */
 void cr_posterior_tensor_name(char *out, size_t n, size_t slot, int part, const char *suffix);
 
@@ -15,7 +20,6 @@ bool cr_posterior_reordered(const struct cr_adapter_base *base, size_t slot, int
 /* Of a matrix in a vector of parameters. */
 size_t cr_posterior_matrix_begin(const struct cr_adapter *adapter, size_t slot, int part);
 void cr_posterior_matrix_shape(const struct cr_lora *lora, int part, uint64_t shape[2]);
-
 
 /* One matrix of bf16 between memory and the file's order; `out` says the direction. */
 void cr_posterior_move_rows(uint16_t *file, uint16_t *memory, const uint64_t shape[2], size_t head_dim, bool moves,

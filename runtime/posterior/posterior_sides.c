@@ -49,21 +49,6 @@ cr_status cr_posterior_add_sides(struct cr_safetensors_writer *w, const struct c
     return CR_OK;
 }
 
-static cr_status read_side(const struct cr_posterior_file *file, const char *name, const uint64_t shape[2], float *out,
-                           struct cr_error *err)
-{
-    const char *label = cr_safetensors_label(file->st);
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-    if (t == NULL) {
-        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
-    }
-    if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1]) {
-        return cr_fail(err, CR_E_INPUT, "%s: tensor %s is of another shape than %llu x %llu", label, name,
-                       (unsigned long long)shape[0], (unsigned long long)shape[1]);
-    }
-    return cr_safetensors_read_f32(file->st, t, out, err);
-}
-
 cr_status cr_posterior_file_sides(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                   const struct cr_adapter_base *base, const struct cr_posterior_sides *sides,
                                   struct cr_error *err)
@@ -86,7 +71,7 @@ cr_status cr_posterior_file_sides(const struct cr_posterior_file *file, const st
                                  cr_safetensors_label(file->st), base->head_dim, (unsigned long long)shape[0]);
                 goto out;
             }
-            CR_TRY_OUT(status, read_side(file, name, shape, moves ? room : out, err));
+            CR_TRY_OUT(status, cr_posterior_read(file, name, 2, shape, moves ? room : out, err));
             if (moves) {
                 cr_rows_hf_to_gguf(out, room, (size_t)shape[0], (size_t)shape[1], base->head_dim);
             }
