@@ -56,6 +56,11 @@ struct cr_bin;
 /* The bins of the confidences of outcomes at[i] (at NULL: i), i < n; nothing for texts. */
 void cr_outcomes_bins(const struct cr_outcomes *outcomes, const uint32_t *at, uint16_t *bin_of);
 
+/* The ECE that these confidences would have if they were right (calibrate.h), over 500 draws of seed; at as above.
+ * NaN for texts. Errors: CR_E_MEMORY. */
+cr_status cr_outcomes_ece_floor(const struct cr_outcomes *outcomes, const uint32_t *at, uint64_t seed, double *out,
+                                struct cr_error *err);
+
 /* figures [CR_N_FIGURES] with outcome at[i] taken times[i] times: a resample. bin_of as above; room for n_bins + 1
  * bins. Of texts all but the NLL are NaN. */
 void cr_outcomes_weigh(const struct cr_outcomes *outcomes, const uint32_t *at, const uint32_t *times,
