@@ -51,6 +51,9 @@ cr_status cr_outcomes_bora_ppl(const struct cr_outcomes *outcomes, size_t n_task
 
 enum cr_figure { CR_FIGURE_ACCURACY, CR_FIGURE_NLL, CR_FIGURE_BRIER, CR_FIGURE_ECE, CR_N_FIGURES };
 
+/* Where a figure stands among those of a group. */
+double *cr_figure_in(struct cr_group_metrics *group, enum cr_figure figure);
+
 struct cr_bin;
 
 /* The bins of the confidences of outcomes at[i] (at NULL: i), i < n; nothing for texts. */
