@@ -14,19 +14,9 @@
 /* Where gradients are wanted: activations are computed again rather than kept beyond this. */
 #define RECOMPUTE_ABOVE ((uint64_t)1 << 30)
 
-struct cr_progress cr_scoring_progress(const char *phase)
-{
-    return (struct cr_progress){.phase = phase,
-                                .loss = (double)NAN,
-                                .lr = (double)NAN,
-                                .grad_norm = (double)NAN,
-                                .tok_s = (double)NAN,
-                                .eta_s = (double)NAN};
-}
-
 static cr_status enter_phase(const struct cr_scoring *s, const char *phase, struct cr_error *err)
 {
-    struct cr_progress progress = cr_scoring_progress(phase);
+    struct cr_progress progress = cr_progress_of(phase);
     cr_host_progress(s->host, &progress);
     return cr_host_stopped(s->host) ? cr_fail(err, CR_E_STOPPED, "stopped before the first example") : CR_OK;
 }
