@@ -7,6 +7,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/io/json.h"
+#include "runtime/optim/adamw_method.h"
 #include "runtime/optim/ivon_options.h"
 #include "runtime/optim/norm2.h"
 #include "runtime/posterior/ivon_file.h"
@@ -84,13 +85,12 @@ static void destroy(void *state)
     }
 }
 
-static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
-    struct learner *l = cr_zalloc(1, sizeof *l);
+    struct learner *l = learner;
     size_t n_parts = 0;
-    struct cr_ivon_part *parts = l != NULL ? cr_ivon_parts_of(setup->adapter, &n_parts) : NULL;
+    struct cr_ivon_part *parts = cr_ivon_parts_of(setup->adapter, &n_parts);
     if (parts == NULL) {
-        cr_free(l);
         return cr_fail(err, CR_E_MEMORY, "no memory for the parts of an adapter");
     }
     struct cr_ivon_settings s = cr_ivon_settings_of(setup->options);
@@ -101,7 +101,6 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
         status = cr_norm2_init(&l->norm2, setup->adapter->n_params, setup->tier, setup->parallel, err);
     }
     if (status != CR_OK) {
-        destroy(l);
         return status;
     }
     l->head.layout = sizeof l->head;
@@ -109,8 +108,12 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
     l->n_targets = setup->n_targets;
     l->max_norm = setup->options->max_grad_norm;
     l->std_a = std_of_a(setup->adapter->params, &l->ivon);
-    *state = l;
     return CR_OK;
+}
+
+static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+{
+    return cr_learner_make(sizeof(struct learner), init, destroy, setup, state, err);
 }
 
 static uint32_t n_passes(const void *state)
