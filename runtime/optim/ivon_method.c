@@ -203,18 +203,8 @@ static cr_status restore(void *state, const float *weights, const struct cr_chec
     }
     CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_OPTIMISER, "momentum", ivon->momentum, bytes, err));
     CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_HESSIAN, "curvature", ivon->hess, bytes, err));
-    for (size_t p = 0; p < ivon->n_parts; p++) {
-        const struct cr_ivon_part *part = &ivon->parts[p];
-        float decay = (float)ivon->settings.groups[part->group].weight_decay;
-        for (size_t i = part->begin; i < part->begin + part->n; i++) {
-            if (!isfinite(ivon->momentum[i]) || !isfinite(ivon->hess[i]) || !(ivon->hess[i] + decay > 0)) {
-                return cr_fail(err, CR_E_INPUT,
-                               "parameter %zu: momentum %g and curvature %g, finite and above 0 "
-                               "expected",
-                               i, (double)ivon->momentum[i], (double)ivon->hess[i]);
-            }
-        }
-    }
+    CR_TRY(cr_checkpoint_finite("momentum", ivon->momentum, ivon->n, err));
+    CR_TRY(cr_ivon_check_hess(ivon->hess, ivon->parts, ivon->n_parts, ivon->settings.groups, err));
     memcpy(ivon->mean, weights, bytes);
     l->head = head;
     ivon->t = head.t;
