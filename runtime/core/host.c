@@ -1,5 +1,6 @@
 #include "runtime/core/host.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,16 @@ void cr_host_log(const struct cr_host *host, enum cr_log_level level, const char
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     host->log(host->ctx, level, line);
+}
+
+struct cr_progress cr_progress_of(const char *phase)
+{
+    return (struct cr_progress){.phase = phase,
+                                .loss = (double)NAN,
+                                .lr = (double)NAN,
+                                .grad_norm = (double)NAN,
+                                .tok_s = (double)NAN,
+                                .eta_s = (double)NAN};
 }
 
 void cr_host_progress(const struct cr_host *host, const struct cr_progress *progress)

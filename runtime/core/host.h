@@ -10,6 +10,9 @@
 void cr_host_log(const struct cr_host *host, enum cr_log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Progress of a phase without a number yet. */
+struct cr_progress cr_progress_of(const char *phase);
+
 void cr_host_progress(const struct cr_host *host, const struct cr_progress *progress);
 
 /* Whether the caller asked for this word of struct cr_host's `verbose`. */

@@ -23,22 +23,31 @@ cr_status cr_jacobian_init(struct cr_jacobian *j, const struct cr_adapter *adapt
     size_t n_slots = (size_t)adapter->n_layers * CR_N_PROJ;
     *j = (struct cr_jacobian){.n_params = adapter->n_params, .n_parts = parts_of(n_labels)};
     j->slots = cr_alloc(j->n_parts, n_slots * sizeof *j->slots);
-    j->grads = cr_zalloc(j->n_parts, adapter->n_params * sizeof *j->grads);
+    if (j->slots == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the slots of %u adapters", j->n_parts);
+    }
+    for (uint32_t p = 0; p < j->n_parts; p++) {
+        memcpy(j->slots + p * n_slots, adapter->slots, n_slots * sizeof *j->slots);
+    }
+    return CR_OK;
+}
+
+cr_status cr_jacobian_allocate(struct cr_jacobian *j, const struct cr_adapter *adapter, struct cr_error *err)
+{
+    size_t n_slots = (size_t)adapter->n_layers * CR_N_PROJ;
+    j->grads = cr_zalloc(j->n_parts, j->n_params * sizeof *j->grads);
     j->noise = cr_zalloc(j->n_parts, sizeof *j->noise);
     j->loss = cr_zalloc(j->n_parts, sizeof *j->loss);
-    if (j->slots == NULL || j->grads == NULL || j->noise == NULL || j->loss == NULL) {
+    if (j->grads == NULL || j->noise == NULL || j->loss == NULL) {
         cr_jacobian_deinit(j);
         return cr_fail(err, CR_E_MEMORY, "no memory for the gradients of %zu weights", adapter->n_params);
     }
-    for (uint32_t p = 0; p < j->n_parts; p++) {
-        for (size_t i = 0; i < n_slots; i++) {
-            struct cr_lora *slot = &j->slots[p * n_slots + i];
-            float *grads = j->grads + p * j->n_params;
-            *slot = adapter->slots[i];
-            if (slot->rank > 0) {
-                slot->grad_a = grads + (slot->a - adapter->params);
-                slot->grad_b = grads + (slot->b - adapter->params);
-            }
+    for (size_t i = 0; i < j->n_parts * n_slots; i++) {
+        struct cr_lora *slot = &j->slots[i];
+        float *grads = j->grads + i / n_slots * j->n_params;
+        if (slot->rank > 0) {
+            slot->grad_a = grads + (slot->a - adapter->params);
+            slot->grad_b = grads + (slot->b - adapter->params);
         }
     }
     return CR_OK;

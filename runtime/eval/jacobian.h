@@ -26,9 +26,11 @@ struct cr_jacobian {
 
 uint64_t cr_jacobian_bytes(const struct cr_adapter *adapter, uint32_t n_labels);
 
-/* The adapter is borrowed. Errors: CR_E_MEMORY. */
+/* The slots alone, by which the size of an engine is known; then the gradients, most of the bytes. The adapter, twice
+ * the same, is borrowed. Errors: CR_E_MEMORY. */
 cr_status cr_jacobian_init(struct cr_jacobian *j, const struct cr_adapter *adapter, uint32_t n_labels,
                            struct cr_error *err);
+cr_status cr_jacobian_allocate(struct cr_jacobian *j, const struct cr_adapter *adapter, struct cr_error *err);
 void cr_jacobian_deinit(struct cr_jacobian *j); /* zeroed: no effect */
 
 /* How many of the n examples listed in order have room together, at least 1. */

@@ -177,16 +177,13 @@ static cr_status gather(struct fit *f, struct cr_error *err)
         CR_TRY(gather_batch(f, err));
         s->seconds += cr_clock_since(start);
         done += n;
-        struct cr_progress progress = {.phase = "eval",
-                                       .step = done,
-                                       .n_steps = set->n,
-                                       .loss = (double)NAN,
-                                       .lr = (double)NAN,
-                                       .grad_norm = (double)NAN,
-                                       .tokens = s->tokens,
-                                       .tok_s = (double)s->tokens / s->seconds,
-                                       .eta_s = s->seconds / (double)done * (double)(set->n - done),
-                                       .report = done == set->n};
+        struct cr_progress progress = cr_progress_of("eval");
+        progress.step = done;
+        progress.n_steps = set->n;
+        progress.tokens = s->tokens;
+        progress.tok_s = (double)s->tokens / s->seconds;
+        progress.eta_s = s->seconds / (double)done * (double)(set->n - done);
+        progress.report = done == set->n;
         cr_host_progress(s->host, &progress);
     }
     cr_engine_observe(s->engine, NULL, NULL);

@@ -102,13 +102,10 @@ cr_status cr_nll_mean(const struct cr_nll_job *job, struct cr_nll *out, struct c
             total.n_tokens += job->dataset->examples[job->examples[i]].n_ids;
         }
         done += n;
-        struct cr_progress progress = {.phase = "validate",
-                                       .step = done,
-                                       .n_steps = job->n,
-                                       .loss = (double)NAN,
-                                       .lr = (double)NAN,
-                                       .grad_norm = (double)NAN,
-                                       .tokens = total.n_tokens};
+        struct cr_progress progress = cr_progress_of("validate");
+        progress.step = done;
+        progress.n_steps = job->n;
+        progress.tokens = total.n_tokens;
         cr_host_progress(job->host, &progress);
     }
     uint64_t terms = job->set_of != NULL ? job->n : total.n_targets;

@@ -14,19 +14,9 @@
 /* Where gradients are wanted: activations are computed again rather than kept beyond this. */
 #define RECOMPUTE_ABOVE ((uint64_t)1 << 30)
 
-struct cr_progress cr_scoring_progress(const char *phase)
-{
-    return (struct cr_progress){.phase = phase,
-                                .loss = (double)NAN,
-                                .lr = (double)NAN,
-                                .grad_norm = (double)NAN,
-                                .tok_s = (double)NAN,
-                                .eta_s = (double)NAN};
-}
-
 static cr_status enter_phase(const struct cr_scoring *s, const char *phase, struct cr_error *err)
 {
-    struct cr_progress progress = cr_scoring_progress(phase);
+    struct cr_progress progress = cr_progress_of(phase);
     cr_host_progress(s->host, &progress);
     return cr_host_stopped(s->host) ? cr_fail(err, CR_E_STOPPED, "stopped before the first example") : CR_OK;
 }
@@ -184,17 +174,21 @@ static cr_status make_engine(struct cr_scoring *s, struct cr_error *err)
     if (s->sorted == NULL || s->row_of == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for the tasks of %zu examples", n_examples);
     }
-    if (s->differentiates) {
-        CR_TRY(cr_jacobian_init(&s->jacobian, s->sets.posteriors[0]->adapter, s->n_labels, err));
+    const struct cr_adapter *differentiated = s->differentiates ? s->sets.posteriors[0]->adapter : NULL;
+    if (differentiated != NULL) {
+        CR_TRY(cr_jacobian_init(&s->jacobian, differentiated, s->n_labels, err));
         options.lora = s->jacobian.slots;
         options.n_members = s->jacobian.n_parts;
         options.train = true;
         options.recompute = cr_engine_bytes(&options) > RECOMPUTE_ABOVE;
     }
+    CR_TRY(check_memory(s, held, &options, micro_tokens, err));
+    if (differentiated != NULL) {
+        CR_TRY(cr_jacobian_allocate(&s->jacobian, differentiated, err));
+    }
     CR_TRY(cr_batch_init(&s->batch, micro_tokens, err));
     CR_TRY(cr_batch_init(&s->shared, options.max_tokens, err));
     s->scratch_floats = cr_nll_scratch_floats(micro_tokens, s->n_labels);
-    CR_TRY(check_memory(s, held, &options, micro_tokens, err));
     s->scratch = cr_alloc(scratch_floats(s, micro_tokens, options.max_tokens), sizeof *s->scratch);
     s->work = cr_alloc(s->sets.n, (CR_LABELS_MAX + 1) * sizeof *s->work);
     s->running = cr_alloc(s->sets.n, sizeof *s->running);

@@ -4,9 +4,6 @@
 
 #include "runtime/eval/scoring.h"
 
-/* scoring.c: progress without a number yet. */
-struct cr_progress cr_scoring_progress(const char *phase);
-
 /* scoring_load.c: all files of examples, once it is known which sets of weights answer. */
 cr_status cr_scoring_load_sets(struct cr_scoring *s, struct cr_error *err);
 void cr_scoring_close_set(struct cr_scoring_set *set);

@@ -19,7 +19,7 @@ static size_t take(const struct cr_scoring *s, const struct cr_scoring_set *set,
 /* seconds: of the passes over this set so far. */
 static void report(const struct cr_scoring *s, double seconds, size_t total, size_t done, size_t before)
 {
-    struct cr_progress progress = cr_scoring_progress("eval");
+    struct cr_progress progress = cr_progress_of("eval");
     progress.step = done;
     progress.n_steps = total;
     progress.tokens = s->tokens;

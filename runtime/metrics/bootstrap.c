@@ -9,7 +9,7 @@
 #include "runtime/metrics/outcome.h"
 
 /* Kinds of draws (calibrate.h) below are those of comparisons. */
-enum { FIRST_STREAM = 2 };
+enum { FIRST_STREAM = 2, FLOOR_DRAWS = 500 };
 
 void cr_outcomes_bins(const struct cr_outcomes *outcomes, const uint32_t *at, uint16_t *bin_of)
 {
@@ -17,6 +17,25 @@ void cr_outcomes_bins(const struct cr_outcomes *outcomes, const uint32_t *at, ui
         const struct cr_outcome *o = &outcomes->items[at != NULL ? at[i] : i];
         bin_of[i] = (uint16_t)cr_bin_of(o->confidence, outcomes->n_bins, CR_BIN_RIGHT_CLOSED);
     }
+}
+
+cr_status cr_outcomes_ece_floor(const struct cr_outcomes *outcomes, const uint32_t *at, uint64_t seed, double *out,
+                                struct cr_error *err)
+{
+    if (!outcomes->classification) {
+        *out = (double)NAN;
+        return CR_OK;
+    }
+    double *confidence = cr_alloc(outcomes->n, sizeof *confidence);
+    if (confidence == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for %zu confidences", outcomes->n);
+    }
+    for (size_t i = 0; i < outcomes->n; i++) {
+        confidence[i] = outcomes->items[at != NULL ? at[i] : i].confidence;
+    }
+    cr_status status = cr_ece_floor(confidence, outcomes->n, outcomes->n_bins, seed, FLOOR_DRAWS, out, err);
+    cr_free(confidence);
+    return status;
 }
 
 void cr_outcomes_weigh(const struct cr_outcomes *outcomes, const uint32_t *at, const uint32_t *times,

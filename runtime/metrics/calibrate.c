@@ -161,15 +161,14 @@ static uint32_t next(struct words *w)
     return w->block[4 - w->left--];
 }
 
-cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum cr_bin_rule rule, uint64_t seed,
-                       size_t n_draws, struct cr_estimate *out, struct cr_error *err)
+cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, uint64_t seed, size_t n_draws, double *out,
+                       struct cr_error *err)
 {
-    struct cr_estimate made = {0};
-    double *values = cr_alloc(n_draws, sizeof *values);
     bool *right = cr_alloc(n, sizeof *right);
     struct cr_bin *bins = cr_alloc(n_bins + 1, sizeof *bins);
+    double mean = 0;
     cr_status status = CR_OK;
-    if (values == NULL || right == NULL || bins == NULL) {
+    if (right == NULL || bins == NULL) {
         status = cr_fail(err, CR_E_MEMORY, "no memory for %zu draws of %zu answers", n_draws, n);
         goto out;
     }
@@ -178,14 +177,11 @@ cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum c
         for (size_t i = 0; i < n; i++) {
             right[i] = ((double)next(&w) + 0.5) * 0x1p-32 < confidence[i];
         }
-        cr_bins_fill(confidence, right, n, n_bins, rule, bins);
-        values[d] = cr_bins_ece(bins, n_bins);
-        made.mean += values[d] / (double)n_draws;
+        cr_bins_fill(confidence, right, n, n_bins, CR_BIN_RIGHT_CLOSED, bins);
+        mean += cr_bins_ece(bins, n_bins) / (double)n_draws;
     }
-    cr_interval(values, n_draws, 0.95, &made);
-    *out = made;
+    *out = mean;
 out:
-    cr_free(values);
     cr_free(right);
     cr_free(bins);
     return status;

@@ -48,10 +48,9 @@ void cr_interval(double *values, size_t n, double level, struct cr_estimate *out
  * ECE, and resamples have the noise of the examples and their own, so that an ECE may lie below its plain interval. */
 void cr_interval_around(double figure, double *values, size_t n, double level, struct cr_estimate *out);
 
-/* ECE with answers drawn right with probability confidence[i], over n_draws draws (2 to 100000). Errors: CR_E_MEMORY.
- */
-cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, enum cr_bin_rule rule, uint64_t seed,
-                       size_t n_draws, struct cr_estimate *out, struct cr_error *err);
+/* Mean ECE over n_draws draws (1 to 100000) of answers right with probability confidence[i]. Errors: CR_E_MEMORY. */
+cr_status cr_ece_floor(const double *confidence, size_t n, size_t n_bins, uint64_t seed, size_t n_draws, double *out,
+                       struct cr_error *err);
 
 /* A draw of a bootstrap: how often each of n seeds (kind 0) or examples (kind 1) is taken, with replacement, counts
  * [n]. Of a comparison both are drawn, the same for all methods. Other kinds are other draws. */

@@ -132,3 +132,11 @@ void cr_ood_entropies_deinit(struct cr_ood_entropies *entropies)
     cr_free(entropies->out);
     *entropies = (struct cr_ood_entropies){0};
 }
+
+double *cr_figure_in(struct cr_group_metrics *group, enum cr_figure figure)
+{
+    return figure == CR_FIGURE_ACCURACY ? &group->accuracy
+           : figure == CR_FIGURE_NLL    ? &group->nll
+           : figure == CR_FIGURE_ECE    ? &group->ece
+                                        : &group->brier;
+}

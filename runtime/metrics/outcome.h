@@ -51,10 +51,18 @@ cr_status cr_outcomes_bora_ppl(const struct cr_outcomes *outcomes, size_t n_task
 
 enum cr_figure { CR_FIGURE_ACCURACY, CR_FIGURE_NLL, CR_FIGURE_BRIER, CR_FIGURE_ECE, CR_N_FIGURES };
 
+/* Where a figure stands among those of a group. */
+double *cr_figure_in(struct cr_group_metrics *group, enum cr_figure figure);
+
 struct cr_bin;
 
 /* The bins of the confidences of outcomes at[i] (at NULL: i), i < n; nothing for texts. */
 void cr_outcomes_bins(const struct cr_outcomes *outcomes, const uint32_t *at, uint16_t *bin_of);
+
+/* The ECE that these confidences would have if they were right (calibrate.h), over 500 draws of seed; at as above.
+ * NaN for texts. Errors: CR_E_MEMORY. */
+cr_status cr_outcomes_ece_floor(const struct cr_outcomes *outcomes, const uint32_t *at, uint64_t seed, double *out,
+                                struct cr_error *err);
 
 /* figures [CR_N_FIGURES] with outcome at[i] taken times[i] times: a resample. bin_of as above; room for n_bins + 1
  * bins. Of texts all but the NLL are NaN. */

@@ -34,11 +34,11 @@ cr_status cr_result_write(const struct cr_evaluation *evaluation, const struct c
 
 /* Such a file, read back. */
 struct cr_result_file {
-    struct cr_evaluation evaluation; /* borrows from the rest */
+    struct cr_evaluation evaluation; /* borrows from the rest; no result */
     const char *path;                /* borrowed */
     json_t *json;                    /* owned: everything that the file says */
-    struct cr_eval_result result;    /* owned: method and samples as the file says, groups measured again from its
-                                        examples, running as far as it is there */
+    struct cr_eval_result result;    /* owned: method, samples, n_members and ood as the file says, and running, of
+                                        all examples alone, as far as it is there; no figures */
     struct cr_outcome *items;        /* owned; index is the place among the examples */
     const char **task_names;         /* owned */
     struct cr_ood_entropies ood;     /* owned; empty when the file has none */

@@ -67,77 +67,36 @@ static cr_status read_head(struct cr_result_file *f, const char *label, struct c
     return CR_OK;
 }
 
-/* Figures measured again for each task that has examples, and for all. */
-static cr_status measure(struct cr_result_file *f, struct cr_error *err)
-{
-    const struct cr_evaluation *e = &f->evaluation;
-    struct cr_eval_result *r = &f->result;
-    r->classification = e->outcomes.classification;
-    r->groups = cr_zalloc(e->n_tasks, sizeof *r->groups);
-    if (r->groups == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for %zu tasks", e->n_tasks);
-    }
-    CR_TRY(cr_outcomes_measure(&e->outcomes, &r->all, err));
-    for (size_t t = 0; t < e->n_tasks; t++) {
-        struct cr_outcomes part;
-        struct cr_group_metrics *group = &r->groups[r->n_groups];
-        CR_TRY(cr_outcomes_of_task(&e->outcomes, (int32_t)t, &part, err));
-        cr_status status = cr_outcomes_measure(&part, group, err);
-        strncpy(group->task, e->task_names[t], sizeof group->task - 1);
-        r->n_groups += part.n > 0;
-        cr_free(part.items);
-        CR_TRY(status);
-    }
-    return CR_OK;
-}
-
 static double real(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);
     return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
-static bool read_running(const json_t *group, size_t n_members, struct cr_group_metrics *running)
+/* Figures on all examples after the first 1, 2, ... members: left out when they do not fit the rest. */
+static cr_status read_running(struct cr_result_file *f, struct cr_error *err)
 {
-    const json_t *list = json_object_get(group, "running");
-    if (json_array_size(list) != n_members) {
-        return false;
+    const json_t *list = json_object_get(json_object_get(f->json, "all"), "running");
+    size_t n_members = f->result.n_members;
+    if (n_members == 1 || json_array_size(list) != n_members) {
+        return CR_OK;
+    }
+    f->result.running = cr_zalloc(n_members, sizeof *f->result.running);
+    if (f->result.running == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the figures of %zu members", n_members);
     }
     for (size_t k = 0; k < n_members; k++) {
         const json_t *at = json_array_get(list, k);
-        running[k] = (struct cr_group_metrics){.accuracy = real(at, "accuracy"),
-                                               .nll = real(at, "nll"),
-                                               .ece = real(at, "ece"),
-                                               .brier = real(at, "brier"),
-                                               .perplexity = real(at, "perplexity"),
-                                               .auroc_error = (double)NAN,
-                                               .entropy = real(at, "entropy"),
-                                               .expected_entropy = real(at, "expected_entropy"),
-                                               .mutual_information = real(at, "mutual_information"),
-                                               .disagreement = real(at, "disagreement")};
-    }
-    return true;
-}
-
-/* Figures after the first 1, 2, ... members: left out when they do not fit the rest. */
-static cr_status read_all_running(struct cr_result_file *f, struct cr_error *err)
-{
-    const json_t *groups = json_object_get(f->json, "groups");
-    struct cr_eval_result *r = &f->result;
-    if (r->n_members == 1 || json_array_size(groups) != r->n_groups) {
-        return CR_OK;
-    }
-    r->running = cr_zalloc((1 + r->n_groups) * r->n_members, sizeof *r->running);
-    if (r->running == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for the figures of %zu members", r->n_members);
-    }
-    bool fits = read_running(json_object_get(f->json, "all"), r->n_members, r->running);
-    for (size_t g = 0; g < r->n_groups && fits; g++) {
-        fits = read_running(json_array_get(groups, g), r->n_members, r->running + (1 + g) * r->n_members);
-    }
-    if (!fits) {
-        cr_free(r->running);
-        r->running = NULL;
+        f->result.running[k] = (struct cr_group_metrics){.accuracy = real(at, "accuracy"),
+                                                         .nll = real(at, "nll"),
+                                                         .ece = real(at, "ece"),
+                                                         .brier = real(at, "brier"),
+                                                         .perplexity = real(at, "perplexity"),
+                                                         .auroc_error = (double)NAN,
+                                                         .entropy = real(at, "entropy"),
+                                                         .expected_entropy = real(at, "expected_entropy"),
+                                                         .mutual_information = real(at, "mutual_information"),
+                                                         .disagreement = real(at, "disagreement")};
     }
     return CR_OK;
 }
@@ -183,7 +142,6 @@ cr_status cr_result_load(const char *path, bool calibrated, struct cr_result_fil
     char label[CR_ESCAPE_BYTES];
     cr_escape(label, sizeof label, path, strlen(path));
     f->path = path;
-    f->evaluation.result = &f->result;
     f->evaluation.outcomes.n_bins = CR_BINS_DEFAULT;
     CR_TRY(cr_json_load(path, MAX_FILE_BYTES, &f->json, err));
     CR_TRY(read_head(f, label, err));
@@ -191,9 +149,8 @@ cr_status cr_result_load(const char *path, bool calibrated, struct cr_result_fil
     CR_TRY(read_data(f, examples, calibrated, label, err));
     CR_TRY(cr_columns_read(examples, f->evaluation.n_tasks, label, &f->evaluation.outcomes, err));
     f->items = f->evaluation.outcomes.items;
-    CR_TRY(measure(f, err));
     if (!calibrated) { /* the figures of fewer members are raw */
-        CR_TRY(read_all_running(f, err));
+        CR_TRY(read_running(f, err));
     }
     return read_ood(f, label, err);
 }

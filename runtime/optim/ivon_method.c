@@ -7,6 +7,7 @@
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
 #include "runtime/io/json.h"
+#include "runtime/optim/adamw_method.h"
 #include "runtime/optim/ivon_options.h"
 #include "runtime/optim/norm2.h"
 #include "runtime/posterior/ivon_file.h"
@@ -84,13 +85,12 @@ static void destroy(void *state)
     }
 }
 
-static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+static cr_status init(void *learner, const struct cr_method_setup *setup, struct cr_error *err)
 {
-    struct learner *l = cr_zalloc(1, sizeof *l);
+    struct learner *l = learner;
     size_t n_parts = 0;
-    struct cr_ivon_part *parts = l != NULL ? cr_ivon_parts_of(setup->adapter, &n_parts) : NULL;
+    struct cr_ivon_part *parts = cr_ivon_parts_of(setup->adapter, &n_parts);
     if (parts == NULL) {
-        cr_free(l);
         return cr_fail(err, CR_E_MEMORY, "no memory for the parts of an adapter");
     }
     struct cr_ivon_settings s = cr_ivon_settings_of(setup->options);
@@ -101,7 +101,6 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
         status = cr_norm2_init(&l->norm2, setup->adapter->n_params, setup->tier, setup->parallel, err);
     }
     if (status != CR_OK) {
-        destroy(l);
         return status;
     }
     l->head.layout = sizeof l->head;
@@ -109,8 +108,12 @@ static cr_status create(const struct cr_method_setup *setup, void **state, struc
     l->n_targets = setup->n_targets;
     l->max_norm = setup->options->max_grad_norm;
     l->std_a = std_of_a(setup->adapter->params, &l->ivon);
-    *state = l;
     return CR_OK;
+}
+
+static cr_status create(const struct cr_method_setup *setup, void **state, struct cr_error *err)
+{
+    return cr_learner_make(sizeof(struct learner), init, destroy, setup, state, err);
 }
 
 static uint32_t n_passes(const void *state)
@@ -200,18 +203,8 @@ static cr_status restore(void *state, const float *weights, const struct cr_chec
     }
     CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_OPTIMISER, "momentum", ivon->momentum, bytes, err));
     CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_HESSIAN, "curvature", ivon->hess, bytes, err));
-    for (size_t p = 0; p < ivon->n_parts; p++) {
-        const struct cr_ivon_part *part = &ivon->parts[p];
-        float decay = (float)ivon->settings.groups[part->group].weight_decay;
-        for (size_t i = part->begin; i < part->begin + part->n; i++) {
-            if (!isfinite(ivon->momentum[i]) || !isfinite(ivon->hess[i]) || !(ivon->hess[i] + decay > 0)) {
-                return cr_fail(err, CR_E_INPUT,
-                               "parameter %zu: momentum %g and curvature %g, finite and above 0 "
-                               "expected",
-                               i, (double)ivon->momentum[i], (double)ivon->hess[i]);
-            }
-        }
-    }
+    CR_TRY(cr_checkpoint_finite("momentum", ivon->momentum, ivon->n, err));
+    CR_TRY(cr_ivon_check_hess(ivon->hess, ivon->parts, ivon->n_parts, ivon->settings.groups, err));
     memcpy(ivon->mean, weights, bytes);
     l->head = head;
     ivon->t = head.t;

@@ -1,8 +1,8 @@
 #include "runtime/optim/schedule.h"
 
-#include "credence/kernels/math.h"
+#include <math.h>
 
-#define PI 3.14159265358979323846
+#include "credence/kernels/math.h"
 
 uint64_t cr_schedule_warmup(double warmup, uint64_t n_steps)
 {
@@ -26,7 +26,7 @@ double cr_schedule_lr(const struct cr_schedule *schedule, uint64_t step)
     }
     double length = (double)(n - w);
     if (schedule->kind == CR_LR_COSINE) {
-        return schedule->lr * (0.5 * (1.0 + cr_cos(PI * ((double)(step - w) / length))));
+        return schedule->lr * (0.5 * (1.0 + cr_cos(M_PI * ((double)(step - w) / length))));
     }
     return schedule->lr * ((double)(n - step) / length);
 }

@@ -7,7 +7,6 @@
 #include "credence/kernels/rng.h"
 #include "runtime/posterior/dense.h"
 
-#define PI 3.14159265358979323846
 #define ROOT_HALF 0.70710678118654752440
 #define GUARD 1e-6 /* of the authors' logarithms and quotients */
 
@@ -39,7 +38,7 @@ double cr_blob_pi(uint64_t step, uint64_t cycle)
 
 uint64_t cr_blob_cycle(uint64_t n_examples, uint64_t batch)
 {
-    double steps = 100 * cr_pow((double)n_examples, PI / 8) / (double)batch;
+    double steps = 100 * cr_pow((double)n_examples, M_PI / 8) / (double)batch;
     return steps < 1 ? 1 : (uint64_t)steps;
 }
 

@@ -42,6 +42,21 @@ uint64_t cr_ivon_bytes(uint64_t n, uint64_t n_parts, const struct cr_ivon_settin
            items * (sizeof(struct cr_ivon_item) + sizeof(struct cr_ivon_stats));
 }
 
+cr_status cr_ivon_check_hess(const float *hess, const struct cr_ivon_part *parts, size_t n_parts,
+                             const struct cr_ivon_group *groups, struct cr_error *err)
+{
+    for (const struct cr_ivon_part *part = parts; part < parts + n_parts; part++) {
+        float decay = (float)groups[part->group].weight_decay;
+        for (size_t i = part->begin; i < part->begin + part->n; i++) {
+            if (!isfinite(hess[i]) || !(hess[i] + decay > 0)) {
+                return cr_fail(err, CR_E_INPUT, "curvature of parameter %zu is %g, with weight decay above 0 expected",
+                               i, (double)hess[i]);
+            }
+        }
+    }
+    return CR_OK;
+}
+
 static cr_status check_group(const struct cr_ivon_group *g, struct cr_error *err)
 {
     bool good = cr_ivon_takes(g->ess) && cr_ivon_takes(g->hess_init) && g->clip_radius > 0 && g->weight_decay >= 0 &&

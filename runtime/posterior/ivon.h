@@ -83,6 +83,11 @@ struct cr_ivon {
 /* The parts of an adapter in parameter order. Returns owned (cr_free), NULL when memory cannot be had. */
 struct cr_ivon_part *cr_ivon_parts_of(const struct cr_adapter *adapter, size_t *n_parts);
 
+/* Whether variances exist: refuses (CR_E_INPUT, the number of the parameter) a curvature of a part that is not finite
+ * or, with the weight decay of its group, not above 0. */
+cr_status cr_ivon_check_hess(const float *hess, const struct cr_ivon_part *parts, size_t n_parts,
+                             const struct cr_ivon_group *groups, struct cr_error *err);
+
 /* Bytes that cr_ivon_init allocates for n floats in n_parts parts. */
 uint64_t cr_ivon_bytes(uint64_t n, uint64_t n_parts, const struct cr_ivon_settings *settings, bool merges);
 

@@ -35,27 +35,18 @@ static cr_status check_group(const struct cr_ivon_group *g, const char *label, s
                          g->weight_decay);
 }
 
-/* Variances must exist. */
 static cr_status check_hess(const struct cr_adapter *adapter, const float *hess, const struct cr_ivon_group *groups,
                             const char *label, struct cr_error *err)
 {
     size_t n_parts;
+    struct cr_error why;
     struct cr_ivon_part *parts = cr_ivon_parts_of(adapter, &n_parts);
-    cr_status status = parts != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the parts of an adapter");
-    for (size_t p = 0; p < n_parts && status == CR_OK; p++) {
-        float decay = (float)groups[parts[p].group].weight_decay;
-        for (size_t i = parts[p].begin; i < parts[p].begin + parts[p].n; i++) {
-            if (!isfinite(hess[i]) || !(hess[i] + decay > 0)) {
-                status = cr_fail(err, CR_E_INPUT,
-                                 "%s: curvature of parameter %zu is %g, with weight decay above 0 "
-                                 "expected",
-                                 label, i, (double)hess[i]);
-                break;
-            }
-        }
+    if (parts == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the parts of an adapter");
     }
+    cr_status status = cr_ivon_check_hess(hess, parts, n_parts, groups, &why);
     cr_free(parts);
-    return status;
+    return status == CR_OK ? CR_OK : cr_fail(err, status, "%s: %s", label, why.message);
 }
 
 cr_status cr_ivon_read(const char *dir, const struct cr_adapter *adapter, const struct cr_adapter_base *base,

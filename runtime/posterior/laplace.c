@@ -7,8 +7,6 @@
 #include "runtime/metrics/metrics.h"
 #include "runtime/posterior/dense.h"
 
-#define PI 3.14159265358979323846
-
 void cr_laplace_small_add(double *small, size_t r, const float *x, size_t n_rows, double weight)
 {
     for (size_t t = 0; t < n_rows; t++, x += r) {
@@ -272,7 +270,7 @@ void cr_laplace_predict(const double *mean, const double *chol, size_t n, const 
 void cr_laplace_probit(const double *mean, const double *var, size_t n, double *probs)
 {
     for (size_t c = 0; c < n; c++) {
-        probs[c] = mean[c] / sqrt(1 + PI / 8 * var[c * n + c]);
+        probs[c] = mean[c] / sqrt(1 + M_PI / 8 * var[c * n + c]);
     }
     cr_softmax(probs, n, probs);
 }

@@ -7,6 +7,7 @@
 #include "runtime/core/error.h"
 #include "runtime/io/json.h"
 #include "runtime/posterior/ivon.h"
+#include "runtime/posterior/posterior_private.h"
 
 /* Doubles of one matrix: what is gathered, the same once more to be spoilt, the factor. */
 static size_t doubles_of(size_t n, size_t r, size_t k)
@@ -14,29 +15,30 @@ static size_t doubles_of(size_t n, size_t r, size_t k)
     return 3 * (n * k + r * r) + k + r;
 }
 
-static size_t columns_of(size_t n)
+static struct cr_laplace_matrix sizes_of(const struct cr_posterior_matrix *m)
 {
-    return n < CR_LAPLACE_COLUMNS ? n : CR_LAPLACE_COLUMNS;
+    size_t n = m->of_a ? m->lora->n_in : m->lora->n_out;
+    return (struct cr_laplace_matrix){.begin = m->begin,
+                                      .n = n,
+                                      .r = m->lora->rank,
+                                      .k = n < CR_LAPLACE_COLUMNS ? n : CR_LAPLACE_COLUMNS,
+                                      .of_a = m->of_a};
 }
 
 /* Shapes of the matrices into items (or nowhere); returns their doubles. */
 static size_t walk(const struct cr_adapter *adapter, struct cr_laplace_matrix *items, size_t *n_items, size_t *widest)
 {
+    struct cr_posterior_matrix m = {.adapter = adapter};
     size_t total = 0;
     *n_items = *widest = 0;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        const struct cr_lora *slot = &adapter->slots[i];
-        for (int part = 0; part < 2 && slot->rank > 0; part++) {
-            size_t n = part == 0 ? slot->n_in : slot->n_out, k = columns_of(n);
-            const float *first = part == 0 ? slot->a : slot->b;
-            if (items != NULL) {
-                items[*n_items] = (struct cr_laplace_matrix){
-                    .begin = (size_t)(first - adapter->params), .n = n, .r = slot->rank, .k = k, .of_a = part == 0};
-            }
-            ++*n_items;
-            total += doubles_of(n, slot->rank, k);
-            *widest = *widest > k * slot->rank ? *widest : k * slot->rank;
+    while (cr_posterior_next(&m)) {
+        struct cr_laplace_matrix item = sizes_of(&m);
+        if (items != NULL) {
+            items[*n_items] = item;
         }
+        ++*n_items;
+        total += doubles_of(item.n, item.r, item.k);
+        *widest = *widest > item.k * item.r ? *widest : item.k * item.r;
     }
     return total;
 }
@@ -50,14 +52,12 @@ uint64_t cr_laplace_set_bytes(const struct cr_adapter *adapter)
 
 uint64_t cr_laplace_make_bytes(const struct cr_adapter *adapter)
 {
+    struct cr_posterior_matrix m = {.adapter = adapter};
     uint64_t n_values = 0, n_sides = 0;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        const struct cr_lora *slot = &adapter->slots[i];
-        for (int part = 0; part < 2 && slot->rank > 0; part++) {
-            size_t n = part == 0 ? slot->n_in : slot->n_out, k = columns_of(n);
-            n_values += k * slot->rank;
-            n_sides += n * k + (uint64_t)slot->rank * slot->rank;
-        }
+    while (cr_posterior_next(&m)) {
+        struct cr_laplace_matrix item = sizes_of(&m);
+        n_values += item.k * item.r;
+        n_sides += item.n * item.k + item.r * item.r;
     }
     /* Sides narrowed, then in the order of the file; means whose rows change places. */
     return n_values * sizeof(double) + (2 * n_sides + adapter->n_params) * sizeof(float);

@@ -1,6 +1,7 @@
 /* Opening and reading posterior.safetensors. */
 #include "runtime/posterior/posterior_private.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -85,11 +86,11 @@ out:
 cr_status cr_posterior_file_check(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                   size_t n_vectors, struct cr_error *err)
 {
+    struct cr_posterior_matrix m = {.adapter = adapter, .with_label_rows = true};
     size_t n = 0;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        n += adapter->slots[i].rank > 0 ? 2 * n_vectors : 0;
+    while (cr_posterior_next(&m)) {
+        n += n_vectors;
     }
-    n += adapter->n_labels > 0 ? n_vectors : 0;
     return cr_safetensors_n(file->st) == n
                ? CR_OK
                : cr_fail(err, CR_E_INPUT, "%s: %zu tensors, %zu expected for the adapter beside it",
@@ -103,25 +104,55 @@ void cr_posterior_file_close(struct cr_posterior_file *file)
     memset(file, 0, sizeof *file);
 }
 
-static cr_status read_matrix(const struct cr_posterior_file *file, const struct cr_adapter *adapter, size_t slot,
-                             int part, const char *suffix, float *out, struct cr_error *err)
+static const char *shape_text(char text[80], uint32_t n_dims, const uint64_t *shape)
 {
-    char name[160];
-    uint64_t shape[2];
+    size_t n = 0;
+    snprintf(text, 80, "none");
+    for (uint32_t d = 0; d < n_dims && n < 80; d++) {
+        n += (size_t)snprintf(text + n, 80 - n, "%s%llu", d > 0 ? " x " : "", (unsigned long long)shape[d]);
+    }
+    return text;
+}
+
+static cr_status find_tensor(const struct cr_posterior_file *file, const char *name, uint32_t n_dims,
+                             const uint64_t *shape, const struct cr_st_tensor **out, struct cr_error *err)
+{
     const char *label = cr_safetensors_label(file->st);
-    cr_posterior_tensor_name(name, sizeof name, slot, part, suffix);
-    cr_posterior_matrix_shape(&adapter->slots[slot], part, shape);
     const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
     if (t == NULL) {
         return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
     }
-    if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1]) {
-        return cr_fail(err, CR_E_INPUT, "%s: tensor %s has shape %llu x %llu, the adapter beside it %llu x %llu", label,
-                       name, t->n_dims > 0 ? (unsigned long long)t->shape[0] : 0,
-                       t->n_dims > 1 ? (unsigned long long)t->shape[1] : 0, (unsigned long long)shape[0],
-                       (unsigned long long)shape[1]);
+    if (t->n_dims != n_dims || memcmp(t->shape, shape, n_dims * sizeof *shape) != 0) {
+        char found[80], expected[80];
+        return cr_fail(err, CR_E_INPUT, "%s: tensor %s has shape %s, %s expected", label, name,
+                       shape_text(found, t->n_dims, t->shape), shape_text(expected, n_dims, shape));
     }
+    *out = t;
+    return CR_OK;
+}
+
+cr_status cr_posterior_read(const struct cr_posterior_file *file, const char *name, uint32_t n_dims,
+                            const uint64_t *shape, float *out, struct cr_error *err)
+{
+    const struct cr_st_tensor *t = NULL;
+    CR_TRY(find_tensor(file, name, n_dims, shape, &t, err));
     return cr_safetensors_read_f32(file->st, t, out, err);
+}
+
+cr_status cr_posterior_read_matrix(const struct cr_posterior_file *file, const struct cr_posterior_matrix *m,
+                                   float *room, float *out, struct cr_error *err)
+{
+    if (!m->moves) {
+        return cr_posterior_read(file, m->name, 2, m->shape, out, err);
+    }
+    size_t n_rows = (size_t)m->shape[0], head_dim = m->base->head_dim;
+    if (head_dim == 0 || n_rows % head_dim != 0) {
+        return cr_fail(err, CR_E_INPUT, "%s: heads of %zu rows do not fit %zu rows", cr_safetensors_label(file->st),
+                       head_dim, n_rows);
+    }
+    CR_TRY(cr_posterior_read(file, m->name, 2, m->shape, room, err));
+    cr_rows_hf_to_gguf(out, room, n_rows, (size_t)m->shape[1], head_dim);
+    return CR_OK;
 }
 
 cr_status cr_posterior_file_add_rows(const struct cr_posterior_file *file, const char *suffix,
@@ -158,50 +189,20 @@ cr_status cr_posterior_file_labels(const struct cr_posterior_file *file, uint32_
                                               cr_safetensors_label(file->st), CR_KEY_LABELS, n);
 }
 
-static cr_status read_label_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
-                                 const char *suffix, float *values, struct cr_error *err)
-{
-    char name[160];
-    if (adapter->n_labels == 0) {
-        return CR_OK;
-    }
-    cr_posterior_label_rows_name(name, sizeof name, suffix);
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-    if (t == NULL || t->n_dims != 2 || t->shape[0] != adapter->n_labels || t->shape[1] != adapter->n_embd) {
-        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s of shape %u x %u", cr_safetensors_label(file->st), name,
-                       adapter->n_labels, adapter->n_embd);
-    }
-    return cr_safetensors_read_f32(file->st, t, values + cr_adapter_rows_begin(adapter), err);
-}
-
 cr_status cr_posterior_file_vector(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                    const struct cr_adapter_base *base, const char *suffix, float *values,
                                    struct cr_error *err)
 {
+    struct cr_posterior_matrix m = {.adapter = adapter, .base = base, .suffix = suffix, .with_label_rows = true};
     cr_status status = CR_OK;
-    float *rows = cr_alloc(cr_adapter_reordered_floats(adapter, base), sizeof *rows); /* more than any one needs */
-    if (rows == NULL) {
+    float *room = cr_alloc(cr_adapter_reordered_floats(adapter, base), sizeof *room); /* more than any one needs */
+    if (room == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for reading a posterior");
     }
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        const struct cr_lora *lora = &adapter->slots[i];
-        for (int part = 0; part < 2 && lora->rank > 0; part++) {
-            float *out = values + cr_posterior_matrix_begin(adapter, i, part);
-            bool moves = cr_posterior_reordered(base, i, part);
-            if (moves && (base->head_dim == 0 || lora->n_out % base->head_dim != 0)) {
-                status = cr_fail(err, CR_E_INPUT, "%s: heads of %u rows do not fit %u rows",
-                                 cr_safetensors_label(file->st), base->head_dim, lora->n_out);
-                goto out;
-            }
-            CR_TRY_OUT(status, read_matrix(file, adapter, i, part, suffix, moves ? rows : out, err));
-            if (moves) {
-                cr_rows_hf_to_gguf(out, rows, lora->n_out, lora->rank, base->head_dim);
-            }
-        }
+    while (status == CR_OK && cr_posterior_next(&m)) {
+        status = cr_posterior_read_matrix(file, &m, room, values + m.begin, err);
     }
-    status = read_label_rows(file, adapter, suffix, values, err);
-out:
-    cr_free(rows);
+    cr_free(room);
     return status;
 }
 
@@ -216,75 +217,40 @@ cr_status cr_posterior_file_mean(const struct cr_posterior_file *file, const str
                          cr_safetensors_label(file->st));
 }
 
-static cr_status check_rows(const struct cr_posterior_file *file, const struct cr_st_tensor *t, const char *name,
-                            const uint64_t shape[3], struct cr_error *err)
+/* values NULL: only types and shapes are looked at. */
+static cr_status read_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
+                           const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows, uint16_t *room,
+                           uint16_t *values, struct cr_error *err)
 {
-    const char *label = cr_safetensors_label(file->st);
-    if (t == NULL) {
-        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
-    }
-    bool good = t->dtype == CR_ST_BF16 && t->n_dims == 3;
-    for (int d = 0; d < 3 && good; d++) {
-        good = t->shape[d] == shape[d];
-    }
-    return good ? CR_OK
-                : cr_fail(err, CR_E_INPUT, "%s: tensor %s is %s of another shape, BF16 %llu x %llu x %llu expected",
-                          label, name, cr_st_dtype_name(t->dtype), (unsigned long long)shape[0],
-                          (unsigned long long)shape[1], (unsigned long long)shape[2]);
-}
-
-/* One matrix of all rows, the first at values; values NULL: only its type and shape are looked at. */
-static cr_status read_row_matrix(const struct cr_posterior_file *file, const char *name, const uint64_t shape[3],
-                                 size_t head_dim, bool moves, uint16_t *room, uint16_t *values, size_t stride,
-                                 struct cr_error *err)
-{
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-    CR_TRY(check_rows(file, t, name, shape, err));
-    size_t n = (size_t)(shape[1] * shape[2]);
-    for (uint64_t k = 0; k < shape[0] && values != NULL; k++) {
-        memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);
-        cr_posterior_move_rows(room, values + k * stride, shape + 1, head_dim, moves, false);
-    }
-    return CR_OK;
-}
-
-static cr_status read_row_matrices(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
-                                   const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
-                                   uint16_t *room, uint16_t *values, struct cr_error *err)
-{
-    char name[160];
-    size_t stride = adapter->n_params;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        const struct cr_lora *lora = &adapter->slots[i];
-        for (int part = 0; part < 2 && lora->rank > 0; part++) {
-            uint64_t shape[3] = {n_rows};
-            uint16_t *at = values != NULL ? values + cr_posterior_matrix_begin(adapter, i, part) : NULL;
-            cr_posterior_matrix_shape(lora, part, shape + 1);
-            cr_posterior_tensor_name(name, sizeof name, i, part, suffix);
-            CR_TRY(read_row_matrix(file, name, shape, base->head_dim, cr_posterior_reordered(base, i, part), room, at,
-                                   stride, err));
+    struct cr_posterior_matrix m = {.adapter = adapter, .base = base, .suffix = suffix, .with_label_rows = true};
+    while (cr_posterior_next(&m)) {
+        uint64_t shape[3] = {n_rows, m.shape[0], m.shape[1]};
+        const struct cr_st_tensor *t = NULL;
+        CR_TRY(find_tensor(file, m.name, 3, shape, &t, err));
+        if (t->dtype != CR_ST_BF16) {
+            return cr_fail(err, CR_E_INPUT, "%s: tensor %s is %s, BF16 expected", cr_safetensors_label(file->st),
+                           m.name, cr_st_dtype_name(t->dtype));
+        }
+        size_t n = (size_t)(m.shape[0] * m.shape[1]);
+        for (size_t k = 0; k < n_rows && values != NULL; k++) {
+            memcpy(room, (const char *)t->data + k * n * sizeof *room, n * sizeof *room);
+            cr_posterior_move_rows(room, values + k * adapter->n_params + m.begin, m.shape, base->head_dim, m.moves,
+                                   false);
         }
     }
-    if (adapter->n_labels == 0) {
-        return CR_OK;
-    }
-    uint64_t shape[3] = {n_rows, adapter->n_labels, adapter->n_embd};
-    uint16_t *at = values != NULL ? values + cr_adapter_rows_begin(adapter) : NULL;
-    cr_posterior_label_rows_name(name, sizeof name, suffix);
-    return read_row_matrix(file, name, shape, base->head_dim, false, room, at, stride, err);
+    return CR_OK;
 }
 
 cr_status cr_posterior_file_rows(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                  const struct cr_adapter_base *base, const char *suffix, uint32_t n_rows,
                                  uint16_t **values, struct cr_error *err)
 {
-    CR_TRY(read_row_matrices(file, adapter, base, suffix, n_rows, NULL, NULL, err));
+    CR_TRY(read_rows(file, adapter, base, suffix, n_rows, NULL, NULL, err));
     uint16_t *room = cr_alloc(adapter->n_params, sizeof *room); /* more than any matrix */
     uint16_t *made = cr_zalloc(adapter->n_params, n_rows * sizeof *made);
-    cr_status status =
-        room != NULL && made != NULL
-            ? read_row_matrices(file, adapter, base, suffix, n_rows, room, made, err)
-            : cr_fail(err, CR_E_MEMORY, "no memory for %u rows of %zu numbers", n_rows, adapter->n_params);
+    cr_status status = room != NULL && made != NULL ? read_rows(file, adapter, base, suffix, n_rows, room, made, err)
+                                                    : cr_fail(err, CR_E_MEMORY, "no memory for %u rows of %zu numbers",
+                                                              n_rows, adapter->n_params);
     cr_free(room);
     if (status == CR_OK) {
         *values = made;

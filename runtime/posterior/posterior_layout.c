@@ -6,33 +6,55 @@
 
 #include "runtime/adapter/peft_config.h"
 
-void cr_posterior_tensor_name(char *out, size_t n, size_t slot, int part, const char *suffix)
-{
-    char module[96];
-    cr_peft_module_name(module, sizeof module, (uint32_t)(slot / CR_N_PROJ), (enum cr_proj)(slot % CR_N_PROJ));
-    snprintf(out, n, "base_model.model.%s.lora_%c.weight%s", module, part == 0 ? 'A' : 'B', suffix);
-}
-
-bool cr_posterior_reordered(const struct cr_adapter_base *base, size_t slot, int part)
-{
-    return part == 1 && cr_adapter_permutes(base, (enum cr_proj)(slot % CR_N_PROJ));
-}
-
-size_t cr_posterior_matrix_begin(const struct cr_adapter *adapter, size_t slot, int part)
-{
-    const struct cr_lora *lora = &adapter->slots[slot];
-    return (size_t)((part == 0 ? lora->a : lora->b) - adapter->params);
-}
-
-void cr_posterior_matrix_shape(const struct cr_lora *lora, int part, uint64_t shape[2])
-{
-    shape[0] = part == 0 ? lora->rank : lora->n_out;
-    shape[1] = part == 0 ? lora->n_in : lora->rank;
-}
-
 void cr_posterior_label_rows_name(char *out, size_t n, const char *suffix)
 {
     snprintf(out, n, "base_model.model.lm_head.label_rows%s", suffix);
+}
+
+static bool label_rows(struct cr_posterior_matrix *m)
+{
+    const struct cr_adapter *adapter = m->adapter;
+    if (!m->with_label_rows || adapter->n_labels == 0 || m->next > 2 * (size_t)adapter->n_layers * CR_N_PROJ) {
+        return false;
+    }
+    m->next++;
+    m->lora = NULL;
+    m->moves = false;
+    m->begin = cr_adapter_rows_begin(adapter);
+    m->shape[0] = adapter->n_labels;
+    m->shape[1] = adapter->n_embd;
+    if (m->suffix != NULL) {
+        cr_posterior_label_rows_name(m->name, sizeof m->name, m->suffix);
+    }
+    return true;
+}
+
+bool cr_posterior_next(struct cr_posterior_matrix *m)
+{
+    const struct cr_adapter *adapter = m->adapter;
+    size_t n = 2 * (size_t)adapter->n_layers * CR_N_PROJ;
+    while (m->next < n && adapter->slots[m->next / 2].rank == 0) {
+        m->next += 2;
+    }
+    if (m->next >= n) {
+        return label_rows(m);
+    }
+    size_t slot = m->next / 2;
+    enum cr_proj proj = (enum cr_proj)(slot % CR_N_PROJ);
+    const struct cr_lora *lora = &adapter->slots[slot];
+    m->of_a = m->next++ % 2 == 0;
+    m->lora = lora;
+    m->moves = !m->of_a && m->base != NULL && cr_adapter_permutes(m->base, proj);
+    m->begin = (size_t)((m->of_a ? lora->a : lora->b) - adapter->params);
+    m->shape[0] = m->of_a ? lora->rank : lora->n_out;
+    m->shape[1] = m->of_a ? lora->n_in : lora->rank;
+    if (m->suffix != NULL) {
+        char module[96];
+        cr_peft_module_name(module, sizeof module, (uint32_t)(slot / CR_N_PROJ), proj);
+        snprintf(m->name, sizeof m->name, "base_model.model.%s.lora_%c.weight%s", module, m->of_a ? 'A' : 'B',
+                 m->suffix);
+    }
+    return true;
 }
 
 void cr_posterior_move_rows(uint16_t *file, uint16_t *memory, const uint64_t shape[2], size_t head_dim, bool moves,

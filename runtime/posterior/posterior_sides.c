@@ -5,22 +5,22 @@
 #include "runtime/core/error.h"
 #include "runtime/posterior/posterior_private.h"
 
-static void shape_of(const struct cr_lora *slot, int part, const struct cr_posterior_sides *sides, uint64_t shape[2])
+/* Turns a matrix into its side: shape, and whether rows change places. */
+static void side_of(struct cr_posterior_matrix *m, const struct cr_posterior_sides *sides)
 {
-    uint64_t n = part == 0 ? slot->n_in : slot->n_out;
-    shape[0] = sides->large ? n : slot->rank;
-    shape[1] = !sides->large ? slot->rank : n < sides->n_columns ? n : sides->n_columns;
+    uint64_t n = m->of_a ? m->lora->n_in : m->lora->n_out;
+    m->shape[0] = sides->large ? n : m->lora->rank;
+    m->shape[1] = !sides->large ? m->lora->rank : n < sides->n_columns ? n : sides->n_columns;
+    m->moves = m->moves && sides->large;
 }
 
 size_t cr_posterior_sides_floats(const struct cr_adapter *adapter, const struct cr_posterior_sides *sides)
 {
+    struct cr_posterior_matrix m = {.adapter = adapter};
     size_t n = 0;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        for (int part = 0; part < 2 && adapter->slots[i].rank > 0; part++) {
-            uint64_t shape[2];
-            shape_of(&adapter->slots[i], part, sides, shape);
-            n += (size_t)(shape[0] * shape[1]);
-        }
+    while (cr_posterior_next(&m)) {
+        side_of(&m, sides);
+        n += (size_t)(m.shape[0] * m.shape[1]);
     }
     return n;
 }
@@ -29,71 +29,37 @@ cr_status cr_posterior_add_sides(struct cr_safetensors_writer *w, const struct c
                                  const struct cr_adapter_base *base, const struct cr_posterior_sides *sides,
                                  float *room, struct cr_error *err)
 {
+    struct cr_posterior_matrix m = {.adapter = adapter, .base = base, .suffix = sides->suffix};
     const float *from = sides->values;
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        for (int part = 0; part < 2 && adapter->slots[i].rank > 0; part++) {
-            char name[160];
-            uint64_t shape[2];
-            shape_of(&adapter->slots[i], part, sides, shape);
-            size_t n = (size_t)(shape[0] * shape[1]);
-            bool moves = sides->large && cr_posterior_reordered(base, i, part);
-            if (moves) {
-                cr_rows_gguf_to_hf(room, from, (size_t)shape[0], (size_t)shape[1], base->head_dim);
-            }
-            cr_posterior_tensor_name(name, sizeof name, i, part, sides->suffix);
-            CR_TRY(cr_safetensors_writer_tensor(w, name, CR_ST_F32, 2, shape, moves ? room : from, err));
-            from += n;
-            room += n;
+    while (cr_posterior_next(&m)) {
+        side_of(&m, sides);
+        size_t n = (size_t)(m.shape[0] * m.shape[1]);
+        if (m.moves) {
+            cr_rows_gguf_to_hf(room, from, (size_t)m.shape[0], (size_t)m.shape[1], base->head_dim);
         }
+        CR_TRY(cr_safetensors_writer_tensor(w, m.name, CR_ST_F32, 2, m.shape, m.moves ? room : from, err));
+        from += n;
+        room += n;
     }
     return CR_OK;
-}
-
-static cr_status read_side(const struct cr_posterior_file *file, const char *name, const uint64_t shape[2], float *out,
-                           struct cr_error *err)
-{
-    const char *label = cr_safetensors_label(file->st);
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, name);
-    if (t == NULL) {
-        return cr_fail(err, CR_E_INPUT, "%s: no tensor %s, which the adapter beside it needs", label, name);
-    }
-    if (t->n_dims != 2 || t->shape[0] != shape[0] || t->shape[1] != shape[1]) {
-        return cr_fail(err, CR_E_INPUT, "%s: tensor %s is of another shape than %llu x %llu", label, name,
-                       (unsigned long long)shape[0], (unsigned long long)shape[1]);
-    }
-    return cr_safetensors_read_f32(file->st, t, out, err);
 }
 
 cr_status cr_posterior_file_sides(const struct cr_posterior_file *file, const struct cr_adapter *adapter,
                                   const struct cr_adapter_base *base, const struct cr_posterior_sides *sides,
                                   struct cr_error *err)
 {
+    struct cr_posterior_matrix m = {.adapter = adapter, .base = base, .suffix = sides->suffix};
     cr_status status = CR_OK;
     float *out = sides->values;
     float *room = cr_alloc(cr_posterior_sides_floats(adapter, sides), sizeof *room); /* more than any one needs */
     if (room == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for reading a posterior");
     }
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        for (int part = 0; part < 2 && adapter->slots[i].rank > 0; part++) {
-            char name[160];
-            uint64_t shape[2];
-            shape_of(&adapter->slots[i], part, sides, shape);
-            cr_posterior_tensor_name(name, sizeof name, i, part, sides->suffix);
-            bool moves = sides->large && cr_posterior_reordered(base, i, part);
-            if (moves && (base->head_dim == 0 || shape[0] % base->head_dim != 0)) {
-                status = cr_fail(err, CR_E_INPUT, "%s: heads of %u rows do not fit %llu rows",
-                                 cr_safetensors_label(file->st), base->head_dim, (unsigned long long)shape[0]);
-                goto out;
-            }
-            CR_TRY_OUT(status, read_side(file, name, shape, moves ? room : out, err));
-            if (moves) {
-                cr_rows_hf_to_gguf(out, room, (size_t)shape[0], (size_t)shape[1], base->head_dim);
-            }
-            out += shape[0] * shape[1];
-        }
+    while (status == CR_OK && cr_posterior_next(&m)) {
+        side_of(&m, sides);
+        status = cr_posterior_read_matrix(file, &m, room, out, err);
+        out += m.shape[0] * m.shape[1];
     }
-out:
     cr_free(room);
     return status;
 }

@@ -11,76 +11,41 @@
 #include "runtime/io/file.h"
 #include "runtime/io/hash.h"
 
-static cr_status add_label_rows(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
-                                const struct cr_posterior_vector *vector, struct cr_error *err)
-{
-    char name[160];
-    uint64_t shape[2] = {adapter->n_labels, adapter->n_embd};
-    cr_posterior_label_rows_name(name, sizeof name, vector->suffix);
-    return adapter->n_labels > 0 ? cr_safetensors_writer_tensor(w, name, CR_ST_F32, 2, shape,
-                                                                vector->values + cr_adapter_rows_begin(adapter), err)
-                                 : CR_OK;
-}
-
 static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
                             const struct cr_adapter_base *base, const struct cr_posterior_vector *vector, float **room,
                             struct cr_error *err)
 {
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        const struct cr_lora *lora = &adapter->slots[i];
-        for (int part = 0; part < 2 && lora->rank > 0; part++) {
-            char name[160];
-            uint64_t shape[2];
-            const float *values = vector->values + cr_posterior_matrix_begin(adapter, i, part);
-            cr_posterior_tensor_name(name, sizeof name, i, part, vector->suffix);
-            cr_posterior_matrix_shape(lora, part, shape);
-            if (cr_posterior_reordered(base, i, part)) {
-                cr_rows_gguf_to_hf(*room, values, lora->n_out, lora->rank, base->head_dim);
-                values = *room;
-                *room += (size_t)lora->n_out * lora->rank;
-            }
-            CR_TRY(cr_safetensors_writer_tensor(w, name, CR_ST_F32, 2, shape, values, err));
+    struct cr_posterior_matrix m = {
+        .adapter = adapter, .base = base, .suffix = vector->suffix, .with_label_rows = true};
+    while (cr_posterior_next(&m)) {
+        const float *values = vector->values + m.begin;
+        if (m.moves) {
+            cr_rows_gguf_to_hf(*room, values, (size_t)m.shape[0], (size_t)m.shape[1], base->head_dim);
+            values = *room;
+            *room += m.shape[0] * m.shape[1];
         }
+        CR_TRY(cr_safetensors_writer_tensor(w, m.name, CR_ST_F32, 2, m.shape, values, err));
     }
-    return add_label_rows(w, adapter, vector, err);
+    return CR_OK;
 }
 
-/* One matrix of all rows. room: where it stands together until the file is written; moves on behind it. */
-static cr_status add_row_matrix(struct cr_safetensors_writer *w, const struct cr_posterior_rows *rows, size_t begin,
-                                const char *name, const uint64_t matrix[2], size_t head_dim, bool moves,
-                                uint16_t **room, struct cr_error *err)
-{
-    uint64_t shape[3] = {rows->n_rows, matrix[0], matrix[1]};
-    uint16_t *at = *room;
-    for (uint32_t k = 0; k < rows->n_rows; k++) {
-        uint16_t *from = (uint16_t *)(uintptr_t)rows->values + k * rows->stride + begin;
-        cr_posterior_move_rows(*room, from, matrix, head_dim, moves, true);
-        *room += matrix[0] * matrix[1];
-    }
-    return cr_safetensors_writer_tensor(w, name, CR_ST_BF16, 3, shape, at, err);
-}
-
+/* room: where the rows of a matrix stand together until the file is written. */
 static cr_status add_rows(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
                           const struct cr_adapter_base *base, const struct cr_posterior_rows *rows, uint16_t *room,
                           struct cr_error *err)
 {
-    char name[160];
-    for (size_t i = 0; i < (size_t)adapter->n_layers * CR_N_PROJ; i++) {
-        const struct cr_lora *lora = &adapter->slots[i];
-        for (int part = 0; part < 2 && lora->rank > 0; part++) {
-            uint64_t shape[2];
-            cr_posterior_matrix_shape(lora, part, shape);
-            cr_posterior_tensor_name(name, sizeof name, i, part, rows->suffix);
-            CR_TRY(add_row_matrix(w, rows, cr_posterior_matrix_begin(adapter, i, part), name, shape, base->head_dim,
-                                  cr_posterior_reordered(base, i, part), &room, err));
+    struct cr_posterior_matrix m = {.adapter = adapter, .base = base, .suffix = rows->suffix, .with_label_rows = true};
+    while (cr_posterior_next(&m)) {
+        uint64_t shape[3] = {rows->n_rows, m.shape[0], m.shape[1]};
+        uint16_t *at = room;
+        for (uint32_t k = 0; k < rows->n_rows; k++) {
+            uint16_t *from = (uint16_t *)(uintptr_t)rows->values + k * rows->stride + m.begin;
+            cr_posterior_move_rows(room, from, m.shape, base->head_dim, m.moves, true);
+            room += m.shape[0] * m.shape[1];
         }
+        CR_TRY(cr_safetensors_writer_tensor(w, m.name, CR_ST_BF16, 3, shape, at, err));
     }
-    if (adapter->n_labels == 0) {
-        return CR_OK;
-    }
-    uint64_t shape[2] = {adapter->n_labels, adapter->n_embd};
-    cr_posterior_label_rows_name(name, sizeof name, rows->suffix);
-    return add_row_matrix(w, rows, cr_adapter_rows_begin(adapter), name, shape, base->head_dim, false, &room, err);
+    return CR_OK;
 }
 
 /* A list as text: projections, or label tokens. */

@@ -6,6 +6,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/io/json.h"
+#include "runtime/posterior/posterior_private.h"
 
 #define VERTICES "prompt_embeddings.vertices"
 #define HEAD "prompt_embeddings.head"
@@ -53,17 +54,7 @@ out:
 static cr_status read_tensor(const struct cr_posterior_file *file, const struct cr_posterior_tensor *expected,
                              float *out, struct cr_error *err)
 {
-    const char *label = cr_safetensors_label(file->st);
-    const struct cr_st_tensor *t = cr_safetensors_find(file->st, expected->name);
-    bool good = t != NULL && t->n_dims == expected->n_dims;
-    for (uint32_t d = 0; good && d < expected->n_dims; d++) {
-        good = t->shape[d] == expected->shape[d];
-    }
-    const uint64_t *shape = expected->shape;
-    return good
-               ? cr_safetensors_read_f32(file->st, t, out, err)
-               : cr_fail(err, CR_E_INPUT, "%s: a tensor %s of shape %llu x %llu x %llu expected", label, expected->name,
-                         (unsigned long long)shape[0], (unsigned long long)shape[1], (unsigned long long)shape[2]);
+    return cr_posterior_read(file, expected->name, expected->n_dims, expected->shape, out, err);
 }
 
 static cr_status read_numbers(const struct cr_posterior_file *file, const struct cr_prefix *beside,

@@ -5,8 +5,6 @@
 
 #include "credence/kernels/math.h"
 
-#define PI 3.14159265358979323846
-
 /* Steps between snapshots of ten deviations in runs of 700 to 2,700 steps, of which two fifths are left for them. */
 enum { USUAL_INTERVAL = 25 };
 
@@ -49,7 +47,7 @@ double cr_swag_lr(const struct cr_swag_plan *plan, uint64_t step, double lr0)
     uint64_t k = step - plan->start;
     double t = k < plan->n_anneal ? (double)k / (double)plan->n_anneal : 1;
     if (plan->cosine && t < 1) {
-        t = 0.5 * (1 - cr_cos(PI * t));
+        t = 0.5 * (1 - cr_cos(M_PI * t));
     }
     return plan->lr * t + lr0 * (1 - t);
 }

@@ -3,6 +3,7 @@
 
 #include "runtime/report/draw.h"
 #include "runtime/report/html.h"
+#include "runtime/report/svg.h"
 
 /* Size and margins in SVG units; the text of the style is 11 units high. */
 #define WIDTH 440.0
@@ -71,46 +72,31 @@ static void widen(const struct cr_report_series *s, double *low, double *high, b
 /* A number at (x, y). */
 static void put_label(struct cr_buf *out, double x, double y, const char *anchor, double value, int decimals)
 {
-    cr_buf_puts(out, "<text x=\"");
-    cr_html_coordinate(out, x);
-    cr_buf_puts(out, "\" y=\"");
-    cr_html_coordinate(out, y);
-    cr_buf_printf(out, "\" text-anchor=\"%s\">", anchor);
+    cr_buf_puts(out, "<text");
+    cr_svg_attribute(out, "x", x);
+    cr_svg_attribute(out, "y", y);
+    cr_buf_printf(out, " text-anchor=\"%s\">", anchor);
     cr_html_number(out, value, decimals);
     cr_buf_puts(out, "</text>");
-}
-
-static void put_line(struct cr_buf *out, const char *style, double x1, double y1, double x2, double y2)
-{
-    cr_buf_printf(out, "<path class=\"%s\" d=\"M", style);
-    cr_html_coordinate(out, x1);
-    cr_buf_putc(out, ' ');
-    cr_html_coordinate(out, y1);
-    cr_buf_putc(out, 'L');
-    cr_html_coordinate(out, x2);
-    cr_buf_putc(out, ' ');
-    cr_html_coordinate(out, y2);
-    cr_buf_puts(out, "\"/>");
 }
 
 static void put_axes(struct cr_buf *out, const struct axis *x, const struct axis *y, const char *x_label)
 {
     double tick = ceil(y->low / y->step - 1e-9) * y->step;
     for (int i = 0; i < MAX_TICKS && tick <= y->high + y->step * 1e-9; i++, tick += y->step) {
-        put_line(out, "grid", LEFT, y_of(y, tick), WIDTH - RIGHT, y_of(y, tick));
+        cr_svg_segment(out, "grid", LEFT, y_of(y, tick), WIDTH - RIGHT, y_of(y, tick));
         put_label(out, LEFT - 6, y_of(y, tick) + 4, "end", fabs(tick) < y->step / 2 ? 0 : tick, y->decimals);
     }
     tick = ceil(x->low / x->step - 1e-9) * x->step;
     for (int i = 0; i < MAX_TICKS && tick <= x->high + x->step * 1e-9; i++, tick += x->step) {
-        put_line(out, "axis", x_of(x, tick), HEIGHT - BOTTOM, x_of(x, tick), HEIGHT - BOTTOM + 4);
+        cr_svg_segment(out, "axis", x_of(x, tick), HEIGHT - BOTTOM, x_of(x, tick), HEIGHT - BOTTOM + 4);
         put_label(out, x_of(x, tick), HEIGHT - BOTTOM + 15, "middle", fabs(tick) < x->step / 2 ? 0 : tick, x->decimals);
     }
-    put_line(out, "axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM);
-    cr_buf_puts(out, "<text class=\"title\" text-anchor=\"middle\" x=\"");
-    cr_html_coordinate(out, (LEFT + WIDTH - RIGHT) / 2);
-    cr_buf_puts(out, "\" y=\"");
-    cr_html_coordinate(out, HEIGHT - 4);
-    cr_buf_puts(out, "\">");
+    cr_svg_segment(out, "axis", LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM);
+    cr_buf_puts(out, "<text class=\"title\" text-anchor=\"middle\"");
+    cr_svg_attribute(out, "x", (LEFT + WIDTH - RIGHT) / 2);
+    cr_svg_attribute(out, "y", HEIGHT - 4);
+    cr_buf_putc(out, '>');
     cr_html_str(out, x_label);
     cr_buf_puts(out, "</text>");
 }
@@ -142,11 +128,10 @@ static void put_marks(struct cr_buf *out, const struct cr_report_series *s, size
                       const struct axis *y, const char *x_label)
 {
     for (size_t i = 0; i < s->n && s->n <= MAX_DRAWN; i++) {
-        cr_buf_printf(out, "<circle class=\"s%zu\" r=\"3.2\" cx=\"", place % CR_DRAW_COLOURS);
-        cr_html_coordinate(out, x_of(x, s->points[i].step));
-        cr_buf_puts(out, "\" cy=\"");
-        cr_html_coordinate(out, y_of(y, s->points[i].value));
-        cr_buf_puts(out, "\"><title>");
+        cr_buf_printf(out, "<circle class=\"s%zu\" r=\"3.2\"", place % CR_DRAW_COLOURS);
+        cr_svg_attribute(out, "cx", x_of(x, s->points[i].step));
+        cr_svg_attribute(out, "cy", y_of(y, s->points[i].value));
+        cr_buf_puts(out, "><title>");
         cr_html_str(out, x_label);
         cr_buf_putc(out, ' ');
         cr_html_number(out, s->points[i].step, x->decimals);

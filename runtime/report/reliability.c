@@ -82,8 +82,8 @@ static void put_bars(struct cr_buf *out, const struct cr_report_bin *bin, size_t
     put_bar(out, "count", x + gap / 2, STRIP_TOP + STRIP - height, width - gap, height);
 }
 
-/* Where a bin stands, with its interval, and in words. */
-/* Answers of several seeds to one example count as one: they are far from independent. */
+/* Where a bin stands, with its interval, and in words. For the interval, answers of several seeds to one example count
+ * as one: they are far from independent. */
 static void put_mark(struct cr_buf *out, const struct cr_report_bin *bin, size_t n_seeds)
 {
     double low, high;

@@ -7,8 +7,6 @@
 #include "runtime/metrics/metrics.h"
 #include "runtime/review/compare.h"
 
-enum { FLOOR_DRAWS = 500 };
-
 /* What resamples of a group are made of. */
 struct work {
     uint32_t *seeds, *examples; /* owned: how often each is taken */
@@ -90,22 +88,16 @@ static void set_means(const struct cr_comparison *c, const struct cr_compared_gr
 
 static cr_status set_floors(const struct cr_comparison *c, struct cr_compared_group *g, struct cr_error *err)
 {
-    double *confidence = cr_alloc(g->n, sizeof *confidence);
-    cr_status status = confidence != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for %zu confidences", g->n);
-    for (size_t m = 0; m < c->n_contenders && status == CR_OK; m++) {
-        g->of[m].floor = c->classification ? 0 : (double)NAN;
-        for (size_t s = 0; s < c->n_seeds && c->classification && status == CR_OK; s++) {
-            struct cr_estimate floor = {0};
-            for (size_t i = 0; i < g->n; i++) {
-                confidence[i] = c->contenders[m].runs[s].items[g->items[i]].confidence;
-            }
-            status = cr_ece_floor(confidence, g->n, CR_BINS_DEFAULT, CR_BIN_RIGHT_CLOSED, c->options.seed + s,
-                                  FLOOR_DRAWS, &floor, err);
-            g->of[m].floor += floor.mean / (double)c->n_seeds;
+    for (size_t m = 0; m < c->n_contenders; m++) {
+        g->of[m].floor = 0;
+        for (size_t s = 0; s < c->n_seeds; s++) {
+            struct cr_outcomes part = part_of(c, g, m, s);
+            double floor;
+            CR_TRY(cr_outcomes_ece_floor(&part, g->items, c->options.seed + s, &floor, err));
+            g->of[m].floor += floor / (double)c->n_seeds;
         }
     }
-    cr_free(confidence);
-    return status;
+    return CR_OK;
 }
 
 /* Ends of the interval of a figure or difference whose mean is known. */

@@ -7,12 +7,9 @@
 #include "runtime/core/alloc.h"
 #include "runtime/io/file.h"
 #include "runtime/io/json.h"
-#include "runtime/metrics/calibrate.h"
 #include "runtime/metrics/metrics.h"
 #include "runtime/metrics/result.h"
 #include "runtime/review/review_parts.h"
-
-enum { FLOOR_DRAWS = 500 };
 
 /* The answers as they are, and at a fitted temperature. */
 enum { RAW, CALIBRATED, MAX_RUNS };
@@ -55,23 +52,6 @@ static struct cr_report_figure figure(double value, const double interval[2])
     return (struct cr_report_figure){.value = value, .low = interval[0], .high = interval[1]};
 }
 
-static cr_status set_floor(const struct page *page, const struct cr_outcomes *o, double *floor, struct cr_error *err)
-{
-    struct cr_estimate estimate;
-    double *confidence = cr_alloc(o->n, sizeof *confidence);
-    if (confidence == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for the report");
-    }
-    for (size_t i = 0; i < o->n; i++) {
-        confidence[i] = o->items[i].confidence;
-    }
-    cr_status status =
-        cr_ece_floor(confidence, o->n, o->n_bins, CR_BIN_RIGHT_CLOSED, page->o->seed, FLOOR_DRAWS, &estimate, err);
-    *floor = estimate.mean;
-    cr_free(confidence);
-    return status;
-}
-
 static cr_status set_group(struct page *page, const struct cr_outcomes *o, const struct cr_group_metrics *m,
                            uint32_t stream, struct cr_report_group *group, struct cr_error *err)
 {
@@ -84,13 +64,9 @@ static cr_status set_group(struct page *page, const struct cr_outcomes *o, const
                                       .ece = figure(m->ece, i.ece),
                                       .brier = figure(m->brier, i.brier),
                                       .perplexity = figure(m->perplexity, i.perplexity),
-                                      .auroc_error = m->auroc_error,
-                                      .ece_floor = (double)NAN};
-    if (o->classification) {
-        CR_TRY(set_floor(page, o, &group->ece_floor, err));
-        return cr_review_bins(o, &page->kept, group, err);
-    }
-    return CR_OK;
+                                      .auroc_error = m->auroc_error};
+    CR_TRY(cr_outcomes_ece_floor(o, NULL, page->o->seed, &group->ece_floor, err));
+    return o->classification ? cr_review_bins(o, &page->kept, group, err) : CR_OK;
 }
 
 /* All first, then the tasks that have examples, as the result lists them. outcomes [n_groups + 1] are filled. */

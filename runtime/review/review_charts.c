@@ -1,11 +1,9 @@
 /* Charts of what evaluations found. */
-#include <math.h>
-#include <string.h>
-
 #include "runtime/core/alloc.h"
 #include "runtime/core/number.h"
 #include "runtime/metrics/calibrate.h"
 #include "runtime/metrics/metrics.h"
+#include "runtime/review/canvas.h"
 #include "runtime/review/review_parts.h"
 
 enum { MAX_SECTIONS = 5, ENTROPY_BINS = 20 };
@@ -16,42 +14,6 @@ struct maker {
     struct cr_report_section *sections; /* kept: [MAX_SECTIONS] */
     size_t n_sections;
 };
-
-/* Charts with room for `room` lines each. */
-struct canvas {
-    struct cr_report_chart *charts; /* kept */
-    struct cr_report_line *lines;   /* kept: [n][room] */
-    size_t room;
-};
-
-static cr_status make_canvas(struct cr_kept *kept, size_t n, size_t room, struct canvas *out, struct cr_error *err)
-{
-    *out = (struct canvas){.charts = cr_zalloc(n, sizeof *out->charts), .room = room};
-    CR_TRY(cr_kept_add(kept, out->charts, err));
-    out->lines = cr_zalloc(n * room, sizeof *out->lines);
-    CR_TRY(cr_kept_add(kept, out->lines, err));
-    for (size_t i = 0; i < n; i++) {
-        out->charts[i].lines = out->lines + i * room;
-    }
-    return CR_OK;
-}
-
-static void add_series(struct canvas *canvas, size_t chart, const char *name, struct cr_report_series series,
-                       bool marks)
-{
-    size_t at = canvas->charts[chart].n_lines++;
-    canvas->lines[chart * canvas->room + at] = (struct cr_report_line){.name = name, .series = series, .marks = marks};
-}
-
-/* The next line of a chart, with room for n points. */
-static cr_status add_line(struct cr_kept *kept, struct canvas *canvas, size_t chart, const char *name, size_t n,
-                          bool marks, struct cr_report_point **points, struct cr_error *err)
-{
-    *points = cr_alloc(n, sizeof **points);
-    CR_TRY(cr_kept_add(kept, *points, err));
-    add_series(canvas, chart, name, (struct cr_report_series){.points = *points, .n = n}, marks);
-    return CR_OK;
-}
 
 /* A name with a number behind it. */
 static cr_status name_with(struct cr_kept *kept, const char *name, const char *what, double value, const char **out,
@@ -64,7 +26,7 @@ static cr_status name_with(struct cr_kept *kept, const char *name, const char *w
     return cr_kept_text(kept, &text, out, err);
 }
 
-static cr_status add_risk(struct cr_kept *kept, const struct cr_outcomes *o, const char *name, struct canvas *canvas,
+static cr_status add_risk(struct cr_kept *kept, const struct cr_outcomes *o, const char *name, struct cr_canvas *canvas,
                           size_t chart, struct cr_error *err)
 {
     cr_status status = CR_OK;
@@ -80,7 +42,7 @@ static cr_status add_risk(struct cr_kept *kept, const struct cr_outcomes *o, con
     }
     double area = cr_risk_coverage(items, o->n, risk);
     CR_TRY_OUT(status, name_with(kept, name, "area", area, &name, err));
-    CR_TRY_OUT(status, add_line(kept, canvas, chart, name, o->n, false, &points, err));
+    CR_TRY_OUT(status, cr_canvas_line(kept, canvas, chart, name, o->n, false, &points, err));
     for (size_t k = 0; k < o->n; k++) {
         points[k] = (struct cr_report_point){.step = (double)(k + 1) / (double)o->n, .value = risk[k]};
     }
@@ -93,9 +55,9 @@ out:
 /* One evaluation: a chart with a line a group. Several: a chart a group with a line each. */
 static cr_status add_risks(struct maker *m, const struct cr_view *views, size_t n_views, struct cr_error *err)
 {
-    struct canvas canvas;
+    struct cr_canvas canvas;
     size_t n_groups = views[0].n_groups, n_charts = n_views > 1 ? n_groups : 1;
-    CR_TRY(make_canvas(m->kept, n_charts, n_views > 1 ? n_views : n_groups, &canvas, err));
+    CR_TRY(cr_canvas_make(m->kept, n_charts, n_views > 1 ? n_views : n_groups, &canvas, err));
     for (size_t g = 0; g < n_groups; g++) {
         size_t at = n_views > 1 ? g : 0;
         struct cr_report_chart *chart = &canvas.charts[at];
@@ -116,25 +78,30 @@ static cr_status add_risks(struct maker *m, const struct cr_view *views, size_t 
     return CR_OK;
 }
 
-enum { ACCURACY, NLL, ECE, BRIER, N_FIGURES };
-
-static double figure_of(const struct cr_group_metrics *m, int figure)
-{
-    return figure == ACCURACY ? m->accuracy : figure == NLL ? m->nll : figure == ECE ? m->ece : m->brier;
-}
+/* In the order of their charts. */
+static const struct {
+    enum cr_figure figure;
+    const char *title;
+} drawn[CR_N_FIGURES] = {
+    {CR_FIGURE_ACCURACY, "Accuracy"},
+    {CR_FIGURE_NLL, "NLL"},
+    {CR_FIGURE_ECE, "ECE"},
+    {CR_FIGURE_BRIER, "Brier"},
+};
+enum { DRAWN_NLL = 1 }; /* the one of texts */
 
 /* A single member is a level line, to compare with. */
 static cr_status add_running(struct cr_kept *kept, const struct cr_view_group *group, size_t n_members, size_t most,
-                             const char *name, struct canvas *canvas, size_t n_charts, struct cr_error *err)
+                             const char *name, struct cr_canvas *canvas, size_t n_charts, struct cr_error *err)
 {
     size_t n = n_members > 1 ? n_members : 2;
     for (size_t f = 0; f < n_charts; f++) {
         struct cr_report_point *points;
-        CR_TRY(add_line(kept, canvas, f, name, n, n_members > 1, &points, err));
+        CR_TRY(cr_canvas_line(kept, canvas, f, name, n, n_members > 1, &points, err));
         for (size_t k = 0; k < n; k++) {
-            const struct cr_group_metrics *m = &group->running[n_members > 1 ? k : 0];
+            struct cr_group_metrics m = group->running[n_members > 1 ? k : 0];
             points[k].step = (double)(n_members > 1 || k == 0 ? k + 1 : most);
-            points[k].value = figure_of(m, n_charts == 1 ? NLL : (int)f);
+            points[k].value = *cr_figure_in(&m, drawn[n_charts == 1 ? DRAWN_NLL : f].figure);
         }
     }
     return CR_OK;
@@ -144,9 +111,8 @@ static cr_status add_running(struct cr_kept *kept, const struct cr_view_group *g
 static cr_status add_members(struct maker *m, const struct cr_view *views, size_t n_views, bool classification,
                              struct cr_error *err)
 {
-    static const char *const titles[] = {"Accuracy", "NLL", "ECE", "Brier"};
-    struct canvas canvas;
-    size_t n_charts = classification ? N_FIGURES : 1, most = 1;
+    struct cr_canvas canvas;
+    size_t n_charts = classification ? CR_N_FIGURES : 1, most = 1;
     for (size_t v = 0; v < n_views; v++) {
         bool known = views[v].groups[0].running != NULL;
         most = known && views[v].n_members > most ? views[v].n_members : most;
@@ -154,9 +120,9 @@ static cr_status add_members(struct maker *m, const struct cr_view *views, size_
     if (most == 1) {
         return CR_OK;
     }
-    CR_TRY(make_canvas(m->kept, n_charts, n_views > 1 ? n_views : views[0].n_groups, &canvas, err));
+    CR_TRY(cr_canvas_make(m->kept, n_charts, n_views > 1 ? n_views : views[0].n_groups, &canvas, err));
     for (size_t f = 0; f < n_charts; f++) {
-        canvas.charts[f].title = titles[classification ? f : NLL];
+        canvas.charts[f].title = drawn[classification ? f : DRAWN_NLL].title;
         canvas.charts[f].x_label = "sets of weights whose answers are averaged";
         canvas.charts[f].whole = true;
     }
@@ -197,7 +163,7 @@ static cr_status add_agreement(struct maker *m, const struct cr_view *views, siz
 
 /* Shares of the values in bins of equal width up to `most`, as stairs. */
 static cr_status add_stairs(struct cr_kept *kept, const double *values, size_t n, double most, const char *name,
-                            struct canvas *canvas, size_t chart, struct cr_error *err)
+                            struct cr_canvas *canvas, size_t chart, struct cr_error *err)
 {
     double share[ENTROPY_BINS] = {0}, mean = 0;
     struct cr_report_point *points;
@@ -207,7 +173,7 @@ static cr_status add_stairs(struct cr_kept *kept, const double *values, size_t n
         mean += values[i] / (double)n;
     }
     CR_TRY(name_with(kept, name, "mean", mean, &name, err));
-    CR_TRY(add_line(kept, canvas, chart, name, 2 * ENTROPY_BINS, false, &points, err));
+    CR_TRY(cr_canvas_line(kept, canvas, chart, name, 2 * ENTROPY_BINS, false, &points, err));
     for (size_t b = 0; b < ENTROPY_BINS; b++) {
         points[2 * b] = (struct cr_report_point){.step = most * (double)b / ENTROPY_BINS, .value = share[b]};
         points[2 * b + 1] = (struct cr_report_point){.step = most * (double)(b + 1) / ENTROPY_BINS, .value = share[b]};
@@ -224,10 +190,10 @@ static void widen(const double *values, size_t n, double *most)
 
 static cr_status add_entropies(struct maker *m, const struct cr_view *views, size_t n_views, struct cr_error *err)
 {
-    struct canvas canvas;
+    struct cr_canvas canvas;
     size_t n_charts = 0;
     double most = 0;
-    CR_TRY(make_canvas(m->kept, n_views, 2, &canvas, err));
+    CR_TRY(cr_canvas_make(m->kept, n_views, 2, &canvas, err));
     for (size_t v = 0; v < n_views; v++) {
         widen(views[v].ood.in, views[v].ood.n_in, &most);
         widen(views[v].ood.out, views[v].ood.n_out, &most);
@@ -277,96 +243,5 @@ cr_status cr_review_charts(const struct cr_view *views, size_t n_views, const st
     }
     report->sections = m.sections;
     report->n_sections = m.n_sections;
-    return CR_OK;
-}
-
-static size_t n_points(const struct cr_report_chart *chart)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < chart->n_lines; i++) {
-        n += chart->lines[i].series.n;
-    }
-    return n;
-}
-
-/* From vertex `from` over the centroid to the next one. */
-static cr_status add_way(struct cr_kept *kept, const struct cr_training *run, size_t from, struct canvas *canvas,
-                         size_t chart, struct cr_error *err)
-{
-    size_t to = (from + 1) % run->n_vertices, n = run->n_path;
-    const char *name;
-    struct cr_report_point *points;
-    struct cr_buf text = {0};
-    cr_buf_printf(&text, "vertex %zu to %zu", from, to);
-    CR_TRY(cr_kept_text(kept, &text, &name, err));
-    CR_TRY(add_line(kept, canvas, chart, name, 2 * n + 1, true, &points, err));
-    for (size_t i = 0; i < n; i++) {
-        points[i].value = run->path[from * n + n - 1 - i];
-        points[n + 1 + i].value = run->path[to * n + i];
-    }
-    points[n].value = run->centroid_nll;
-    for (size_t i = 0; i <= 2 * n; i++) {
-        points[i].step = (double)i / (double)n;
-    }
-    return CR_OK;
-}
-
-/* The loss of the held-out part along the straight lines between the vertices of a prefix: [arXiv 2310.15793, fig. 2].
- */
-static cr_status add_ways(struct cr_kept *kept, const struct cr_training *run, const char *name, struct canvas *canvas,
-                          size_t chart, struct cr_error *err)
-{
-    struct cr_buf title = {0};
-    cr_buf_printf(&title, "%s%sbetween the vertices", name != NULL ? name : "", name != NULL ? ": " : "Validation ");
-    CR_TRY(cr_kept_text(kept, &title, &canvas->charts[chart].title, err));
-    canvas->charts[chart].x_label = "0 a vertex, 1 the centroid, 2 the next vertex";
-    for (size_t j = 0; j < (run->n_vertices > 2 ? run->n_vertices : 1); j++) {
-        CR_TRY(add_way(kept, run, j, canvas, chart, err));
-    }
-    return CR_OK;
-}
-
-/* Most lines that a chart of the training may get. */
-static size_t most_lines(const struct cr_training *runs, size_t n)
-{
-    size_t most = 2 * n;
-    for (size_t i = 0; i < n; i++) {
-        most = runs[i].n_vertices > most ? runs[i].n_vertices : most;
-    }
-    return most;
-}
-
-cr_status cr_review_training_charts(const struct cr_training *runs, const char *const *names, size_t n,
-                                    struct cr_kept *kept, struct cr_report *report, struct cr_error *err)
-{
-    enum { LOSS, VALID, RATE, N_CHARTS };
-    static const char *const titles[] = {"Loss", "Validation", "Speed"};
-    struct canvas canvas;
-    struct cr_report_section *section = cr_zalloc(1, sizeof *section);
-    CR_TRY(cr_kept_add(kept, section, err));
-    CR_TRY(make_canvas(kept, N_CHARTS + n, most_lines(runs, n), &canvas, err));
-    for (size_t c = 0; c < N_CHARTS; c++) {
-        canvas.charts[c].title = titles[c];
-        canvas.charts[c].x_label = "optimiser step";
-        canvas.charts[c].whole = true;
-    }
-    for (size_t i = 0; i < n; i++) { /* a single run has its validation in the chart of the loss */
-        add_series(&canvas, LOSS, n > 1 ? names[i] : "training", runs[i].loss, false);
-        add_series(&canvas, n > 1 ? VALID : LOSS, n > 1 ? names[i] : "validation", runs[i].valid, true);
-        add_series(&canvas, RATE, n > 1 ? names[i] : "tokens a second", runs[i].rate, false);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (runs[i].n_vertices > 0) {
-            CR_TRY(add_ways(kept, &runs[i], n > 1 ? names[i] : NULL, &canvas, N_CHARTS + i, err));
-        }
-    }
-    for (size_t c = 0; c < N_CHARTS + n; c++) {
-        if (n_points(&canvas.charts[c]) > 0) {
-            canvas.charts[section->n_charts++] = canvas.charts[c];
-        }
-    }
-    section->title = "Training";
-    section->charts = canvas.charts;
-    report->training = section->n_charts > 0 ? section : NULL;
     return CR_OK;
 }

@@ -68,21 +68,17 @@ static cr_status mean_running(struct page *page, size_t m, const struct cr_group
             return CR_OK;
         }
         for (size_t k = 0; k < n_members && n_members > 1; k++) {
-            mean[k].accuracy += r->running[k].accuracy / (double)c->n_seeds;
-            mean[k].nll += r->running[k].nll / (double)c->n_seeds;
-            mean[k].ece += r->running[k].ece / (double)c->n_seeds;
-            mean[k].brier += r->running[k].brier / (double)c->n_seeds;
+            for (enum cr_figure f = 0; f < CR_N_FIGURES; f++) {
+                *cr_figure_in(&mean[k], f) += *cr_figure_in(&r->running[k], f) / (double)c->n_seeds;
+            }
             mean[k].entropy += r->running[k].entropy / (double)c->n_seeds;
             mean[k].expected_entropy += r->running[k].expected_entropy / (double)c->n_seeds;
             mean[k].mutual_information += r->running[k].mutual_information / (double)c->n_seeds;
             mean[k].disagreement += r->running[k].disagreement / (double)c->n_seeds;
         }
     }
-    if (n_members == 1) {
-        mean->accuracy = figures[CR_FIGURE_ACCURACY].mean;
-        mean->nll = figures[CR_FIGURE_NLL].mean;
-        mean->ece = figures[CR_FIGURE_ECE].mean;
-        mean->brier = figures[CR_FIGURE_BRIER].mean;
+    for (enum cr_figure f = 0; f < CR_N_FIGURES && n_members == 1; f++) {
+        *cr_figure_in(mean, f) = figures[f].mean;
     }
     *out = mean;
     return CR_OK;

@@ -53,7 +53,7 @@ static size_t cut(const char *text, size_t n, size_t max_bytes)
     return max_bytes;
 }
 
-/* One of the line's choices, cut, with the probability that it was given. */
+/* One of the line's choices, cut. */
 static cr_status set_answer(struct cr_kept *kept, const struct cr_line *line, uint32_t choice,
                             struct cr_report_saying *out, struct cr_error *err)
 {

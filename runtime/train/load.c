@@ -1,7 +1,6 @@
 /* Reading what a run needs: model, tokenizer, training and validation data. */
 #include "runtime/train/train.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +8,7 @@
 
 static void phase(const struct cr_train *train, const char *name)
 {
-    struct cr_progress progress = {.phase = name, .loss = (double)NAN, .lr = (double)NAN, .grad_norm = (double)NAN};
+    struct cr_progress progress = cr_progress_of(name);
     cr_host_progress(train->host, &progress);
 }
 

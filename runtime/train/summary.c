@@ -2,7 +2,6 @@
 #include "runtime/train/train.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,12 +133,9 @@ static cr_status write_adapter(struct cr_train *train, const char *gguf_path, st
 
 cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err)
 {
-    struct cr_progress progress = {.phase = "write",
-                                   .step = train->step,
-                                   .n_steps = train->n_steps,
-                                   .loss = (double)NAN,
-                                   .lr = (double)NAN,
-                                   .grad_norm = (double)NAN};
+    struct cr_progress progress = cr_progress_of("write");
+    progress.step = train->step;
+    progress.n_steps = train->n_steps;
     cr_host_progress(train->host, &progress);
     char *gguf_path = cr_path_join(train->options.output, "adapter.gguf");
     char *summary_path = cr_path_join(train->options.output, "summary.json");

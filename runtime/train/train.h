@@ -161,12 +161,22 @@ cr_status cr_train_save(struct cr_train *train, bool must, bool fresh, struct cr
 cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,
                            struct cr_error *err);
 
-/* passes.c: refuses examples without a task where the method needs them; which task is whose. Then, a step: adds the
- * gradient of the mean over the targets of these examples, and over the sets that see each, to the adapter's, and the
- * loss to *loss; the micro-batches are a function of the examples alone. `draw` keys the dropout. */
-bool cr_train_owns_rows(const struct cr_train *train); /* label rows in every set */
+/* passes.c */
+
+/* Whether label rows are trained, in every set. */
+bool cr_train_owns_rows(const struct cr_train *train);
+
+/* Refuses examples without a task where the method needs them, more tasks than it can have, and texts where label rows
+ * are trained. Errors: CR_E_INPUT, CR_E_USAGE. */
 cr_status cr_train_check_tasks(const struct cr_train *train, struct cr_error *err);
+
+/* Which set is each task's, where the method has one for each: set_of and what goes with it; held-out examples of a set
+ * stand together. Errors: CR_E_MEMORY. */
 cr_status cr_train_assign_tasks(struct cr_train *train, struct cr_error *err);
+
+/* Part of a step: adds the gradient of the mean over the targets of these examples, and over the sets that see each, to
+ * the adapter's, and the loss to *loss; the micro-batches are a function of the examples alone. `draw` keys the
+ * dropout. */
 cr_status cr_train_accumulate(struct cr_train *train, const uint32_t *examples, size_t n, uint64_t draw, double *loss,
                               uint64_t *tokens, struct cr_error *err);
 

@@ -81,11 +81,14 @@ static size_t n_spread(const struct cr_train *train)
     return train->n_valid < n ? train->n_valid : (size_t)n;
 }
 
-static void spread(const struct cr_train *train, uint32_t *out)
+/* Returns how many. */
+static size_t spread(const struct cr_train *train, uint32_t *out)
 {
-    for (size_t i = 0; i < n_spread(train); i++) {
-        out[i] = train->valid_pool[i * train->n_valid / n_spread(train)];
+    size_t n = n_spread(train);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = train->valid_pool[i * train->n_valid / n];
     }
+    return n;
 }
 
 double cr_train_looks(const struct cr_train *train)
@@ -113,10 +116,9 @@ static cr_status look(struct cr_train *train, struct cr_nll *nll, struct cr_erro
         return cr_nll_mean(&job, nll, err);
     }
     struct cr_dataset whole = cr_dataset_whole(train->valid);
-    spread(train, some);
     job.dataset = train->looks_whole ? &whole : train->valid;
+    job.n = spread(train, some);
     job.examples = some;
-    job.n = n_spread(train);
     for (uint32_t i = 0; i < n_looks; i++) {
         method->look(train->state, i);
         CR_TRY(cr_nll_mean(&job, nll, err));
@@ -147,9 +149,8 @@ static cr_status trial_nll(void *ctx, double *out, struct cr_error *err)
     struct cr_nll_job job = job_of(train);
     struct cr_nll nll;
     uint32_t some[TRIAL_EXAMPLES];
-    spread(train, some);
+    job.n = spread(train, some);
     job.examples = some;
-    job.n = n_spread(train);
     job.each = out;
     return cr_nll_mean(&job, &nll, err);
 }
@@ -158,8 +159,8 @@ uint64_t cr_train_trial_targets(const struct cr_train *train)
 {
     uint32_t some[TRIAL_EXAMPLES];
     uint64_t n = 0;
-    spread(train, some);
-    for (size_t i = 0; i < n_spread(train) && train->method->tune != NULL; i++) {
+    size_t n_some = train->method->tune != NULL ? spread(train, some) : 0;
+    for (size_t i = 0; i < n_some; i++) {
         n += train->valid->examples[some[i]].n_targets;
     }
     return n;
@@ -167,6 +168,9 @@ uint64_t cr_train_trial_targets(const struct cr_train *train)
 
 cr_status cr_train_tune(struct cr_train *train, struct cr_error *err)
 {
+    if (train->method->tune == NULL) {
+        return CR_OK;
+    }
     struct cr_method_trial given = {train, cr_train_trial_targets(train), trial_nll};
     if (given.n_targets == 0) {
         return CR_OK;

@@ -30,8 +30,15 @@ START_TEST(round_trip)
         ck_assert(a->nll == b->nll && a->confidence == b->confidence); /* the same bits */
         ck_assert(a->brier == b->brier && a->entropy == b->entropy);
     }
-    ck_assert_uint_eq(f.result.n_groups, 3); /* no example of "empty" */
-    for (size_t k = 0; k < 4 * MEMBERS; k++) {
+    const json_t *groups = json_object_get(f.json, "groups");
+    ck_assert_uint_eq(json_array_size(groups), 3);
+    for (size_t k = 0; k < 3 * MEMBERS; k++) {
+        const json_t *list = json_object_get(json_array_get(groups, k / MEMBERS), "running");
+        const json_t *at_k = json_array_get(list, k % MEMBERS);
+        ck_assert(json_number_value(json_object_get(at_k, "nll")) == m.running[MEMBERS + k].nll);
+        ck_assert(json_number_value(json_object_get(at_k, "entropy")) == m.running[MEMBERS + k].entropy);
+    }
+    for (size_t k = 0; k < MEMBERS; k++) {
         ck_assert(f.result.running[k].nll == m.running[k].nll);
         ck_assert(f.result.running[k].accuracy == m.running[k].accuracy);
         ck_assert(f.result.running[k].entropy == m.running[k].entropy);

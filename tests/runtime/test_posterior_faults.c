@@ -42,7 +42,7 @@ START_TEST(posteriors_that_do_not_belong)
     cr_train_must(&run);
     copy_file("second/" CR_POSTERIOR_FILE, "thin/" CR_POSTERIOR_FILE);
     call_init(&call, "thin");
-    refuse(&call, CR_E_INPUT, "has shape 8 x 64, the adapter beside it 3 x 64");
+    refuse(&call, CR_E_INPUT, "has shape 8 x 64, 3 x 64 expected");
     /* A curvature that gives no variance, and a cut file. */
     uint8_t *bytes = cr_train_bytes("second/" CR_POSTERIOR_FILE, &n);
     static const uint8_t minus_one[4] = {0, 0, 0x80, 0xbf};

@@ -336,7 +336,7 @@ START_TEST(refusals)
 
     patch("three/" CR_POSTERIOR_FILE, "\\\"vertices\\\":3", "\\\"vertices\\\":2");
     call_init(&call, "three");
-    refuse(&call, CR_E_INPUT, "shape 2 x 5");
+    refuse(&call, CR_E_INPUT, "shape 3 x 5 x 128, 2 x 5");
     patch("three/" CR_POSTERIOR_FILE, "\\\"vertices\\\":2", "\\\"vertices\\\":3");
     patch("three/" CR_POSTERIOR_FILE, "\\\"offset\\\":5", "\\\"offset\\\":4");
     refuse(&call, CR_E_INPUT, "position 4 behind 5 rows");
