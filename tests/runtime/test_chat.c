@@ -346,7 +346,7 @@ START_TEST(encoding_joins_and_splits_texts)
     cr_test_close(&t);
     vocab.bos = 261;
     cr_test_open(&t, &vocab);
-    expect_encoding(&t, CR_CHAT_CHATML, turns, 1, "261 256 117 258 257 10");
+    expect_encoding(&t, CR_CHAT_CHATML, turns, 1, "261 256 117 115 101 114 258 257 10");
     cr_test_close(&t);
 }
 END_TEST
