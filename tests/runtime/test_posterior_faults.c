@@ -9,6 +9,7 @@
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
 #include "tests/runtime/posterior_case.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
@@ -167,6 +168,18 @@ START_TEST(refused_options)
 }
 END_TEST
 
+static cr_status eval_calibrated(void *arg, struct cr_error *err)
+{
+    struct call call;
+    (void)arg;
+    call_init(&call, "ivon");
+    call.options.samples = 2;
+    call.options.calibrate = data;
+    cr_status status = cr_eval(&call.options, &call.host, &call.result, err);
+    call_free(&call);
+    return status;
+}
+
 /* Too many draws for the memory there is: refused before anything is drawn; and every allocation may fail. */
 START_TEST(memory)
 {
@@ -175,20 +188,7 @@ START_TEST(memory)
     call.options.samples = 10000;
     call.host.memory_bytes = (uint64_t)48 << 20;
     refuse(&call, CR_E_MEMORY, "fewer --samples");
-    long live = cr_alloc_live();
-    cr_status status = CR_E_MEMORY;
-    for (long at = 1; status != CR_OK; at++) {
-        call_init(&call, "ivon");
-        call.options.samples = 2;
-        call.options.calibrate = data;
-        cr_alloc_fail_at(at, at % 2 == 0);
-        status = cr_eval(&call.options, &call.host, &call.result, &call.err);
-        cr_alloc_fail_at(0, false);
-        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, call.err.message);
-        call_free(&call);
-        ck_assert_int_eq(cr_alloc_live(), live);
-        ck_assert_int_lt(at, 5000);
-    }
+    ck_assert_int_gt(cr_test_alloc_sweep_long("eval", eval_calibrated, NULL, 3), 300);
 }
 END_TEST
 
