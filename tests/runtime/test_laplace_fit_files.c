@@ -1,9 +1,11 @@
 /* Laplace posteriors of whole adapters: files, refusals, failing allocations. */
 #include <check.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
@@ -173,6 +175,30 @@ START_TEST(files)
 }
 END_TEST
 
+static bool at_end;
+
+/* The model is touched before the first example, or behind the last of the data. */
+static void touch_model(void *ctx, const struct cr_progress *p)
+{
+    (void)ctx;
+    if (strcmp(p->phase, "eval") == 0 && p->step == (at_end ? p->n_steps : 0) && (p->n_steps > 0) == at_end) {
+        ck_assert_int_eq(utimensat(AT_FDCWD, model, NULL, 0), 0);
+    }
+}
+
+/* Noticed in the data, in the validation file, and where neither is read any more. */
+START_TEST(model_changes)
+{
+    struct call call;
+    at_end = _i > 0;
+    call_init(&call, "point", "out");
+    call.options.no_valid = _i == 2;
+    call.host.progress = touch_model;
+    refuse(&call, CR_E_IO, "model.gguf: the model file changed while in use");
+    ck_assert(!cr_train_exists("out"));
+}
+END_TEST
+
 /* What is predicted is reached but for less than the gradients of single examples: nothing of that size counts twice.
  * The least room that is asked for beyond what is named: 6 MiB and 128 KiB a thread. */
 START_TEST(memory_is_predicted)
@@ -269,6 +295,7 @@ int main(void)
     tcase_add_test(all, refused_adapters);
     tcase_add_test(all, refused_answers);
     tcase_add_test(all, files);
+    tcase_add_loop_test(all, model_changes, 0, 3);
     tcase_add_test(all, memory);
     tcase_add_test(all, memory_is_predicted);
     suite_add_tcase(suite, all);
