@@ -141,17 +141,18 @@ cr_status cr_tasks_write(const struct cr_posterior_about *about, char *const *na
     return write_sets(about, true, numbers, dir, err);
 }
 
-char *cr_members_first(const char *dir)
+cr_status cr_members_first(const char *dir, char **path, struct cr_error *err)
 {
-    char *own = cr_path_join(dir, "adapter_config.json");
+    bool own = false;
+    CR_TRY(cr_dir_has(dir, "adapter_config.json", &own, err));
     char *member = member_path(dir, 0);
-    bool found = own != NULL && member != NULL && access(own, F_OK) != 0 && access(member, F_OK) == 0;
-    cr_free(own);
-    if (!found) {
-        cr_free(member);
-        member = NULL;
+    if (member == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
     }
-    return member;
+    bool found = !own && access(member, F_OK) == 0;
+    *path = found ? member : NULL;
+    cr_free(found ? NULL : member);
+    return CR_OK;
 }
 
 void cr_weight_sets_free(struct cr_weight_sets *sets)

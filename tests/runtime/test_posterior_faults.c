@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
 #include "tests/runtime/posterior_case.h"
@@ -168,6 +169,73 @@ START_TEST(refused_options)
 }
 END_TEST
 
+static cr_status open_members(void *arg, struct cr_error *err)
+{
+    struct cr_posterior *p = NULL;
+    cr_status status = cr_posterior_open(arg, NULL, false, NULL, CR_TIER_SCALAR, &p, err);
+    if (status == CR_OK) {
+        ck_assert_uint_eq(p->sets.n, 2);
+        cr_posterior_close(p);
+    }
+    return status;
+}
+
+static bool collect(void *ctx, const char *text, size_t n)
+{
+    cr_buf_append(ctx, text, n);
+    return true;
+}
+
+/* Without memory a file that is there is not called absent: not the members of an ensemble, not what `info` finds, not
+ * the file that an export would write over. */
+START_TEST(nothing_is_absent_for_want_of_memory)
+{
+    struct cr_train_run run;
+    struct cr_error err = {0};
+    struct cr_buf whole = {0}, text = {0};
+    char path[1024], file[1100];
+    size_t n[2];
+    cr_train_run_init(&run, "ensemble");
+    run.options.method = "ensemble";
+    run.options.members = 2;
+    run.options.steps = 1;
+    cr_train_must(&run);
+    snprintf(path, sizeof path, "%s", cr_train_path("ensemble"));
+    cr_test_alloc_sweep("open", open_members, path);
+    snprintf(path, sizeof path, "%s", cr_train_path("ivon"));
+    ck_assert_msg(cr_info(path, collect, &whole, &err) == CR_OK, "%s", err.message);
+    const char *counts = strstr(whole.data, "checkpoints"); /* of those that can be read */
+    ck_assert_ptr_nonnull(counts);
+    size_t n_said = (size_t)(counts - whole.data);
+    snprintf(file, sizeof file, "%s/adapter_model.safetensors", path);
+    struct cr_export_options o = {
+        .size = sizeof o, .adapter = path, .output = file, .format = "gguf", .mean = true, .force = true};
+    uint8_t *before = cr_train_bytes("ivon/adapter_model.safetensors", &n[0]);
+    for (long at = 1; at < 200; at++) {
+        cr_buf_clear(&text);
+        cr_buf_reserve(&text, 2 * whole.n);
+        cr_alloc_fail_at(at, false);
+        cr_status status = cr_info(path, collect, &text, &err);
+        cr_alloc_fail_at(0, false);
+        /* A part of it may say so of itself. */
+        ck_assert_msg(status == CR_E_MEMORY || (status == CR_OK && (strncmp(text.data, whole.data, n_said) == 0 ||
+                                                                    strstr(text.data, "memory") != NULL)),
+                      "%ld: %d\n%s", at, status, status == CR_OK ? text.data : err.message);
+        cr_alloc_fail_at(at, false);
+        status = cr_export(&o, NULL, &err);
+        cr_alloc_fail_at(0, false);
+        ck_assert_msg(status == CR_E_MEMORY || status == CR_E_USAGE, "%ld: %d %s", at, status, err.message);
+    }
+    uint8_t *after = cr_train_bytes("ivon/adapter_model.safetensors", &n[1]);
+    ck_assert_uint_eq(n[0], n[1]);
+    ck_assert_mem_eq(before, after, n[0]);
+    cr_free(before);
+    cr_free(after);
+    cr_buf_free(&whole);
+    cr_buf_free(&text);
+}
+END_TEST
+
 static cr_status eval_calibrated(void *arg, struct cr_error *err)
 {
     struct call call;
@@ -201,6 +269,7 @@ int main(void)
     tcase_add_test(all, posteriors_that_do_not_belong);
     tcase_add_test(all, damaged_files);
     tcase_add_test(all, refused_options);
+    tcase_add_test(all, nothing_is_absent_for_want_of_memory);
     tcase_add_test(all, memory);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
