@@ -10,7 +10,6 @@
  * and theta_d act together (posterior/joined.h), and the penalty is that of theta_d alone.
  */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "credence/kernels/rng.h"
@@ -18,6 +17,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
+#include "runtime/io/json.h"
 #include "runtime/optim/adamw_method.h"
 #include "runtime/optim/bora_options.h"
 #include "runtime/posterior/bora.h"
@@ -154,9 +154,7 @@ static void destroy(void *state)
 static cr_status record_names(struct learner *l, struct cr_error *err)
 {
     json_t *names = cr_tasks_json(l->names, l->n_tasks, l->joined != NULL);
-    char *text = json_dumps(names, JSON_COMPACT);
-    l->recorded = text != NULL ? cr_strdup(text) : NULL;
-    free(text);
+    l->recorded = cr_json_dumps(names, JSON_COMPACT);
     json_decref(names);
     return l->recorded != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the names of %u tasks", l->n_tasks);
 }

@@ -2,13 +2,19 @@
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
+#include "runtime/adapter/files.h"
+#include "runtime/io/file.h"
+#include "runtime/posterior/blob_file.h"
+#include "runtime/posterior/ivon_file.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
+#include "runtime/posterior/sets_file.h"
 #include "tests/runtime/posterior_case.h"
 #include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
@@ -236,6 +242,96 @@ START_TEST(nothing_is_absent_for_want_of_memory)
 }
 END_TEST
 
+static long json_left; /* allocations of jansson until one fails; 0: none will */
+
+static void *json_malloc(size_t n)
+{
+    return json_left > 0 && --json_left == 0 ? NULL : malloc(n);
+}
+
+/* One of the files, from the weights of one adapter, or of one in two sets. */
+static cr_status write_one(int which, const struct cr_posterior_about *about, float *ones, const char *dir,
+                           struct cr_error *err)
+{
+    static char first[] = "first";
+    char *const names[] = {first};
+    const float *w = about->adapter->params;
+    struct cr_ivon_group groups[CR_IVON_GROUPS] = {{.ess = 2, .weight_decay = 1}, {.ess = 3, .weight_decay = 1}};
+    struct cr_ivon_posterior ivon = {.mean = w, .hess = ones, .groups = groups, .t = 6};
+    switch (which) {
+    case 0:
+        return cr_ivon_write(&ivon, about, dir, err);
+    case 1:
+        return cr_blob_write(w, ones, 0.5, about, dir, err);
+    case 2:
+        return cr_members_write(about, "pissa", 1, (struct cr_head_nll){(double)NAN, (double)NAN}, dir, err);
+    default:
+        return cr_tasks_write(about, names, 3, "sq", dir, err);
+    }
+}
+
+static void same_posterior(const char *a, const char *b)
+{
+    static const char *const name[] = {CR_POSTERIOR_FILE};
+    cr_train_same_files(a, b, name, 1);
+}
+
+/* A key that found no memory is no file without it: a file, and the shapes in a checkpoint, are written whole or not.
+ */
+START_TEST(whole_files)
+{
+    struct cr_model *m = NULL;
+    struct cr_adapter *adapter = NULL;
+    struct cr_error err = {0};
+    char dirs[2][1024];
+    const char *names[] = {"whole", "tried"};
+    json_set_alloc_funcs(json_malloc, free);
+    ck_assert_msg(cr_model_open(model, &m, &err) == CR_OK, "%s", err.message);
+    ck_assert_msg(cr_adapter_load(cr_train_path("ivon"), m, false, false, NULL, &adapter, &err) == CR_OK, "%s",
+                  err.message);
+    if (_i >= 2) {
+        ck_assert_int_eq(cr_adapter_repeat(&adapter, 2, &err), CR_OK);
+    }
+    float *ones = cr_alloc(adapter->n_params, sizeof *ones);
+    for (size_t i = 0; i < adapter->n_params; i++) {
+        ones[i] = 1;
+    }
+    for (int i = 0; i < 2; i++) {
+        snprintf(dirs[i], sizeof dirs[i], "%s", cr_train_path(names[i]));
+        ck_assert_int_eq(cr_dir_create(dirs[i], &err), CR_OK);
+    }
+    struct cr_posterior_about about = {.adapter = adapter, .model = m, .template_name = "choices-t1"};
+    ck_assert_msg(write_one(_i, &about, ones, dirs[0], &err) == CR_OK, "%s", err.message);
+    char *shapes = cr_adapter_shapes_text(adapter, m);
+    long n_tried = 0;
+    for (bool reached = true; reached; n_tried++) {
+        json_left = n_tried + 1;
+        cr_status status = write_one(_i, &about, ones, dirs[1], &err);
+        reached = json_left == 0;
+        json_left = 0;
+        ck_assert_msg(status == CR_E_MEMORY || status == CR_OK, "%ld: %d %s", n_tried, status, err.message);
+        if (status == CR_OK) {
+            same_posterior(names[0], names[1]);
+        }
+    }
+    ck_assert_int_gt(n_tried, 5);
+    long at = 1;
+    for (bool reached = true; reached; at++) {
+        json_left = at;
+        char *text = cr_adapter_shapes_text(adapter, m);
+        reached = json_left == 0;
+        json_left = 0;
+        ck_assert_msg(text == NULL || strcmp(text, shapes) == 0, "%ld:\n%s\n%s", at, text, shapes);
+        cr_free(text);
+    }
+    cr_free(shapes);
+    cr_free(ones);
+    cr_adapter_destroy(adapter);
+    cr_model_close(m);
+    json_set_alloc_funcs(malloc, free);
+}
+END_TEST
+
 static cr_status eval_calibrated(void *arg, struct cr_error *err)
 {
     struct call call;
@@ -270,6 +366,7 @@ int main(void)
     tcase_add_test(all, damaged_files);
     tcase_add_test(all, refused_options);
     tcase_add_test(all, nothing_is_absent_for_want_of_memory);
+    tcase_add_loop_test(all, whole_files, 0, 4);
     tcase_add_test(all, memory);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
