@@ -1,7 +1,6 @@
 /* The weights inside a training checkpoint as an adapter: a flat vector, and the JSON that says what it means. */
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/adapter/draft.h"
@@ -28,34 +27,32 @@ char *cr_adapter_shapes_text(const struct cr_adapter *adapter, const struct cr_m
             const uint32_t numbers[] = {(uint32_t)(i / CR_N_PROJ), (uint32_t)(i % CR_N_PROJ), slot->rank, slot->n_in,
                                         slot->n_out};
             for (int j = 0; j < 5; j++) {
-                json_array_append_new(one, json_integer(numbers[j]));
+                cr_json_add(&one, json_integer(numbers[j]));
             }
-            json_array_append_new(one, json_real((double)slot->scale));
-            json_array_append_new(slots, one);
+            cr_json_add(&one, json_real((double)slot->scale));
+            cr_json_add(&slots, one);
         }
     }
     json_t *object = json_object();
-    json_object_set_new(object, "alpha", json_real(adapter->alpha));
-    json_object_set_new(object, "architecture", json_string(base.architecture));
-    json_object_set_new(object, "base_xxh3", json_string(cr_hex_64(hex, model->base_hash)));
-    json_object_set_new(object, "dropout", json_real(adapter->dropout));
-    json_object_set_new(object, "head_dim", json_integer(base.head_dim));
-    json_object_set_new(object, "slots", slots);
+    cr_json_put(&object, "alpha", json_real(adapter->alpha));
+    cr_json_put(&object, "architecture", json_string(base.architecture));
+    cr_json_put(&object, "base_xxh3", json_string(cr_hex_64(hex, model->base_hash)));
+    cr_json_put(&object, "dropout", json_real(adapter->dropout));
+    cr_json_put(&object, "head_dim", json_integer(base.head_dim));
+    cr_json_put(&object, "slots", slots);
     if (adapter->n_labels > 0) {
-        json_object_set_new(object, "labels", json_integer(adapter->n_labels));
-        json_object_set_new(object, "width", json_integer(adapter->n_embd));
+        cr_json_put(&object, "labels", json_integer(adapter->n_labels));
+        cr_json_put(&object, "width", json_integer(adapter->n_embd));
     }
     if (adapter->n_sets > 1) {
-        json_object_set_new(object, "sets", json_integer(adapter->n_sets));
+        cr_json_put(&object, "sets", json_integer(adapter->n_sets));
     }
     if (adapter->prefix != NULL) {
-        json_object_set_new(object, "prefix", cr_prefix_shape_json(adapter->prefix));
+        cr_json_put(&object, "prefix", cr_prefix_shape_json(adapter->prefix));
     }
-    char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
-    char *copy = text != NULL ? cr_strdup(text) : NULL;
-    free(text);
+    char *text = cr_json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(object);
-    return copy;
+    return text;
 }
 
 /* One matrix inside the weights. */

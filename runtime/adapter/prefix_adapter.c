@@ -150,7 +150,7 @@ json_t *cr_prefix_shape_json(const struct cr_prefix *prefix)
                                (int)prefix->n_labels, "layers", (int)prefix->n_layers, "rows", (int)prefix->n_rows,
                                "vertices", (int)prefix->n_vertices, "width", (int)prefix->n_embd);
     if (object != NULL && prefix->one_point) { /* else as files are that do not know of it */
-        json_object_set_new(object, "one_point", json_true());
+        cr_json_put(&object, "one_point", json_true());
     }
     return object;
 }

@@ -14,6 +14,7 @@ char *cr_number_fixed(char out[CR_NUMBER_BYTES], double value, int decimals)
         snprintf(out, CR_NUMBER_BYTES, "-");
         return out;
     }
+    decimals = decimals < CR_NUMBER_DECIMALS ? decimals : CR_NUMBER_DECIMALS;
     if (magnitude >= 1e9) { /* the product below must fit */
         decimals = 0;
         magnitude = magnitude < 1e15 ? magnitude : 1e15;

@@ -175,6 +175,7 @@ static cr_status gather(struct fit *f, struct cr_error *err)
         uint64_t start = cr_clock_ns();
         cr_batch_fill(&s->batch, &whole, set->order + done, n, 1.0f);
         CR_TRY(gather_batch(f, err));
+        CR_TRY(cr_scoring_unchanged(s, err));
         s->seconds += cr_clock_since(start);
         done += n;
         struct cr_progress progress = cr_progress_of("eval");
@@ -232,6 +233,7 @@ static cr_status try_precisions(struct fit *f, struct cr_error *err)
         cr_batch_fill(&s->batch, data, set->order + done, n, 1.0f);
         CR_TRY(cr_engine_label_logits(s->engine, &s->batch, s->scratch, err));
         CR_TRY(cr_jacobian_run(&s->jacobian, s->engine, &s->shared, data, set->order + done, n, err));
+        CR_TRY(cr_scoring_unchanged(s, err));
         const float *rows = s->jacobian.grads;
         for (size_t i = 0; i < n; i++) {
             uint32_t index = set->order[done + i];
@@ -335,6 +337,7 @@ static cr_status write_outputs(struct fit *f, struct cr_error *err)
                                        .label_ids = s->label_ids,
                                        .n_labels = s->n_labels};
     int lock_fd = -1;
+    CR_TRY(cr_scoring_unchanged(s, err)); /* its head is read once more, above */
     CR_TRY(cr_output_take(dir, f->options.force, &lock_fd, err));
     char *gguf_path = cr_path_join(dir, "adapter.gguf"), *summary_path = cr_path_join(dir, "summary.json");
     json_t *summary = summary_of(f);

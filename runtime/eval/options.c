@@ -91,7 +91,7 @@ cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_e
     cr_eval_options_init(&o);
     CR_TRY(cr_options_copy(&o, sizeof o, given, err));
     if (o.n_adapters == 0 && o.adapter != NULL) {
-        o.adapters = &given->adapter; /* lives as long as the call */
+        o.adapters = &o.adapter;
         o.n_adapters = 1;
     }
     o.adapter = o.n_adapters > 0 ? o.adapters[0] : NULL;
@@ -110,5 +110,8 @@ cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_e
     CR_TRY(cr_json_check_object("settings_json", o.settings_json, err));
     o.n_bins = o.n_bins > 0 ? o.n_bins : CR_BINS_DEFAULT;
     *out = o;
+    if (o.adapters == &o.adapter) { /* what was given may end before *out does */
+        out->adapters = &out->adapter;
+    }
     return CR_OK;
 }

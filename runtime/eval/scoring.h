@@ -92,7 +92,8 @@ struct cr_score {
 /* A failure ends the run and is passed on. */
 typedef cr_status cr_score_fn(void *ctx, const struct cr_score *score, struct cr_error *err);
 
-/* Copies the options of any version of the struct, sets defaults and checks what needs no file. */
+/* Copies the options of any version of the struct, sets defaults and checks what needs no file. out->adapters may point
+ * into *out, which must then stay where it is. */
 cr_status cr_eval_check_options(const struct cr_eval_options *given, struct cr_eval_options *out, struct cr_error *err);
 
 /* Reads model, data and adapter and makes the engine. *scoring must be zeroed; close it whatever is returned.
@@ -107,5 +108,8 @@ void cr_scoring_close(struct cr_scoring *scoring);
  */
 cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
                          struct cr_error *err);
+
+/* CR_E_IO, naming it, when the model file is not what it was: asked before anything from a pass is believed. */
+cr_status cr_scoring_unchanged(const struct cr_scoring *s, struct cr_error *err);
 
 #endif

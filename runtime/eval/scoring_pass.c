@@ -125,6 +125,13 @@ static cr_status linearise(struct cr_scoring *s, const struct cr_scoring_set *se
     return CR_OK;
 }
 
+cr_status cr_scoring_unchanged(const struct cr_scoring *s, struct cr_error *err)
+{
+    return cr_gguf_changed(s->model->gguf)
+               ? cr_fail(err, CR_E_IO, "%s: the model file changed while in use", s->model->path)
+               : CR_OK;
+}
+
 cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set, cr_score_fn *fn, void *ctx,
                          struct cr_error *err)
 {
@@ -141,9 +148,7 @@ cr_status cr_scoring_run(struct cr_scoring *s, const struct cr_scoring_set *set,
         CR_TRY(linearise(s, set, set->order + done, n, err));
         s->seconds += cr_clock_since(start);
         s->tokens += s->batch.n_tokens;
-        if (cr_gguf_changed(s->model->gguf)) {
-            return cr_fail(err, CR_E_IO, "%s: the model file changed while in use", s->model->path);
-        }
+        CR_TRY(cr_scoring_unchanged(s, err));
         CR_TRY(cr_scoring_give(s, set, fn, ctx, err));
         done += n;
         report(s, s->seconds - earlier, set->n, done, done - n);

@@ -80,6 +80,9 @@ void cr_dir_unlock(int fd); /* -1 is fine */
 /* "dir/name" without a doubled slash; name alone when dir is "". Returns owned, NULL when memory cannot be had. */
 char *cr_path_join(const char *dir, const char *name);
 
+/* Whether dir/name is there. Errors: CR_E_MEMORY, *has untouched: what cannot be asked for is not absent. */
+cr_status cr_dir_has(const char *dir, const char *name, bool *has, struct cr_error *err);
+
 /* The directory that holds `path` ("." when it has no slash, "/" for the root). Returns owned or NULL. */
 char *cr_path_parent(const char *path);
 

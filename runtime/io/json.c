@@ -1,7 +1,6 @@
 #include "runtime/io/json.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
@@ -268,9 +267,23 @@ static void join_numbers(char *text)
     *to = '\0';
 }
 
+static int append_text(const char *text, size_t n, void *out)
+{
+    cr_buf_append(out, text, n);
+    return 0;
+}
+
+char *cr_json_dumps(const json_t *value, size_t flags)
+{
+    struct cr_buf out = {0};
+    char *text = json_dump_callback(value, append_text, &out, flags) == 0 ? cr_buf_take(&out, NULL) : NULL;
+    cr_buf_free(&out);
+    return text;
+}
+
 cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *err)
 {
-    char *text = json_dumps(value, JSON_SORT_KEYS | JSON_INDENT(2) | JSON_ENCODE_ANY);
+    char *text = cr_json_dumps(value, JSON_SORT_KEYS | JSON_INDENT(2) | JSON_ENCODE_ANY);
     if (text == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory to format JSON");
     }
@@ -281,8 +294,27 @@ cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *
     cr_status status = line.failed ? cr_fail(err, CR_E_MEMORY, "no memory to format JSON")
                                    : cr_file_write(path, line.data, line.n, err);
     cr_buf_free(&line);
-    free(text);
+    cr_free(text);
     return status;
+}
+
+/* What a value did not get into is no longer whole. */
+static void keep_whole(json_t **container, int result)
+{
+    if (result != 0) {
+        json_decref(*container);
+        *container = NULL;
+    }
+}
+
+void cr_json_put(json_t **object, const char *key, json_t *value)
+{
+    keep_whole(object, json_object_set_new(*object, key, value));
+}
+
+void cr_json_add(json_t **array, json_t *value)
+{
+    keep_whole(array, json_array_append_new(*array, value));
 }
 
 json_t *cr_json_finite(double value)

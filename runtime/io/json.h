@@ -43,11 +43,20 @@ cr_status cr_json_get_bool(const json_t *object, const char *key, bool required,
 /* "an object", "a string", ...; static storage. */
 const char *cr_json_type_name(const json_t *value);
 
+/* object[key] = value, value at the end of an array, as jansson's own calls, for texts of which no part may be missing:
+ * without memory for it, or for value, *object is freed and NULL from then on, which no writer takes. Take value. */
+void cr_json_put(json_t **object, const char *key, json_t *value);
+void cr_json_add(json_t **array, json_t *value);
+
 /* A number, or null when it is none. New reference, NULL without memory. */
 json_t *cr_json_finite(double value);
 
 /* A string; bytes that are not UTF-8 are written as escapes. New reference, NULL without memory. */
 json_t *cr_json_text(const char *text);
+
+/* As json_dumps, but NULL whatever memory fails: jansson (2.14) takes no notice when the text of a key finds no room.
+ * Returns owned: cr_free. */
+char *cr_json_dumps(const json_t *value, size_t flags);
 
 /* Atomic write: sorted keys, indent 2, lists of numbers on one line, a final line feed. */
 cr_status cr_json_write(const json_t *value, const char *path, struct cr_error *err);

@@ -20,6 +20,17 @@ char *cr_path_join(const char *dir, const char *name)
     return path;
 }
 
+cr_status cr_dir_has(const char *dir, const char *name, bool *has, struct cr_error *err)
+{
+    char *path = cr_path_join(dir, name);
+    if (path == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+    }
+    *has = access(path, F_OK) == 0;
+    cr_free(path);
+    return CR_OK;
+}
+
 /* Where the last name begins, slashes behind it left aside. */
 static size_t last_name(const char *path)
 {

@@ -5,11 +5,11 @@
  * With the plain distance the first term is as in the authors' program: sum_d N_d / N * mean over tokens of their NLL.
  *
  * One vector: Theta, then theta_1 ... theta_D. AdamW moves the theta_d; Theta of the squared distance is their mean,
- * its optimum given all of them, after every step, and of the plain distance it is moved too. Mode "global": Theta
- * alone. Mode "joined": Theta and theta_d act together (posterior/joined.h), and the penalty is that of theta_d alone.
+ * its optimum given all of them, after every step, and of the plain distance it is moved too. Without a prior (tau 0)
+ * nothing would move it, and it is their mean whatever the distance. Mode "global": Theta alone. Mode "joined": Theta
+ * and theta_d act together (posterior/joined.h), and the penalty is that of theta_d alone.
  */
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "credence/kernels/rng.h"
@@ -17,6 +17,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
 #include "runtime/core/host.h"
+#include "runtime/io/json.h"
 #include "runtime/optim/adamw_method.h"
 #include "runtime/optim/bora_options.h"
 #include "runtime/posterior/bora.h"
@@ -153,9 +154,7 @@ static void destroy(void *state)
 static cr_status record_names(struct learner *l, struct cr_error *err)
 {
     json_t *names = cr_tasks_json(l->names, l->n_tasks, l->joined != NULL);
-    char *text = json_dumps(names, JSON_COMPACT);
-    l->recorded = text != NULL ? cr_strdup(text) : NULL;
-    free(text);
+    l->recorded = cr_json_dumps(names, JSON_COMPACT);
     json_decref(names);
     return l->recorded != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the names of %u tasks", l->n_tasks);
 }
@@ -175,7 +174,8 @@ static cr_status init(void *learner, const struct cr_method_setup *setup, struct
     l->n_tasks = adapter->n_sets - 1;
     l->names = setup->task_names;
     bool joined = cr_bora_mode_is(setup->options, "joined");
-    l->first = l->n_tasks > 0 && l->prior == CR_BORA_SQ && !joined ? l->n_set : 0;
+    bool closed = l->prior == CR_BORA_SQ || l->weight == 0;
+    l->first = l->n_tasks > 0 && closed && !joined ? l->n_set : 0;
     start(l, &rng);
     if (joined && adapter->rank > CR_RANK_MAX / 2) {
         return cr_fail(err, CR_E_USAGE, "--rank %u: joined adapters have twice the rank, at most %d", adapter->rank,

@@ -197,9 +197,13 @@ static cr_status restore(void *state, const float *weights, const struct cr_chec
     size_t bytes = ivon->n * sizeof(float);
     struct head head;
     CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_METHOD, "counts", &head, sizeof head, err));
-    if (head.layout != sizeof head || head.n_clipped > head.n_updates) {
+    if (head.layout != sizeof head) {
         return cr_fail(err, CR_E_INPUT, "section %u: layout %" PRIu64 ", expected %zu", CR_CKPT_METHOD, head.layout,
                        sizeof head);
+    }
+    if (head.n_clipped > head.n_updates) {
+        return cr_fail(err, CR_E_INPUT, "section %u: %" PRIu64 " updates clipped, of %" PRIu64, CR_CKPT_METHOD,
+                       head.n_clipped, head.n_updates);
     }
     CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_OPTIMISER, "momentum", ivon->momentum, bytes, err));
     CR_TRY(cr_checkpoint_get(checkpoint, CR_CKPT_HESSIAN, "curvature", ivon->hess, bytes, err));

@@ -12,7 +12,7 @@ cr_status cr_blob_write(const float *mean, const float *sigma, double prior_std,
 {
     const struct cr_posterior_vector vectors[] = {{".mean", mean}, {".sigma", sigma}};
     json_t *numbers = json_object();
-    json_object_set_new(numbers, "prior_std", json_real(prior_std));
+    cr_json_put(&numbers, "prior_std", json_real(prior_std));
     cr_status status = cr_posterior_write(about, "blob", numbers, vectors, 2, NULL, dir, err);
     json_decref(numbers);
     return status;

@@ -18,15 +18,17 @@ enum { METHOD_BYTES = 16 };
 
 /* One file among those that are read: a member of the adapter's directory goes by its name, what else is there does
  * not. */
-static bool is_read(const char *output, const char *dir)
+static cr_status is_read(const char *output, const char *dir, bool *found, struct cr_error *err)
 {
-    bool found = false;
-    for (int i = 1; i < CR_OUTPUT_N - 1 && !found; i++) { /* neither summary.json nor adapter.gguf is */
+    for (int i = 1; i < CR_OUTPUT_N - 1 && !*found; i++) { /* neither summary.json nor adapter.gguf is */
         char *path = cr_path_join(dir, cr_output_names[i]);
-        found = path != NULL && cr_same_file(output, path);
+        if (path == NULL) {
+            return cr_fail(err, CR_E_MEMORY, "no memory for a path");
+        }
+        *found = cr_same_file(output, path);
         cr_free(path);
     }
-    return found;
+    return CR_OK;
 }
 
 /* What is read stays as it is. */
@@ -38,7 +40,11 @@ static cr_status check_paths(const struct cr_export_options *o, bool gguf, struc
             return cr_fail(err, CR_E_USAGE, "export: --output is the same as %s, which stays as it is", kept[i].flag);
         }
     }
-    if (gguf && is_read(o->output, o->adapter)) {
+    bool found = false;
+    if (gguf) {
+        CR_TRY(is_read(o->output, o->adapter, &found, err));
+    }
+    if (found) {
         return cr_fail(err, CR_E_USAGE, "export: --output is a file of --adapter, which stays as it is");
     }
     return gguf ? CR_OK : cr_output_keep_inputs(o->output, false, kept, 2, err);

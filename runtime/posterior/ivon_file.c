@@ -14,12 +14,12 @@ cr_status cr_ivon_write(const struct cr_ivon_posterior *p, const struct cr_poste
 {
     const struct cr_posterior_vector vectors[] = {{".mean", p->mean}, {".hess", p->hess}};
     json_t *numbers = json_object();
-    json_object_set_new(numbers, "t", json_integer((json_int_t)p->t));
+    cr_json_put(&numbers, "t", json_integer((json_int_t)p->t));
     for (int g = 0; g < CR_IVON_GROUPS; g++) {
         json_t *group = json_object();
-        json_object_set_new(group, "ess", json_real(p->groups[g].ess));
-        json_object_set_new(group, "weight_decay", json_real(p->groups[g].weight_decay));
-        json_object_set_new(numbers, group_keys[g], group);
+        cr_json_put(&group, "ess", json_real(p->groups[g].ess));
+        cr_json_put(&group, "weight_decay", json_real(p->groups[g].weight_decay));
+        cr_json_put(&numbers, group_keys[g], group);
     }
     cr_status status = cr_posterior_write(about, "ivon", numbers, vectors, 2, NULL, dir, err);
     json_decref(numbers);

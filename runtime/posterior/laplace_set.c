@@ -217,8 +217,8 @@ cr_status cr_laplace_write(const struct cr_laplace_set *set, const struct cr_pos
                                                    {".small", CR_LAPLACE_COLUMNS, false, small}};
         json_t *numbers = json_object();
         narrow(set, large, small);
-        json_object_set_new(numbers, "prior_precision", json_real(set->precision));
-        json_object_set_new(numbers, "n_examples", json_integer((json_int_t)set->n_examples));
+        cr_json_put(&numbers, "prior_precision", json_real(set->precision));
+        cr_json_put(&numbers, "n_examples", json_integer((json_int_t)set->n_examples));
         struct cr_posterior_content content = {
             .method = "laplace", .numbers = numbers, .vectors = &mean, .n_vectors = 1, .sides = sides, .n_sides = 2};
         status = cr_posterior_write_content(about, &content, dir, err);

@@ -163,7 +163,8 @@ static cr_status open_adapter(struct cr_posterior *p, const char *path, const st
 static cr_status open_first(struct cr_posterior *p, const char *path, const struct cr_model *model, bool allow_inexact,
                             const struct cr_host *host, struct cr_error *err)
 {
-    char *member = cr_members_first(path);
+    char *member = NULL;
+    CR_TRY(cr_members_first(path, &member, err));
     cr_status status = open_adapter(p, member != NULL ? member : path, model, allow_inexact, host, err);
     if (status == CR_OK && member != NULL) {
         cr_adapter_set_method(p->adapter, "ensemble", strlen("ensemble"));

@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/core/error.h"
@@ -13,13 +12,7 @@
 
 cr_status cr_posterior_present(const char *dir, bool *present, struct cr_error *err)
 {
-    char *path = cr_path_join(dir, CR_POSTERIOR_FILE);
-    if (path == NULL) {
-        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
-    }
-    *present = access(path, F_OK) == 0;
-    cr_free(path);
-    return CR_OK;
+    return cr_dir_has(dir, CR_POSTERIOR_FILE, present, err);
 }
 
 /* Method and base, as both files record them. */

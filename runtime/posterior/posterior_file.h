@@ -47,7 +47,8 @@ struct cr_posterior_content {
 cr_status cr_posterior_write_content(const struct cr_posterior_about *about, const struct cr_posterior_content *content,
                                      const char *dir, struct cr_error *err);
 
-/* Writes dir/posterior.safetensors atomically. numbers: an object, borrowed. rows may be NULL. */
+/* Writes dir/posterior.safetensors atomically. numbers: an object, borrowed; NULL, as cr_json_put leaves one without
+ * memory, is CR_E_MEMORY. rows may be NULL. */
 cr_status cr_posterior_write(const struct cr_posterior_about *about, const char *method, const json_t *numbers,
                              const struct cr_posterior_vector *vectors, size_t n_vectors,
                              const struct cr_posterior_rows *rows, const char *dir, struct cr_error *err);

@@ -2,7 +2,6 @@
 #include "runtime/posterior/posterior_private.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/core/alloc.h"
@@ -10,6 +9,7 @@
 #include "runtime/core/error.h"
 #include "runtime/io/file.h"
 #include "runtime/io/hash.h"
+#include "runtime/io/json.h"
 
 static cr_status add_vector(struct cr_safetensors_writer *w, const struct cr_adapter *adapter,
                             const struct cr_adapter_base *base, const struct cr_posterior_vector *vector, float **room,
@@ -75,12 +75,12 @@ static cr_status add_lists(struct cr_safetensors_writer *w, const struct cr_post
 
 static cr_status add_json(struct cr_safetensors_writer *w, const char *key, const json_t *value, struct cr_error *err)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    char *text = cr_json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
     if (text == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for metadata");
     }
     cr_status status = cr_safetensors_writer_metadata(w, key, text, err);
-    free(text);
+    cr_free(text);
     return status;
 }
 

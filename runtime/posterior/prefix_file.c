@@ -38,8 +38,8 @@ cr_status cr_prefix_file_write(const struct cr_posterior_about *about, const cha
         status = cr_fail(err, CR_E_MEMORY, "no memory for writing a posterior");
         goto out;
     }
-    json_object_set_new(numbers, "offset", json_integer(prefix->n_rows));
-    json_object_set_new(numbers, "rotated", json_false());
+    cr_json_put(&numbers, "offset", json_integer(prefix->n_rows));
+    cr_json_put(&numbers, "rotated", json_false());
     for (uint32_t j = 0; j < prefix->n_vertices; j++) {
         CR_TRY_OUT(status, cr_prefix_to_table(prefix, &base, j, tables + j * n, err));
     }

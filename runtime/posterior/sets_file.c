@@ -102,9 +102,9 @@ cr_status cr_members_write(const struct cr_posterior_about *about, const char *i
         CR_TRY(write_directory(about, m, method, member_path(dir, m), err));
     }
     json_t *numbers = json_object();
-    json_object_set_new(numbers, "members", json_integer(about->adapter->n_sets));
-    json_object_set_new(numbers, "init", json_string(init));
-    json_object_set_new(numbers, "gain", json_real(gain));
+    cr_json_put(&numbers, "members", json_integer(about->adapter->n_sets));
+    cr_json_put(&numbers, "init", json_string(init));
+    cr_json_put(&numbers, "gain", json_real(gain));
     cr_head_nll_record(&nll, numbers);
     return write_sets(about, false, numbers, dir, err);
 }
@@ -113,7 +113,7 @@ static json_t *name_list(char *const *names, size_t n)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) {
-        json_array_append_new(list, json_string(names[i])); /* strings of JSON lines: UTF-8 */
+        cr_json_add(&list, json_string(names[i])); /* strings of JSON lines: UTF-8 */
     }
     return list;
 }
@@ -121,8 +121,8 @@ static json_t *name_list(char *const *names, size_t n)
 json_t *cr_tasks_json(char *const *names, size_t n, bool joined)
 {
     json_t *object = json_object();
-    json_object_set_new(object, "joined", json_boolean(joined));
-    json_object_set_new(object, "tasks", name_list(names, n));
+    cr_json_put(&object, "joined", json_boolean(joined));
+    cr_json_put(&object, "tasks", name_list(names, n));
     return object;
 }
 
@@ -135,23 +135,24 @@ cr_status cr_tasks_write(const struct cr_posterior_about *about, char *const *na
         CR_TRY(write_directory(about, d + 1, CR_TASK_METHOD, task_path(dir, names[d]), err));
     }
     json_t *numbers = json_object();
-    json_object_set_new(numbers, "tasks", name_list(names, n));
-    json_object_set_new(numbers, "tau", json_real(tau));
-    json_object_set_new(numbers, "prior", json_string(prior));
+    cr_json_put(&numbers, "tasks", name_list(names, n));
+    cr_json_put(&numbers, "tau", json_real(tau));
+    cr_json_put(&numbers, "prior", json_string(prior));
     return write_sets(about, true, numbers, dir, err);
 }
 
-char *cr_members_first(const char *dir)
+cr_status cr_members_first(const char *dir, char **path, struct cr_error *err)
 {
-    char *own = cr_path_join(dir, "adapter_config.json");
+    bool own = false;
+    CR_TRY(cr_dir_has(dir, "adapter_config.json", &own, err));
     char *member = member_path(dir, 0);
-    bool found = own != NULL && member != NULL && access(own, F_OK) != 0 && access(member, F_OK) == 0;
-    cr_free(own);
-    if (!found) {
-        cr_free(member);
-        member = NULL;
+    if (member == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for a path");
     }
-    return member;
+    bool found = !own && access(member, F_OK) == 0;
+    *path = found ? member : NULL;
+    cr_free(found ? NULL : member);
+    return CR_OK;
 }
 
 void cr_weight_sets_free(struct cr_weight_sets *sets)

@@ -35,8 +35,8 @@ struct cr_weight_sets {
 cr_status cr_members_write(const struct cr_posterior_about *about, const char *init, double gain,
                            struct cr_head_nll nll, const char *dir, struct cr_error *err);
 
-/* dir/members/00 where dir is the output of an ensemble. Owned; NULL when it is not, or without memory. */
-char *cr_members_first(const char *dir);
+/* *path: dir/members/00 where dir is the output of an ensemble, owned; NULL where it is not. Errors: CR_E_MEMORY. */
+cr_status cr_members_first(const char *dir, char **path, struct cr_error *err);
 
 /* *adapter: the first member, from cr_members_first; gets the label rows that the posterior has of it. */
 cr_status cr_members_read(const char *dir, struct cr_adapter **adapter, const struct cr_adapter_base *base,

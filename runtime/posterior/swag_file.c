@@ -60,9 +60,9 @@ cr_status cr_swag_write(const struct cr_swag *swag, double scale, struct cr_head
     const struct cr_posterior_vector vectors[] = {{".mean", swag->mean}, {".m2", swag->m2}};
     const struct cr_posterior_rows rows = {".dev", swag->rows, swag->row_stride, cr_swag_held(swag)};
     json_t *numbers = json_object();
-    json_object_set_new(numbers, "n", json_integer((json_int_t)swag->n));
-    json_object_set_new(numbers, "k", json_integer(swag->n_rows));
-    json_object_set_new(numbers, "scale", json_real(scale));
+    cr_json_put(&numbers, "n", json_integer((json_int_t)swag->n));
+    cr_json_put(&numbers, "k", json_integer(swag->n_rows));
+    cr_json_put(&numbers, "scale", json_real(scale));
     cr_head_nll_record(&nll, numbers);
     cr_status status = cr_posterior_write(about, "swag", numbers, vectors, 2, &rows, dir, err);
     json_decref(numbers);

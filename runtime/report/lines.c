@@ -1,6 +1,7 @@
 /* A line chart: nice round ticks, at most a few hundred points a line. */
 #include <math.h>
 
+#include "runtime/core/number.h"
 #include "runtime/report/draw.h"
 #include "runtime/report/html.h"
 #include "runtime/report/svg.h"
@@ -14,6 +15,9 @@
 #define BOTTOM 34.0
 
 enum { MAX_DRAWN = 300, MAX_TICKS = 12 };
+
+/* Of ticks: CR_NUMBER_DECIMALS show no smaller one. */
+#define LEAST_STEP 1e-9
 
 struct axis {
     double low, high, step; /* ends of the axis; distance of ticks */
@@ -35,9 +39,9 @@ static double nice_step(double span, int wanted)
 
 static struct axis make_axis(double low, double high, int wanted, bool whole)
 {
-    double span = high - low;
-    if (!(span > 0) || span < fabs(high) * 1e-9) { /* a single value: some room around it */
-        double room = fabs(high) > 0 ? fabs(high) / 2 : 1;
+    double span = high - low, least = wanted * LEAST_STEP;
+    if (!(span >= least) || span < fabs(high) * 1e-9) { /* as good as a single value: some room around it */
+        double room = fabs(high) >= least ? fabs(high) / 2 : 1;
         low -= room;
         high += room;
         span = high - low;
@@ -46,7 +50,8 @@ static struct axis make_axis(double low, double high, int wanted, bool whole)
     if (whole && axis.step < 1) {
         axis.step = 1;
     }
-    axis.decimals = axis.step < 1 ? (int)ceil(-log10(axis.step) - 1e-9) : 0;
+    int decimals = axis.step < 1 ? (int)ceil(-log10(axis.step) - 1e-9) : 0;
+    axis.decimals = decimals < CR_NUMBER_DECIMALS ? decimals : CR_NUMBER_DECIMALS;
     return axis;
 }
 

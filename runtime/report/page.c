@@ -331,7 +331,9 @@ static void put_examples(struct cr_buf *out, const struct cr_report *r)
     }
     cr_buf_puts(out, "</h2>\n");
     if (r->n_examples == 0) {
-        cr_buf_puts(out, "<p>None.</p>\n");
+        cr_buf_puts(out, "<p>");
+        cr_html_str(out, r->no_examples != NULL ? r->no_examples : "None.");
+        cr_buf_puts(out, "</p>\n");
         return;
     }
     cr_buf_puts(out, "<ol>\n");

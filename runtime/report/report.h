@@ -135,6 +135,7 @@ struct cr_report {
     size_t n_sections;
     const struct cr_report_example *examples;
     size_t n_examples;
+    const char *no_examples;                  /* why those that there are cannot be shown; NULL: there are none */
     const struct cr_report_section *training; /* behind the examples; NULL: none */
     const struct cr_report_pair *settings;    /* of the training run, or of several together */
     size_t n_settings;

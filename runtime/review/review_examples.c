@@ -160,6 +160,9 @@ cr_status cr_review_examples(const struct cr_review_source *source, const struct
     }
     report->examples = examples;
     report->n_examples = n;
+    if (n == 0) {
+        return CR_OK;
+    }
     cr_status status = cr_lines_open(source->data, &lines, &why);
     if (status == CR_OK) {
         if (strcmp(cr_hex_128(hex, cr_xxh3_128(lines.data, lines.n_bytes)), source->data_hash) == 0) {
@@ -175,5 +178,6 @@ cr_status cr_review_examples(const struct cr_review_source *source, const struct
     }
     cr_host_log(host, CR_LOG_WARNING, "report without examples: %s", why.message);
     report->n_examples = 0;
+    report->no_examples = "Not shown: the data file has changed since, or cannot be read.";
     return CR_OK;
 }

@@ -89,7 +89,7 @@ cr_status cr_review_training_charts(const struct cr_training *runs, const char *
 
 /* The most confident mistakes of the first evaluation, or its texts with the highest NLL a token, with their words from
  * the data file, and what each evaluation answered. outcomes: one list an evaluation, of the same examples. A file that
- * cannot be read or has changed is warned of. Errors: CR_E_MEMORY. */
+ * cannot be read or has changed is warned of, and the page says so. Errors: CR_E_MEMORY. */
 struct cr_review_source {
     const char *data, *data_hash;
     const char *const *task_names;

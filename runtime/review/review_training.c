@@ -144,6 +144,17 @@ static cr_status read_summary(const json_t *summary, struct cr_kept *kept, struc
     return CR_OK;
 }
 
+/* A file that is broken costs its part of the page, which is said; without memory there is none. */
+static cr_status go_without(cr_status status, const struct cr_error *why, const char *part, const struct cr_host *host,
+                            struct cr_error *err)
+{
+    if (status == CR_E_MEMORY) {
+        return cr_fail(err, status, "%s", why->message);
+    }
+    cr_host_log(host, CR_LOG_WARNING, "report without the %s of the training: %s", part, why->message);
+    return CR_OK;
+}
+
 cr_status cr_review_training(const char *dir, const struct cr_host *host, struct cr_kept *kept,
                              struct cr_training *training, struct cr_error *err)
 {
@@ -156,21 +167,23 @@ cr_status cr_review_training(const char *dir, const struct cr_host *host, struct
     char *summary_path = cr_path_join(dir, "summary.json");
     CR_TRY(cr_kept_add(kept, summary_path, err));
     if (access(journal_path, F_OK) == 0) {
-        if (cr_file_read(journal_path, MAX_FILE_BYTES, &text, &n, &why) == CR_OK) {
-            cr_status status = read_journal((const char *)text, n, kept, training, err);
+        cr_status status = cr_file_read(journal_path, MAX_FILE_BYTES, &text, &n, &why);
+        if (status != CR_OK) {
+            CR_TRY(go_without(status, &why, "course", host, err));
+        } else {
+            status = read_journal((const char *)text, n, kept, training, err);
             cr_free(text);
             CR_TRY(status);
-        } else {
-            cr_host_log(host, CR_LOG_WARNING, "report without the course of the training: %s", why.message);
         }
     }
     if (access(summary_path, F_OK) == 0) {
-        if (cr_json_load(summary_path, MAX_FILE_BYTES, &summary, &why) == CR_OK) {
-            cr_status status = read_summary(summary, kept, training, err);
-            json_decref(summary);
-            return status;
+        cr_status status = cr_json_load(summary_path, MAX_FILE_BYTES, &summary, &why);
+        if (status != CR_OK) {
+            return go_without(status, &why, "settings", host, err);
         }
-        cr_host_log(host, CR_LOG_WARNING, "report without the settings of the training: %s", why.message);
+        status = read_summary(summary, kept, training, err);
+        json_decref(summary);
+        return status;
     }
     return CR_OK;
 }

@@ -204,9 +204,6 @@ static cr_status run(struct cr_train *train, const struct cr_finetune_options *o
     CR_TRY(start_adapter(train, err));
     cr_train_resolve(train);
     CR_TRY(cr_train_check_tasks(train, err));
-    if (train->adapter != NULL && train->n_sets > 1) {
-        CR_TRY(cr_adapter_repeat(&train->adapter, train->n_sets, err));
-    }
     CR_TRY(cr_train_plan_steps(train, err));
     CR_TRY(cr_train_plan_memory(train, err));
     CR_TRY(cr_train_allocate(train, err));

@@ -34,18 +34,24 @@ out:
     return status;
 }
 
-static bool same_bytes(const struct cr_train *train, const struct cr_lines *lines)
+/* The data file as it was read for the run. */
+static cr_status open_again(const struct cr_train *train, struct cr_lines *lines, struct cr_error *err)
 {
+    const char *data = train->options.data;
+    char shown[CR_ESCAPE_BYTES];
+    CR_TRY(cr_lines_open(data, lines, err));
     struct cr_hash128 hash = cr_xxh3_128(lines->data, lines->n_bytes);
-    return hash.high == train->data.digest[0] && hash.low == train->data.digest[1];
+    return hash.high == train->data.digest[0] && hash.low == train->data.digest[1]
+               ? CR_OK
+               : cr_fail(err, CR_E_INPUT, "%s has changed since it was read",
+                         cr_escape(shown, sizeof shown, data, strlen(data)));
 }
 
 cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error *err)
 {
-    const char *data = train->options.data;
     struct cr_lines lines = {0};
     struct cr_file_writer out = {0};
-    struct cr_error why;
+    struct cr_error why = {0};
     char shown[CR_ESCAPE_BYTES];
     cr_status status = CR_OK;
     char *path = cr_path_join(train->options.output, "valid.jsonl");
@@ -58,9 +64,15 @@ cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error 
     if (train->valid != &train->data || train->n_valid == 0) {
         goto out;
     }
-    if (cr_lines_open(data, &lines, &why) != CR_OK || !same_bytes(train, &lines)) { /* the run itself has its copy */
-        cr_host_log(train->host, CR_LOG_WARNING, "%s has changed since it was read: no %s",
-                    cr_escape(shown, sizeof shown, data, strlen(data)), path);
+    status = open_again(train, &lines, &why);
+    if (status == CR_E_MEMORY) {
+        cr_fail(err, status, "%s", why.message);
+        goto out;
+    }
+    if (status != CR_OK) { /* the run itself has its copy */
+        cr_host_log(train->host, CR_LOG_WARNING, "%s: no %s", why.message,
+                    cr_escape(shown, sizeof shown, path, strlen(path)));
+        status = CR_OK;
         goto out;
     }
     CR_TRY_OUT(status, cr_file_writer_open(&out, path, err));

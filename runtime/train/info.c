@@ -218,40 +218,31 @@ static cr_status put_checkpoint(struct cr_buf *text, const char *path, struct cr
     return CR_OK;
 }
 
-/* True when dir/name is there. */
-static bool has_file(const char *dir, const char *name)
-{
-    struct stat st;
-    char *path = cr_path_join(dir, name);
-    bool found = path != NULL && stat(path, &st) == 0;
-    cr_free(path);
-    return found;
-}
+/* The checkpoints of one run among those of a directory; `run_id` "" until it is known. */
+struct checkpoints {
+    char run_id[17];
+    bool failed; /* no memory: not all was seen */
+    uint64_t n, n_others, newest;
+    struct timespec changed; /* the last of all files that were seen while no run was known */
+};
 
 /* The run that the directory is of, as its summary says. */
-static bool read_run_id(const char *dir, char run_id[17])
+static void read_run_id(struct checkpoints *c, const char *dir)
 {
     json_t *summary = NULL;
     const char *text = NULL;
     size_t n = 0;
     char *path = cr_path_join(dir, "summary.json");
-    bool found = path != NULL && cr_json_load(path, MAX_SUMMARY_BYTES, &summary, NULL) == CR_OK &&
-                 cr_json_get_str(summary, "run_id", true, &text, &n, "summary.json", NULL) == CR_OK && n == 16;
-    if (found) {
-        memcpy(run_id, text, n);
-        run_id[n] = '\0';
+    cr_status status = path != NULL ? cr_json_load(path, MAX_SUMMARY_BYTES, &summary, NULL) : CR_E_MEMORY;
+    if (status == CR_OK && cr_json_get_str(summary, "run_id", true, &text, &n, "summary.json", NULL) == CR_OK &&
+        n == 16) {
+        memcpy(c->run_id, text, n);
+        c->run_id[n] = '\0';
     }
+    c->failed = c->failed || status == CR_E_MEMORY;
     json_decref(summary);
     cr_free(path);
-    return found;
 }
-
-/* The checkpoints of one run among those of a directory; `run_id` "" until it is known. */
-struct checkpoints {
-    char run_id[17];
-    uint64_t n, n_others, newest;
-    struct timespec changed; /* the last of all files that were seen while no run was known */
-};
 
 static void see_checkpoint(struct checkpoints *c, const char *file, bool choose)
 {
@@ -285,6 +276,7 @@ static void see_checkpoints(struct checkpoints *c, const char *path, bool choose
         if (file != NULL) {
             see_checkpoint(c, file, choose);
         }
+        c->failed = c->failed || file == NULL;
         cr_free(file);
     }
     if (handle != NULL) {
@@ -301,10 +293,12 @@ static void put_checkpoints(struct cr_buf *text, const char *dir)
         text->failed = true;
         return;
     }
-    if (!read_run_id(dir, c.run_id)) {
+    read_run_id(&c, dir);
+    if (c.run_id[0] == '\0') {
         see_checkpoints(&c, path, true);
     }
     see_checkpoints(&c, path, false);
+    text->failed = text->failed || c.failed;
     if (c.n > 0) {
         cr_buf_printf(text, "checkpoints %" PRIu64 ", newest of step %" PRIu64 "\n", c.n, c.newest);
     }
@@ -317,20 +311,24 @@ static void put_checkpoints(struct cr_buf *text, const char *dir)
 static cr_status put_directory(struct cr_buf *text, const char *path, struct cr_error *err)
 {
     char escaped[CR_ESCAPE_BYTES];
-    bool adapter = has_file(path, "adapter_config.json");
+    bool adapter, posterior, begun, finished;
     size_t before = text->n;
+    CR_TRY(cr_dir_has(path, "adapter_config.json", &adapter, err));
+    CR_TRY(cr_dir_has(path, CR_POSTERIOR_FILE, &posterior, err));
+    CR_TRY(cr_dir_has(path, "train.jsonl", &begun, err));
+    CR_TRY(cr_dir_has(path, "summary.json", &finished, err));
     if (adapter) {
         cr_buf_puts(text, "directory  PEFT adapter\n");
         put_adapter(text, path);
     }
-    if (has_file(path, CR_POSTERIOR_FILE)) {
+    if (posterior) {
         put_posterior(text, path);
     }
-    if (has_file(path, "train.jsonl")) {
-        cr_buf_printf(text, "run        %s\n", has_file(path, "summary.json") ? "finished" : "not finished");
+    if (begun) {
+        cr_buf_printf(text, "run        %s\n", finished ? "finished" : "not finished");
     }
     put_checkpoints(text, path);
-    if (text->n == before) {
+    if (text->n == before && !text->failed) {
         return cr_fail(err, CR_E_INPUT, "%s: expected a directory with adapter_config.json or checkpoints",
                        cr_escape(escaped, sizeof escaped, path, strlen(path)));
     }

@@ -2,6 +2,7 @@
 #include "runtime/train/train.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -115,6 +116,26 @@ static cr_status get_history(struct cr_train *train, const struct cr_checkpoint 
     return CR_OK;
 }
 
+/* The best result, and what is remembered of it: of a run that kept none (other settings were allowed) nothing counts
+ * as best yet. A run that stopped early goes on where patience is switched off or longer by now. */
+static cr_status get_best(struct cr_train *train, const struct cr_checkpoint *checkpoint, struct cr_error *err)
+{
+    struct cr_train_history *h = train->history;
+    uint32_t patience = train->options.patience;
+    if (patience == 0 || h->n_without_better < patience) {
+        h->finished = 0;
+    }
+    train->has_best = train->best != NULL && cr_checkpoint_find(checkpoint, CR_CKPT_BEST) != NULL;
+    if (train->has_best) {
+        return get_numbers(checkpoint, CR_CKPT_BEST, train->best_bytes / sizeof(float), train->best, err);
+    }
+    if (train->best != NULL) {
+        h->best_nll = (double)NAN;
+        h->best_step = h->n_without_better = 0;
+    }
+    return CR_OK;
+}
+
 static cr_status restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, struct cr_error *err)
 {
     uint64_t rng[2];
@@ -141,12 +162,7 @@ static cr_status restore(struct cr_train *train, const struct cr_checkpoint *che
                            position[0], position[1], train->step);
         }
     }
-    train->has_best = false;
-    if (train->best != NULL && cr_checkpoint_find(checkpoint, CR_CKPT_BEST) != NULL) {
-        CR_TRY(get_numbers(checkpoint, CR_CKPT_BEST, train->best_bytes / sizeof(float), train->best, err));
-        train->has_best = true;
-    }
-    return CR_OK;
+    return get_best(train, checkpoint, err);
 }
 
 cr_status cr_train_restore(struct cr_train *train, const struct cr_checkpoint *checkpoint, const char *path,

@@ -201,7 +201,7 @@ cr_status cr_train_tune(struct cr_train *train, struct cr_error *err);
 uint64_t cr_train_trial_targets(const struct cr_train *train);
 
 /* held_out.c: the lines held out of the data file, if any, as valid.jsonl of the output. Errors: CR_E_IO, CR_E_MEMORY;
- * a data file that has changed meanwhile is warned of. */
+ * a data file that has changed or cannot be read again is warned of. */
 cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error *err);
 
 /* journal.c: train.jsonl. Losing it is a warning, never an end. */

@@ -81,7 +81,9 @@ START_TEST(page)
     ck_assert_int_eq(strstr(html, "elsewhere: mean 0.528") != NULL, _i == 0); /* of 1, 1/4 and 1/3 */
     ck_assert_int_eq(strstr(html, "shifted: mean 0.") != NULL, _i != 0);
     ck_assert_int_eq(strstr(html, "<blockquote dir=\"auto\">&lt;b&gt;number ") != NULL,
-                     _i != 2); /* another file: none */
+                     _i != 2); /* another file: none, which is not to say that there are none */
+    ck_assert_int_eq(strstr(html, "<p>Not shown: the data file has changed since") != NULL, _i == 2);
+    ck_assert_ptr_null(strstr(html, "<p>None.</p>"));
     /* Every entropy elsewhere is above those here, but one of two; made-up members: entropy 1.25, information 1/16. */
     ck_assert_int_eq(strstr(html, "</td><td>1.000</td><td>1.000</td><td>0.600</td><td>0.875</td><td>0.625</td></tr>") !=
                          NULL,

@@ -8,6 +8,7 @@
 
 #include "runtime/adapter/adapter.h"
 #include "runtime/core/alloc.h"
+#include "runtime/eval/scoring.h"
 #include "tests/runtime/eval_case.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
@@ -129,6 +130,21 @@ START_TEST(older_caller)
 }
 END_TEST
 
+/* What is kept of the options does not depend on the struct that they were given in. */
+START_TEST(options_outlive_what_was_given)
+{
+    struct cr_eval_options given, kept;
+    struct cr_error err = {0};
+    cr_eval_options_init(&given);
+    given.model = given.data = "m";
+    given.adapter = "a";
+    ck_assert_msg(cr_eval_check_options(&given, &kept, &err) == CR_OK, "%s", err.message);
+    given.adapter = "b";
+    ck_assert_uint_eq(kept.n_adapters, 1);
+    ck_assert_str_eq(kept.adapters[0], "a");
+}
+END_TEST
+
 /* Finite weights whose product is not: no figure may come of it. */
 START_TEST(overflowing_adapter)
 {
@@ -195,6 +211,7 @@ int main(void)
     tcase_add_test(tcase, progress_and_stop);
     tcase_add_test(tcase, refusals);
     tcase_add_test(tcase, older_caller);
+    tcase_add_test(tcase, options_outlive_what_was_given);
     tcase_add_test(tcase, overflowing_adapter);
     tcase_add_test(tcase, failing_allocations);
     suite_add_tcase(suite, tcase);

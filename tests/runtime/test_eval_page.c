@@ -10,7 +10,9 @@
 #include "runtime/core/alloc.h"
 #include "runtime/core/buf.h"
 #include "runtime/report/html.h"
+#include "runtime/review/review_parts.h"
 #include "tests/runtime/posterior_case.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/output_test.h"
 #include "tests/support/train_test.h"
@@ -222,6 +224,26 @@ START_TEST(no_memory)
 }
 END_TEST
 
+static cr_status review_training(void *arg, struct cr_error *err)
+{
+    struct cr_host host = {0};
+    struct cr_kept kept = {0};
+    struct cr_training training = {.loss = {NULL, 0}};
+    cr_status status = cr_review_training(arg, &host, &kept, &training, err);
+    ck_assert(status != CR_OK || (training.loss.n > 0 && training.n_settings > 0));
+    cr_kept_free(&kept);
+    return status;
+}
+
+/* What the training left is shown, or there is no page: none with less because memory failed. */
+START_TEST(no_memory_for_the_training)
+{
+    char dir[1024];
+    snprintf(dir, sizeof dir, "%s", cr_train_path("ivon"));
+    ck_assert_int_gt(cr_test_alloc_sweep("training", review_training, dir), 10);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("eval page");
@@ -232,6 +254,7 @@ int main(void)
     tcase_add_test(all, nothing_more_than_found);
     tcase_add_test(all, all_runs_of_a_mixture);
     tcase_add_loop_test(all, no_memory, 0, 4);
+    tcase_add_test(all, no_memory_for_the_training);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }

@@ -323,6 +323,36 @@ START_TEST(resume_with_other_settings)
 }
 END_TEST
 
+/* Counts that cannot be: which of them is said. As they lie: layout, t, n_updates, n_clipped. */
+START_TEST(impossible_counts)
+{
+    struct cr_train_run run;
+    struct cr_checkpoint at;
+    struct cr_error err = {0};
+    uint64_t counts[8];
+    full_init(&run, "out", 1);
+    run.stop_at = 4;
+    cr_train_must_fail(&run, CR_E_STOPPED, "step 4");
+    cr_method_step("out", 4, &at);
+    for (size_t i = 0; i < at.n_sections; i++) {
+        if (at.sections[i].kind == CR_CKPT_METHOD) {
+            ck_assert_uint_eq(at.sections[i].bytes, sizeof counts);
+            memcpy(counts, at.sections[i].data, sizeof counts);
+            at.sections[i].data = counts;
+        }
+    }
+    ck_assert_uint_ge(counts[2], counts[3]);
+    counts[_i == 0 ? 3 : 0] = counts[2] + 1;
+    const char *path = cr_train_path("out/checkpoints/step-00000004.cck");
+    ck_assert_msg(cr_checkpoint_write(path, at.run_id, at.step, at.sections, at.n_sections, &err) == CR_OK, "%s",
+                  err.message);
+    cr_checkpoint_close(&at);
+    run.stop_at = -1;
+    run.options.resume = true;
+    cr_train_must_fail(&run, CR_E_INPUT, _i == 0 ? "updates clipped, of" : "expected 64");
+}
+END_TEST
+
 /* A longer run asks for memory no more often: steps allocate nothing. */
 START_TEST(steps_allocate_nothing)
 {
@@ -365,6 +395,7 @@ int main(void)
     tcase_add_test(all, defaults_and_presets);
     tcase_add_test(all, refused_options);
     tcase_add_test(all, resume_with_other_settings);
+    tcase_add_loop_test(all, impossible_counts, 0, 2);
     tcase_add_loop_test(all, steps_allocate_nothing, 0, 3);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);

@@ -1,9 +1,11 @@
-/* What a run is predicted to take: memory of the past does not count, evaluations do. */
+/* What a run is predicted to take: memory of the past does not count, what is resumed or read does, evaluations do. */
 #include <check.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "runtime/train/train.h"
+#include "tests/runtime/bora_case.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/train_test.h"
 
@@ -38,6 +40,58 @@ START_TEST(memory_given_back_is_free)
     o.data = cr_train_kept("other.jsonl");
     ck_assert_msg(cr_eval(&o, &host, &result, &err) == CR_OK, "%s", err.message);
     cr_eval_result_deinit(&result);
+}
+END_TEST
+
+/* A resumed run maps a checkpoint, which counts: all of its file, and nothing near as much again. */
+START_TEST(checkpoint_is_predicted)
+{
+    struct cr_train_run run;
+    struct stat file;
+    double mb[2], file_mb;
+    cr_train_run_init(&run, "out");
+    run.options.targets = "all";
+    run.options.rank = 64;
+    run.options.steps = 2;
+    cr_train_must(&run);
+    ck_assert_int_eq(stat(cr_train_path("out/checkpoints/step-00000002.cck"), &file), 0);
+    file_mb = (double)file.st_size / 1048576;
+    ck_assert_double_gt(file_mb, 1.4); /* 131072 weights and their two moments */
+    run.options.dry_run = true;
+    for (int i = 0; i < 2; i++) {
+        run.options.resume = i == 1;
+        mb[i] = cr_train_predicted_mb(&run);
+    }
+    ck_assert_double_ge(mb[1] - mb[0], 0.95 * file_mb); /* what is held changes by a few pages */
+    ck_assert_double_le(mb[1] - mb[0], 1.2 * file_mb);
+}
+END_TEST
+
+/* Going on from an adapter, several sets of weights are counted once: what is more than without it is the one that was
+ * read, its weights and room for their gradients, and some pages. */
+START_TEST(sets_of_one_that_was_read)
+{
+    struct cr_train_run run;
+    double mb[2], one_mb = 2 * 131072 * 4 / CR_MIB;
+    put_choices("tasks.jsonl", 7, -1, -1);
+    cr_train_run_init(&run, "start");
+    run.options.targets = "all";
+    run.options.rank = 64;
+    run.options.steps = 1;
+    cr_train_must(&run);
+    for (int i = 0; i < 2; i++) {
+        cr_train_run_init(&run, "out");
+        run.options.method = "bora";
+        run.options.data = cr_train_kept("tasks.jsonl");
+        run.options.targets = "all";
+        run.options.rank = 64;
+        run.options.adapter = i == 1 ? cr_train_kept("start") : NULL;
+        run.options.steps = 1;
+        run.options.dry_run = true;
+        mb[i] = cr_train_predicted_mb(&run);
+    }
+    ck_assert_double_ge(mb[1] - mb[0], 0.9 * one_mb);
+    ck_assert_double_le(mb[1] - mb[0], one_mb + 1);
 }
 END_TEST
 
@@ -95,6 +149,8 @@ int main(void)
     tcase_add_checked_fixture(tc, cr_train_dir_make, cr_train_dir_drop);
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, memory_given_back_is_free);
+    tcase_add_test(tc, checkpoint_is_predicted);
+    tcase_add_test(tc, sets_of_one_that_was_read);
     tcase_add_test(tc, evaluations);
     tcase_add_test(tc, evaluations_of_other_settings);
     suite_add_tcase(suite, tc);

@@ -2,13 +2,21 @@
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
+#include "runtime/adapter/files.h"
+#include "runtime/io/file.h"
+#include "runtime/posterior/blob_file.h"
+#include "runtime/posterior/ivon_file.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
+#include "runtime/posterior/sets_file.h"
 #include "tests/runtime/posterior_case.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
@@ -167,6 +175,175 @@ START_TEST(refused_options)
 }
 END_TEST
 
+static cr_status open_members(void *arg, struct cr_error *err)
+{
+    struct cr_posterior *p = NULL;
+    cr_status status = cr_posterior_open(arg, NULL, false, NULL, CR_TIER_SCALAR, &p, err);
+    if (status == CR_OK) {
+        ck_assert_uint_eq(p->sets.n, 2);
+        cr_posterior_close(p);
+    }
+    return status;
+}
+
+static bool collect(void *ctx, const char *text, size_t n)
+{
+    cr_buf_append(ctx, text, n);
+    return true;
+}
+
+/* Without memory a file that is there is not called absent: not the members of an ensemble, not what `info` finds, not
+ * the file that an export would write over. */
+START_TEST(nothing_is_absent_for_want_of_memory)
+{
+    struct cr_train_run run;
+    struct cr_error err = {0};
+    struct cr_buf whole = {0}, text = {0};
+    char path[1024], file[1100];
+    size_t n[2];
+    cr_train_run_init(&run, "ensemble");
+    run.options.method = "ensemble";
+    run.options.members = 2;
+    run.options.steps = 1;
+    cr_train_must(&run);
+    snprintf(path, sizeof path, "%s", cr_train_path("ensemble"));
+    cr_test_alloc_sweep("open", open_members, path);
+    snprintf(path, sizeof path, "%s", cr_train_path("ivon"));
+    ck_assert_msg(cr_info(path, collect, &whole, &err) == CR_OK, "%s", err.message);
+    const char *counts = strstr(whole.data, "checkpoints"); /* of those that can be read */
+    ck_assert_ptr_nonnull(counts);
+    size_t n_said = (size_t)(counts - whole.data);
+    snprintf(file, sizeof file, "%s/adapter_model.safetensors", path);
+    struct cr_export_options o = {
+        .size = sizeof o, .adapter = path, .output = file, .format = "gguf", .mean = true, .force = true};
+    uint8_t *before = cr_train_bytes("ivon/adapter_model.safetensors", &n[0]);
+    for (long at = 1; at < 200; at++) {
+        cr_buf_clear(&text);
+        cr_buf_reserve(&text, 2 * whole.n);
+        cr_alloc_fail_at(at, false);
+        cr_status status = cr_info(path, collect, &text, &err);
+        cr_alloc_fail_at(0, false);
+        /* A part of it may say so of itself. */
+        ck_assert_msg(status == CR_E_MEMORY || (status == CR_OK && (strncmp(text.data, whole.data, n_said) == 0 ||
+                                                                    strstr(text.data, "memory") != NULL)),
+                      "%ld: %d\n%s", at, status, status == CR_OK ? text.data : err.message);
+        cr_alloc_fail_at(at, false);
+        status = cr_export(&o, NULL, &err);
+        cr_alloc_fail_at(0, false);
+        ck_assert_msg(status == CR_E_MEMORY || status == CR_E_USAGE, "%ld: %d %s", at, status, err.message);
+    }
+    uint8_t *after = cr_train_bytes("ivon/adapter_model.safetensors", &n[1]);
+    ck_assert_uint_eq(n[0], n[1]);
+    ck_assert_mem_eq(before, after, n[0]);
+    cr_free(before);
+    cr_free(after);
+    cr_buf_free(&whole);
+    cr_buf_free(&text);
+}
+END_TEST
+
+static long json_left; /* allocations of jansson until one fails; 0: none will */
+
+static void *json_malloc(size_t n)
+{
+    return json_left > 0 && --json_left == 0 ? NULL : malloc(n);
+}
+
+/* One of the files, from the weights of one adapter, or of one in two sets. */
+static cr_status write_one(int which, const struct cr_posterior_about *about, float *ones, const char *dir,
+                           struct cr_error *err)
+{
+    static char first[] = "first";
+    char *const names[] = {first};
+    const float *w = about->adapter->params;
+    struct cr_ivon_group groups[CR_IVON_GROUPS] = {{.ess = 2, .weight_decay = 1}, {.ess = 3, .weight_decay = 1}};
+    struct cr_ivon_posterior ivon = {.mean = w, .hess = ones, .groups = groups, .t = 6};
+    switch (which) {
+    case 0:
+        return cr_ivon_write(&ivon, about, dir, err);
+    case 1:
+        return cr_blob_write(w, ones, 0.5, about, dir, err);
+    case 2:
+        return cr_members_write(about, "pissa", 1, (struct cr_head_nll){(double)NAN, (double)NAN}, dir, err);
+    default:
+        return cr_tasks_write(about, names, 3, "sq", dir, err);
+    }
+}
+
+static void same_posterior(const char *a, const char *b)
+{
+    static const char *const name[] = {CR_POSTERIOR_FILE};
+    cr_train_same_files(a, b, name, 1);
+}
+
+/* A key that found no memory is no file without it: a file, and the shapes in a checkpoint, are written whole or not.
+ */
+START_TEST(whole_files)
+{
+    struct cr_model *m = NULL;
+    struct cr_adapter *adapter = NULL;
+    struct cr_error err = {0};
+    char dirs[2][1024];
+    const char *names[] = {"whole", "tried"};
+    json_set_alloc_funcs(json_malloc, free);
+    ck_assert_msg(cr_model_open(model, &m, &err) == CR_OK, "%s", err.message);
+    ck_assert_msg(cr_adapter_load(cr_train_path("ivon"), m, false, false, NULL, &adapter, &err) == CR_OK, "%s",
+                  err.message);
+    if (_i >= 2) {
+        ck_assert_int_eq(cr_adapter_repeat(&adapter, 2, &err), CR_OK);
+    }
+    float *ones = cr_alloc(adapter->n_params, sizeof *ones);
+    for (size_t i = 0; i < adapter->n_params; i++) {
+        ones[i] = 1;
+    }
+    for (int i = 0; i < 2; i++) {
+        snprintf(dirs[i], sizeof dirs[i], "%s", cr_train_path(names[i]));
+        ck_assert_int_eq(cr_dir_create(dirs[i], &err), CR_OK);
+    }
+    struct cr_posterior_about about = {.adapter = adapter, .model = m, .template_name = "choices-t1"};
+    ck_assert_msg(write_one(_i, &about, ones, dirs[0], &err) == CR_OK, "%s", err.message);
+    char *shapes = cr_adapter_shapes_text(adapter, m);
+    long n_tried = 0;
+    for (bool reached = true; reached; n_tried++) {
+        json_left = n_tried + 1;
+        cr_status status = write_one(_i, &about, ones, dirs[1], &err);
+        reached = json_left == 0;
+        json_left = 0;
+        ck_assert_msg(status == CR_E_MEMORY || status == CR_OK, "%ld: %d %s", n_tried, status, err.message);
+        if (status == CR_OK) {
+            same_posterior(names[0], names[1]);
+        }
+    }
+    ck_assert_int_gt(n_tried, 5);
+    long at = 1;
+    for (bool reached = true; reached; at++) {
+        json_left = at;
+        char *text = cr_adapter_shapes_text(adapter, m);
+        reached = json_left == 0;
+        json_left = 0;
+        ck_assert_msg(text == NULL || strcmp(text, shapes) == 0, "%ld:\n%s\n%s", at, text, shapes);
+        cr_free(text);
+    }
+    cr_free(shapes);
+    cr_free(ones);
+    cr_adapter_destroy(adapter);
+    cr_model_close(m);
+    json_set_alloc_funcs(malloc, free);
+}
+END_TEST
+
+static cr_status eval_calibrated(void *arg, struct cr_error *err)
+{
+    struct call call;
+    (void)arg;
+    call_init(&call, "ivon");
+    call.options.samples = 2;
+    call.options.calibrate = data;
+    cr_status status = cr_eval(&call.options, &call.host, &call.result, err);
+    call_free(&call);
+    return status;
+}
+
 /* Too many draws for the memory there is: refused before anything is drawn; and every allocation may fail. */
 START_TEST(memory)
 {
@@ -175,20 +352,7 @@ START_TEST(memory)
     call.options.samples = 10000;
     call.host.memory_bytes = (uint64_t)48 << 20;
     refuse(&call, CR_E_MEMORY, "fewer --samples");
-    long live = cr_alloc_live();
-    cr_status status = CR_E_MEMORY;
-    for (long at = 1; status != CR_OK; at++) {
-        call_init(&call, "ivon");
-        call.options.samples = 2;
-        call.options.calibrate = data;
-        cr_alloc_fail_at(at, at % 2 == 0);
-        status = cr_eval(&call.options, &call.host, &call.result, &call.err);
-        cr_alloc_fail_at(0, false);
-        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, call.err.message);
-        call_free(&call);
-        ck_assert_int_eq(cr_alloc_live(), live);
-        ck_assert_int_lt(at, 5000);
-    }
+    ck_assert_int_gt(cr_test_alloc_sweep_long("eval", eval_calibrated, NULL, 3), 300);
 }
 END_TEST
 
@@ -201,6 +365,8 @@ int main(void)
     tcase_add_test(all, posteriors_that_do_not_belong);
     tcase_add_test(all, damaged_files);
     tcase_add_test(all, refused_options);
+    tcase_add_test(all, nothing_is_absent_for_want_of_memory);
+    tcase_add_loop_test(all, whole_files, 0, 4);
     tcase_add_test(all, memory);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);

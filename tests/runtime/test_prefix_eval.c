@@ -10,6 +10,7 @@
 #include "runtime/core/alloc.h"
 #include "runtime/posterior/method.h"
 #include "runtime/thread/parallel.h"
+#include "tests/support/io_test.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/train_test.h"
@@ -260,24 +261,22 @@ START_TEST(bad_directories)
 }
 END_TEST
 
+static cr_status eval_two(void *arg, struct cr_error *err)
+{
+    struct call call;
+    struct cr_eval_result result = {0};
+    (void)arg;
+    call_init(&call, "three");
+    call.options.samples = 2;
+    cr_status status = cr_eval(&call.options, &call.host, &result, err);
+    cr_eval_result_deinit(&result);
+    return status;
+}
+
 /* Memory that cannot be had is an error of its own and leaves nothing behind. */
 START_TEST(no_memory)
 {
-    long live = cr_alloc_live();
-    cr_status status = CR_E_MEMORY;
-    for (long at = 1; status != CR_OK; at++) {
-        struct call call;
-        struct cr_eval_result result = {0};
-        call_init(&call, "three");
-        call.options.samples = 2;
-        cr_alloc_fail_at(at, at % 2 == 0);
-        status = cr_eval(&call.options, &call.host, &result, &call.err);
-        cr_alloc_fail_at(0, false);
-        ck_assert_msg(status == CR_OK || status == CR_E_MEMORY, "%ld: %d %s", at, status, call.err.message);
-        cr_eval_result_deinit(&result);
-        ck_assert_int_eq(cr_alloc_live(), live);
-        ck_assert_int_lt(at, 5000);
-    }
+    ck_assert_int_gt(cr_test_alloc_sweep_long("eval", eval_two, NULL, 3), 200);
 }
 END_TEST
 

@@ -10,7 +10,7 @@
 #include "tests/support/output_test.h"
 
 /* One point, equal values, zeros, huge and tiny values: coordinates stay inside the drawing. */
-static const double levels[] = {0, 1, -3, 1e-9, 1e12, 2.302585};
+static const double levels[] = {0, 1, -3, 1e-9, 1e-40, 1e-70, -1e-310, 1e12, 1e300, 2.302585};
 
 static void check_inside(const char *svg)
 {
@@ -43,6 +43,26 @@ START_TEST(odd_curves)
         draw(&buf, points, n, true, false);
         check_inside(buf.data);
         ck_assert_uint_eq(cr_output_count(buf.data, "<circle"), n);
+    }
+    cr_buf_free(&buf);
+}
+END_TEST
+
+/* From the first to the second, along either axis, or both: however small or large the way is. */
+static const double ends[][2] = {{0, 1e-9},      {0, 1e-40},      {0, 1e-70},     {0, 5e-324},
+                                 {1e-40, 1e-70}, {-1e-40, 1e-40}, {1, 1 + 1e-12}, {-1e300, 1e300},
+                                 {1e-70, 1e300}, {0, 1e300},      {1e300, 0}};
+
+START_TEST(odd_spans)
+{
+    const double *e = ends[_i];
+    struct cr_report_point points[][2] = {{{1, e[0]}, {2, e[1]}}, {{e[0], 1}, {e[1], 2}}, {{e[0], e[0]}, {e[1], e[1]}}};
+    struct cr_buf buf = {0};
+    for (int axes = 0; axes < 3; axes++) {
+        draw(&buf, points[axes], 2, true, false);
+        check_inside(buf.data);
+        ck_assert(strstr(buf.data, "nan") == NULL && strstr(buf.data, "inf") == NULL);
+        ck_assert_uint_ge(cr_output_count(buf.data, "text-anchor=\"end\""), 2); /* ticks that can be read */
     }
     cr_buf_free(&buf);
 }
@@ -105,6 +125,7 @@ int main(void)
     Suite *suite = suite_create("report charts");
     TCase *tcase = tcase_create("report charts");
     tcase_add_loop_test(tcase, odd_curves, 0, sizeof levels / sizeof levels[0]);
+    tcase_add_loop_test(tcase, odd_spans, 0, sizeof ends / sizeof ends[0]);
     tcase_add_test(tcase, long_curve);
     tcase_add_test(tcase, direction);
     tcase_add_test(tcase, many_lines);

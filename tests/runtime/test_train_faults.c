@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/io/file.h"
@@ -66,7 +67,47 @@ START_TEST(every_allocation_may_fail)
         ck_assert_msg(status == CR_E_MEMORY || (status == CR_OK && (at > n || _i % 2 == 0)),
                       "allocation %ld of %ld: status %d: %s", at, n, status, run.err.message);
         ck_assert_msg(live == 0, "allocation %ld of %ld: %ld blocks leaked", at, n, live);
+        ck_assert_msg(status != CR_OK || cr_train_exists("out/valid.jsonl"), "allocation %ld of %ld", at, n);
     }
+}
+END_TEST
+
+struct away {
+    char path[1024], warning[256];
+    bool change; /* rather than remove */
+};
+
+/* The data file goes, or changes, once it was read. */
+static void take_data_away(void *ctx, enum cr_log_level level, const char *line)
+{
+    struct away *away = ctx;
+    if (level == CR_LOG_WARNING) {
+        snprintf(away->warning, sizeof away->warning, "%s", line);
+    } else if (strncmp(line, "memory: ", 8) == 0 && away->change) {
+        cr_train_write("again.jsonl", "{}\n", 3);
+    } else if (strncmp(line, "memory: ", 8) == 0) {
+        ck_assert_int_eq(unlink(away->path), 0);
+    }
+}
+
+START_TEST(held_out_lines_that_cannot_be_copied)
+{
+    struct cr_train_run run;
+    struct away away = {.change = _i == 1};
+    size_t n;
+    uint8_t *lines = cr_train_bytes("choices.jsonl", &n);
+    cr_train_write("again.jsonl", lines, n);
+    cr_free(lines);
+    snprintf(away.path, sizeof away.path, "%s", cr_train_path("again.jsonl"));
+    cr_train_run_init(&run, "out");
+    run.options.data = away.path;
+    run.options.steps = 1;
+    run.host.log = take_data_away;
+    run.host.ctx = &away;
+    ck_assert_msg(cr_finetune(&run.options, &run.host, &run.result, &run.err) == CR_OK, "%s", run.err.message);
+    const char *says = _i == 1 ? "again.jsonl has changed since" : "again.jsonl: cannot open";
+    ck_assert_msg(strstr(away.warning, says) != NULL, "%s", away.warning);
+    ck_assert(!cr_train_exists("out/valid.jsonl"));
 }
 END_TEST
 
@@ -166,6 +207,7 @@ int main(void)
     tcase_add_checked_fixture(all, cr_train_dir_make, cr_train_dir_drop);
     tcase_add_test(all, output_directory);
     tcase_add_loop_test(all, every_allocation_may_fail, 0, 6);
+    tcase_add_loop_test(all, held_out_lines_that_cannot_be_copied, 0, 2);
     tcase_add_loop_test(all, every_write_may_fail, 0, 4);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);

@@ -67,6 +67,11 @@ void cr_expect_error(const char *what, cr_status got, const struct cr_error *err
  * each time and no block left behind. Returns the number of allocations reached. */
 long cr_test_alloc_sweep(const char *what, cr_status (*op)(void *arg, struct cr_error *err), void *arg);
 
+/* The same for a long operation that can do without some allocation (an expression is then not compiled to machine
+ * code): one failing alone may be survived, and after the 40th only every so manyth fails. */
+long cr_test_alloc_sweep_long(const char *what, cr_status (*op)(void *arg, struct cr_error *err), void *arg,
+                              long stride);
+
 /* take() needs processor time in proportion to the pieces of its input, of which make() puts n into `input`. Measured
  * for n and 32 n, the least of several runs each: linear is 32, quadratic 1,024 times; halfway, 181, still passes, so
  * that a busy machine does not fail it and a quadratic step does. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "credence/kernels/dequant.h"
@@ -251,6 +252,24 @@ void cr_train_must_fail(struct cr_train_run *run, cr_status want, const char *pa
     ck_assert_msg(status == want, "status %d, expected %d: %s", status, want, run->err.message);
     ck_assert_msg(strstr(run->err.message, part) != NULL, "\"%s\" lacks \"%s\"", run->err.message, part);
     ck_assert_ptr_null(strchr(run->err.message, '\n'));
+}
+
+double cr_train_predicted_mb(struct cr_train_run *run)
+{
+    double mb = 0;
+    int ends[2], status = -1;
+    ck_assert_int_eq(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        bool told = cr_train_run_go(run) == CR_OK && write(ends[1], &run->result.predicted_mb, sizeof mb) == sizeof mb;
+        _exit(told ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    ck_assert_int_eq(read(ends[0], &mb, sizeof mb), sizeof mb);
+    close(ends[0]);
+    close(ends[1]);
+    return mb;
 }
 
 void cr_train_stop(struct cr_train_run *run, long n_steps)

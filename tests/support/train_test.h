@@ -53,6 +53,10 @@ void cr_train_must_fail(struct cr_train_run *run, cr_status want, const char *pa
 /* On so many OpenMP threads. */
 void cr_train_must_on(struct cr_train_run *run, int n_threads);
 
+/* MiB that the run is predicted to take, asked in a process of its own: what runs before left in the heap would count.
+ */
+double cr_train_predicted_mb(struct cr_train_run *run);
+
 /* Stops the run after so many training steps; the next one resumes it. */
 void cr_train_stop(struct cr_train_run *run, long n_steps);
 
