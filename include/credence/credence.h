@@ -262,7 +262,9 @@ struct cr_eval_result {
  * the adapter again, with posterior.safetensors and summary.json beside it. */
 struct cr_laplace_options {
     size_t size;
-    const char *model, *data, *adapter, *output; /* required; data: the training examples, with choices */
+    const char *model, *data, *adapter, *output; /* required; data: the training examples, with choices.
+                                  * Those that the adapter's run held out of this very file, as the summary.json beside the
+                                  * adapter says, do not count; a file that the run was not trained on is warned of */
     const char *valid;           /* chooses the prior precision by its NLL; NULL: valid.jsonl of the adapter's directory,
                                   * which its run held out, where there is one, else the evidence */
     double prior_precision;      /* 0 = to be chosen */

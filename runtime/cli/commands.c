@@ -18,7 +18,8 @@ const struct cr_cli_command cr_cli_commands[] = {
         .detail = ""},
     {.name = "laplace", .bit = CR_CLI_LAPLACE, .operands = "", .polls = true, .run = cr_cli_run_laplace,
         .summary = "fit a Gaussian around a trained adapter, from the curvature of its loss",
-        .detail = "Takes an adapter that was trained to a point and the examples with choices that it was trained on;\n"
+        .detail = "Takes an adapter that was trained to a point and the examples with choices that it was trained on\n"
+                  "(what its run held out of that file does not count, as summary.json beside the adapter tells);\n"
                   "writes it again with a Kronecker-factored Laplace posterior beside it. eval and predict then answer\n"
                   "by the linearised model, or with --weights by draws of weights. The prior precision is chosen by\n"
                   "--valid, else by valid.jsonl of the adapter's directory (what its run held out), else, and with\n"

@@ -73,6 +73,9 @@ void cr_dataset_close(struct cr_dataset *dataset);
  * learned prefixes), or are wanted one by one. Borrows all that the dataset owns, or takes its place. */
 struct cr_dataset cr_dataset_whole(const struct cr_dataset *dataset);
 
+/* Of the training file, where no other file is given for validation. */
+#define CR_HELD_OUT_SHARE 0.1
+
 /* Seeded stratified split (by answer and task; texts: by task): `held_out` indices get about `fraction` of the
  * examples, at most half of them and at least one, `kept` the rest with one or more of every stratum, both ascending.
  * An example that is alone in its stratum is kept, so nothing is held out where each is the only one of its answer;

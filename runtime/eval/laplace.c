@@ -366,6 +366,7 @@ static cr_status run(struct fit *f, const struct cr_laplace_options *options, co
     CR_TRY(find_valid(f, host, err));
     CR_TRY(cr_dir_check_output(f->options.output, f->options.force, false, err));
     CR_TRY(open_scoring(f, host, err));
+    CR_TRY(cr_scoring_keep_trained(s, f->options.adapter, err));
     const struct cr_adapter *adapter = s->sets.posteriors[0]->adapter;
     CR_TRY(cr_rng_ops_init(&f->rng, s->workers.tier));
     CR_TRY(cr_laplace_set_init(&f->set, adapter, err));

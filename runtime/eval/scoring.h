@@ -102,6 +102,10 @@ cr_status cr_scoring_open(const struct cr_eval_options *options, const struct cr
                           struct cr_error *err);
 void cr_scoring_close(struct cr_scoring *scoring);
 
+/* Leaves out of the examples of `data` those that the run of this adapter directory held out of that very file, where
+ * its summary says how; where it names another file, or other examples of it count, warns. Errors: CR_E_MEMORY. */
+cr_status cr_scoring_keep_trained(struct cr_scoring *s, const char *adapter, struct cr_error *err);
+
 /* Calls fn once an example of one of s's sets in file order. Errors: CR_E_STOPPED between two batches, CR_E_DIVERGED
  * for a logit or loss that is not finite (naming the line), CR_E_IO when the model file changed meanwhile, those of the
  * engine and of fn.

@@ -131,7 +131,7 @@ static struct found *newest_of(const struct list *list, uint64_t run_id)
 }
 
 cr_status cr_checkpoint_newest(const char *dir, uint64_t run_id, const struct cr_host *host, char **path,
-                               struct cr_checkpoint *checkpoint, struct cr_error *err)
+                               struct cr_checkpoint *checkpoint, bool *others, struct cr_error *err)
 {
     struct list list = {0};
     struct cr_error why = {0};
@@ -146,9 +146,10 @@ cr_status cr_checkpoint_newest(const char *dir, uint64_t run_id, const struct cr
         best = newest_of(&list, list.items[0].run_id);
         for (size_t i = 0; i < list.n; i++) {
             if (list.items[i].run_id != best->run_id) {
-                status = cr_fail(err, CR_E_BUSY, "%s: checkpoints of several other runs (%016" PRIx64 ", %016" PRIx64
-                                 "), none of this one (%016" PRIx64 ")", dir, best->run_id, list.items[i].run_id,
-                                 run_id);
+                status = cr_fail(err, CR_E_BUSY,
+                                 "%s: checkpoints of several other runs (%016" PRIx64 ", %016" PRIx64
+                                 "), none of this one (%016" PRIx64 ")",
+                                 dir, best->run_id, list.items[i].run_id, run_id);
                 break;
             }
         }
@@ -157,6 +158,10 @@ cr_status cr_checkpoint_newest(const char *dir, uint64_t run_id, const struct cr
         status = cr_checkpoint_open(best->path, checkpoint, err);
     }
     if (status == CR_OK) {
+        *others = false;
+        for (size_t i = 0; i < list.n; i++) {
+            *others = *others || list.items[i].run_id != best->run_id;
+        }
         *path = best->path;
         best->path = NULL;
     }

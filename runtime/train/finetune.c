@@ -73,22 +73,28 @@ static cr_status take_output(struct cr_train *train, struct cr_error *err)
     return CR_OK;
 }
 
+/* The files of a run before this one go once there is something that --resume brings to an end. From then on the
+ * directory is this run's: a resume does the same again. */
 static cr_status begin_fresh(struct cr_train *train, struct cr_error *err)
 {
+    train->shared = true;
     CR_TRY(check_space(train, err));
-    CR_TRY(cr_output_clear(train->options.output, err));
     CR_TRY(cr_dir_create(train->checkpoint_dir, err));
     cr_checkpoint_sweep(train->checkpoint_dir);
+    CR_TRY(cr_train_save(train, true, true, err));
+    CR_TRY(cr_output_clear(train->options.output, err));
     CR_TRY(cr_journal_open(train, 0, err));
-    CR_TRY(cr_train_write_held_out(train, err));
-    return cr_train_save(train, true, true, err);
+    return cr_train_write_held_out(train, err);
 }
 
 static cr_status begin_resumed(struct cr_train *train, bool *nothing_to_do, struct cr_error *err)
 {
     struct cr_checkpoint checkpoint;
+    bool of_run = false;
     char *path = NULL;
-    CR_TRY(cr_checkpoint_newest(train->checkpoint_dir, train->run_id, train->host, &path, &checkpoint, err));
+    CR_TRY(cr_checkpoint_newest(train->checkpoint_dir, train->run_id, train->host, &path, &checkpoint, &train->shared,
+                                err));
+    uint64_t run_id = checkpoint.run_id;
     cr_status status = cr_train_compare(train, &checkpoint, path, err);
     if (status == CR_OK) {
         status = cr_train_restore(train, &checkpoint, path, err);
@@ -97,12 +103,17 @@ static cr_status begin_resumed(struct cr_train *train, bool *nothing_to_do, stru
     train->last_checkpoint = path;
     CR_TRY(status);
     bool finished = train->history->finished != 0 || train->step >= train->n_steps;
-    *nothing_to_do = finished && !cr_train_eval_due(train) && cr_train_outputs_present(train);
+    CR_TRY(cr_train_outputs_of(train, run_id, &of_run, err));
+    *nothing_to_do = finished && !cr_train_eval_due(train) && of_run && cr_train_outputs_present(train);
     if (*nothing_to_do) {
-        return CR_OK;
+        return cr_train_write_held_out(train, err);
     }
     CR_TRY(check_space(train, err));
     cr_checkpoint_sweep(train->checkpoint_dir);
+    if (!of_run) { /* nothing of another run's result is to stand beside this one's */
+        CR_TRY(cr_output_clear(train->options.output, err));
+    }
+    CR_TRY(cr_train_write_held_out(train, err));
     cr_host_log(train->host, CR_LOG_INFO, "resumed at step %" PRIu64 " of %" PRIu64 " from %s", train->step,
                 train->n_steps, path);
     return cr_journal_open(train, train->journal_lines, err);

@@ -4,34 +4,33 @@
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
 #include "runtime/data/lines.h"
 #include "runtime/io/file.h"
 #include "runtime/io/hash.h"
 #include "runtime/train/train.h"
 
 /* The lines of the held-out examples, in the order of the file whatever theirs is. */
-static cr_status copy_lines(const struct cr_train *train, struct cr_lines *lines, struct cr_file_writer *out,
+static cr_status copy_lines(const struct cr_train *train, struct cr_lines *lines, struct cr_buf *out,
                             struct cr_error *err)
 {
     const char *text;
     size_t n, at = 0;
     bool *held_out = cr_zalloc(train->data.n, sizeof *held_out);
-    cr_status status = held_out != NULL ? CR_OK : cr_fail(err, CR_E_MEMORY, "no memory for the held-out lines");
-    for (size_t i = 0; i < train->n_valid && status == CR_OK; i++) {
+    if (held_out == NULL) {
+        return cr_fail(err, CR_E_MEMORY, "no memory for the held-out lines");
+    }
+    for (size_t i = 0; i < train->n_valid; i++) {
         held_out[train->valid_pool[i]] = true;
     }
-    while (status == CR_OK && at < train->data.n && cr_lines_next(lines, &text, &n)) {
-        if (lines->number != train->data.examples[at].line) {
-            continue;
-        }
-        if (held_out[at++]) {
-            CR_TRY_OUT(status, cr_file_writer_write(out, text, n, err));
-            CR_TRY_OUT(status, cr_file_writer_write(out, "\n", 1, err));
+    while (at < train->data.n && cr_lines_next(lines, &text, &n)) {
+        if (lines->number == train->data.examples[at].line && held_out[at++]) {
+            cr_buf_append(out, text, n);
+            cr_buf_putc(out, '\n');
         }
     }
-out:
     cr_free(held_out);
-    return status;
+    return out->failed ? cr_fail(err, CR_E_MEMORY, "no memory for the held-out lines") : CR_OK;
 }
 
 /* The data file as it was read for the run. */
@@ -47,40 +46,56 @@ static cr_status open_again(const struct cr_train *train, struct cr_lines *lines
                          cr_escape(shown, sizeof shown, data, strlen(data)));
 }
 
-cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error *err)
+/* Writes what is wanted unless the file holds it already. */
+static cr_status bring(const char *path, const struct cr_buf *wanted, struct cr_error *err)
+{
+    uint8_t *there = NULL;
+    size_t n = 0;
+    struct cr_error why;
+    cr_status status = cr_file_read(path, wanted->n, &there, &n, &why);
+    bool same = status == CR_OK && n == wanted->n && memcmp(there, wanted->data, n) == 0;
+    cr_free(there);
+    if (status == CR_E_MEMORY) {
+        return cr_fail(err, status, "%s", why.message);
+    }
+    return same ? CR_OK : cr_file_write(path, wanted->data, wanted->n, err);
+}
+
+static cr_status write_lines(const struct cr_train *train, const char *path, struct cr_error *err)
 {
     struct cr_lines lines = {0};
-    struct cr_file_writer out = {0};
+    struct cr_buf wanted = {0};
     struct cr_error why = {0};
     char shown[CR_ESCAPE_BYTES];
+    cr_status status = open_again(train, &lines, &why);
+    if (status == CR_OK) {
+        status = copy_lines(train, &lines, &wanted, err);
+        status = status == CR_OK ? bring(path, &wanted, err) : status;
+    } else if (status == CR_E_MEMORY) {
+        cr_fail(err, status, "%s", why.message);
+    } else { /* the run itself has its copy */
+        cr_host_log(train->host, CR_LOG_WARNING, "%s: no %s", why.message,
+                    cr_escape(shown, sizeof shown, path, strlen(path)));
+        unlink(path);
+        status = CR_OK;
+    }
+    cr_buf_free(&wanted);
+    cr_lines_close(&lines);
+    return status;
+}
+
+cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error *err)
+{
     cr_status status = CR_OK;
     char *path = cr_path_join(train->options.output, "valid.jsonl");
     if (path == NULL) {
         return cr_fail(err, CR_E_MEMORY, "no memory for a path");
     }
-    if (!cr_same_file(path, train->options.valid)) {
+    if (train->valid == &train->data && train->n_valid > 0) {
+        status = write_lines(train, path, err);
+    } else if (train->shared && !cr_same_file(path, train->options.valid)) {
         unlink(path); /* of a run before this one */
     }
-    if (train->valid != &train->data || train->n_valid == 0) {
-        goto out;
-    }
-    status = open_again(train, &lines, &why);
-    if (status == CR_E_MEMORY) {
-        cr_fail(err, status, "%s", why.message);
-        goto out;
-    }
-    if (status != CR_OK) { /* the run itself has its copy */
-        cr_host_log(train->host, CR_LOG_WARNING, "%s: no %s", why.message,
-                    cr_escape(shown, sizeof shown, path, strlen(path)));
-        status = CR_OK;
-        goto out;
-    }
-    CR_TRY_OUT(status, cr_file_writer_open(&out, path, err));
-    CR_TRY_OUT(status, copy_lines(train, &lines, &out, err));
-    CR_TRY_OUT(status, cr_file_writer_commit(&out, err));
-out:
-    cr_file_writer_abort(&out);
-    cr_lines_close(&lines);
     cr_free(path);
     return status;
 }

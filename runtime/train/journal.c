@@ -18,38 +18,61 @@
 /* More than a journal can hold in a run of any length; a larger file is not ours. */
 #define MAX_JOURNAL_BYTES ((size_t)1 << 30)
 
-/* Tokens and rate of one line: false when it is not a report. */
-static bool read_line(const char *text, size_t n, int64_t *tokens, double *rate)
+/* What is read of a line. */
+struct report {
+    int64_t tokens;
+    double rate, loss; /* NaN: null */
+};
+
+/* False when it is not a report. */
+static bool read_line(const char *text, size_t n, struct report *out)
 {
     json_t *line = NULL;
+    *out = (struct report){.loss = (double)NAN};
     bool good = cr_json_parse(text, n, NULL, &line, NULL) == CR_OK && json_is_object(line) &&
-                cr_json_get_int(line, "tokens", true, 0, INT64_MAX, tokens, NULL, NULL) == CR_OK &&
-                cr_json_get_number(line, "tok_s", true, rate, NULL, NULL) == CR_OK;
+                cr_json_get_int(line, "tokens", true, 0, INT64_MAX, &out->tokens, NULL, NULL) == CR_OK &&
+                cr_json_get_number(line, "tok_s", true, &out->rate, NULL, NULL) == CR_OK &&
+                cr_json_get_number(line, "loss", false, &out->loss, NULL, NULL) == CR_OK;
     json_decref(line);
     return good;
 }
 
+/* Whether this is the last report that the checkpoint knows: its tokens, and its loss as printed with 12 digits, which
+ * is half a unit of the last one off at most. */
+static bool is_last_known(const struct cr_train *train, const struct report *report)
+{
+    const struct cr_train_history *h = train->history;
+    double loss = h->last_report_loss;
+    bool same_loss = isnan(report->loss) ? !isfinite(loss) : fabs(report->loss - loss) <= 1e-11 * fabs(loss);
+    return (uint64_t)report->tokens == h->report_tokens && same_loss;
+}
+
 /* Walks the lines to keep: their bytes, and the seconds that the processes before this one trained, from the rates
- * they reported. (Seconds are kept out of the checkpoint so that its bytes do not depend on the speed of a machine.) */
-static void read_lines(struct cr_train *train, const char *text, size_t n, uint64_t keep_lines, size_t *keep_bytes)
+ * they reported. (Seconds are kept out of the checkpoint so that its bytes do not depend on the speed of a machine.)
+ * False when they are another run's: the last is not the one that the checkpoint knows, or it is not there to tell, and
+ * another run has been in the directory. */
+static bool read_lines(struct cr_train *train, const char *text, size_t n, uint64_t keep_lines, size_t *keep_bytes)
 {
     int64_t before = 0;
+    bool known = false;
     for (size_t at = 0; train->journal_lines < keep_lines;) {
         const char *end = memchr(text + at, '\n', n - at);
         if (end == NULL) {
             break;
         }
         size_t length = (size_t)(end - text) - at;
-        int64_t tokens;
-        double rate;
-        if (read_line(text + at, length, &tokens, &rate) && rate > 0 && tokens >= before) {
-            train->earlier_seconds += (double)(tokens - before) / rate;
-            before = tokens;
+        struct report report;
+        bool good = read_line(text + at, length, &report);
+        if (good && report.rate > 0 && report.tokens >= before) {
+            train->earlier_seconds += (double)(report.tokens - before) / report.rate;
+            before = report.tokens;
         }
         at += length + 1;
         *keep_bytes = at;
         train->journal_lines++;
+        known = good && is_last_known(train, &report);
     }
+    return train->journal_lines < keep_lines ? !train->shared : known;
 }
 
 static cr_status read_earlier(struct cr_train *train, uint64_t keep_lines, size_t *keep_bytes, struct cr_error *err)
@@ -61,8 +84,10 @@ static cr_status read_earlier(struct cr_train *train, uint64_t keep_lines, size_
     if (status == CR_E_MEMORY) {
         return cr_fail(err, status, "%s", why.message);
     }
-    if (status == CR_OK) {
-        read_lines(train, (const char *)text, n, keep_lines, keep_bytes);
+    if (status == CR_OK && !read_lines(train, (const char *)text, n, keep_lines, keep_bytes)) {
+        *keep_bytes = 0;
+        train->journal_lines = 0;
+        train->earlier_seconds = 0;
     }
     if (train->journal_lines < keep_lines) {
         cr_host_log(train->host, CR_LOG_WARNING,
@@ -135,8 +160,8 @@ static json_t *rounded(double value, double unit)
 static void write_line(struct cr_train *train, const struct cr_progress *p)
 {
     /* Two passes (forward, and gradient of the inputs) of a multiplication and an addition for every weight of the
-     * projections: an estimate that leaves out attention, the head, the adapter and recomputation, and counts tokens that
-     * prompts begin with, computed once for several, for each. */
+     * projections: an estimate that leaves out attention, the head, the adapter and recomputation, and counts tokens
+     * that prompts begin with, computed once for several, for each. */
     double gflops = 4e-9 * (double)train->linear_params * p->tok_s;
     json_t *line = json_object();
     json_object_set_new(line, "step", json_integer((json_int_t)p->step));

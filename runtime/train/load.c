@@ -100,8 +100,8 @@ static cr_status split(struct cr_train *train, struct cr_error *err)
     }
     if (train->options.valid == NULL && !train->options.no_valid) {
         train->valid = &train->data;
-        cr_dataset_split(&train->data, train->options.seed, 0.1, train->train_pool, &train->n_train, train->valid_pool,
-                         &train->n_valid);
+        cr_dataset_split(&train->data, train->options.seed, CR_HELD_OUT_SHARE, train->train_pool, &train->n_train,
+                         train->valid_pool, &train->n_valid);
     } else {
         train->valid = &train->valid_file;
         train->n_train = n;

@@ -1,11 +1,13 @@
-/* Which files a finished run leaves in its output directory. */
+/* Which files a finished run leaves in its output directory, and whether they are there. */
 #include <string.h>
 #include <unistd.h>
 
 #include "runtime/core/alloc.h"
 #include "runtime/io/file.h"
+#include "runtime/io/hash.h"
 #include "runtime/posterior/output_dir.h"
 #include "runtime/posterior/posterior_file.h"
+#include "runtime/posterior/run_summary.h"
 #include "runtime/train/train.h"
 
 /* What this run writes: some methods leave more than an adapter, and prefixes and trained label rows have no GGUF form.
@@ -28,4 +30,14 @@ bool cr_train_outputs_present(const struct cr_train *train)
         }
     }
     return true;
+}
+
+cr_status cr_train_outputs_of(const struct cr_train *train, uint64_t run_id, bool *of_run, struct cr_error *err)
+{
+    struct cr_run_summary summary;
+    bool found = false;
+    char hex[17];
+    CR_TRY(cr_run_summary_read(train->options.output, &summary, &found, err));
+    *of_run = found && strcmp(summary.run_id, cr_hex_64(hex, run_id)) == 0;
+    return CR_OK;
 }

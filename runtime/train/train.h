@@ -1,8 +1,8 @@
 /* train: the parts of a fine-tuning run and the functions its files share. Private to runtime/train.
  *
  * Order of a run (finetune.c): options checked, model and data read, memory predicted, everything allocated, output
- * taken, then either step 0 is committed or a checkpoint restored; loop.c does the steps; outputs are written.
- * After setup a step allocates nothing.
+ * taken, then either step 0 is committed or a checkpoint restored; what another run left goes; loop.c does the steps;
+ * outputs are written. After setup a step allocates nothing.
  */
 #ifndef CR_TRAIN_TRAIN_H
 #define CR_TRAIN_TRAIN_H
@@ -116,6 +116,7 @@ struct cr_train {
     uint64_t journal_lines;
     uint32_t failed_saves; /* in a row */
     bool journal_broken;
+    bool shared; /* the output directory may hold files of another run */
 
     double train_seconds, report_seconds; /* of this process, without evaluation and saving */
     double earlier_seconds;               /* of the processes before a resume */
@@ -200,19 +201,23 @@ cr_status cr_train_validate(struct cr_train *train, struct cr_error *err);
 cr_status cr_train_tune(struct cr_train *train, struct cr_error *err);
 uint64_t cr_train_trial_targets(const struct cr_train *train);
 
-/* held_out.c: the lines held out of the data file, if any, as valid.jsonl of the output. Errors: CR_E_IO, CR_E_MEMORY;
- * a data file that has changed or cannot be read again is warned of. */
+/* held_out.c: the lines held out of the data file, if any, as valid.jsonl of the output, which is left alone when it
+ * holds them already. Errors: CR_E_IO, CR_E_MEMORY; a data file that has changed or cannot be read again is warned
+ * of. */
 cr_status cr_train_write_held_out(const struct cr_train *train, struct cr_error *err);
 
-/* journal.c: train.jsonl. Losing it is a warning, never an end. */
+/* journal.c: train.jsonl, cut to its first keep_lines lines where these are of this run, else to none. Losing it is a
+ * warning, never an end. */
 cr_status cr_journal_open(struct cr_train *train, uint64_t keep_lines, struct cr_error *err);
 void cr_journal_sync(struct cr_train *train);
 void cr_journal_close(struct cr_train *train);
 void cr_train_report(struct cr_train *train, const struct cr_step_result *step, bool report);
 
-/* outputs.c: whether a run of this method writes the file of this name, and whether all that it writes are there. */
+/* outputs.c: whether a run of this method writes the file of this name; whether all that it writes are there; and
+ * whether those that are there are of the run of this id, as their summary says. Errors: CR_E_MEMORY. */
 bool cr_train_writes(const struct cr_train *train, const char *name);
 bool cr_train_outputs_present(const struct cr_train *train);
+cr_status cr_train_outputs_of(const struct cr_train *train, uint64_t run_id, bool *of_run, struct cr_error *err);
 
 /* summary.c: adapter files, then summary.json as the last file of a run. */
 cr_status cr_train_write_outputs(struct cr_train *train, struct cr_error *err);

@@ -74,6 +74,10 @@ expect CL-12 0 'nothing to do' tune -o run --steps 3 --report-every 3 --resume
 expect resume 8 'steps 3, now 5' tune -o run --steps 5 --report-every 3 --resume
 sums run >after
 check "CL-12 untouched" cmp -s before after
+# --force loses nothing before a first checkpoint is there: 16 blocks of 512 or 1,024 bytes do not hold it.
+expect R7 4 'step-00000000.cck' sh -c "ulimit -f 16; '$credence' finetune $flags -o run --steps 2 --force --quiet"
+sums run >after
+check "R7 untouched" cmp -s before after
 expect CL-12 0 'train 2/2' tune -o run --steps 2 --report-every 1 --force
 expect CL-13 4 'absent' tune -o absent/run --steps 1
 expect CL-13 4 'd.jsonl\|m.gguf\|file' tune -o before --steps 1

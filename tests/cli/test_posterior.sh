@@ -94,10 +94,10 @@ lay() {
     "$credence" laplace -m m.gguf -d d.jsonl -t 1 "$@"
 }
 expect laplace 0 'point/valid.jsonl, held out by the run of the adapter, chooses the prior precision' lay -a point -o laplace
-check laplace grep -q '^curvature of 20 examples, ' out
+check laplace grep -q '^curvature of 18 examples, ' out # of 20: the run held out a tenth
 check laplace grep -q '^prior precision .*, log-likelihood .*, evidence ' out
 check laplace grep -q '^validation NLL .*, of the point ' out
-expect laplace 0 'eval 20/20' lay -a point -o by-evidence --no-valid
+expect laplace 0 'eval 18/18' lay -a point -o by-evidence --no-valid
 check laplace sh -c '! grep -q "^validation NLL" out && grep -q "\"evidence\"" by-evidence/summary.json'
 expect laplace 2 '--valid and --no-valid exclude each other' lay -a point -o none --valid o.jsonl --no-valid
 for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior.safetensors summary.json; do
@@ -105,7 +105,7 @@ for file in adapter_config.json adapter_model.safetensors adapter.gguf posterior
 done
 check laplace cmp -s laplace/adapter.gguf point/adapter.gguf
 expect info 0 '' "$credence" info laplace
-check info grep -q '^ *laplace, curvature of 20 examples, prior precision ' out
+check info grep -q '^ *laplace, curvature of 18 examples, prior precision ' out
 expect laplace 0 '1 set of weights' score eval -a laplace --json j.json
 check laplace grep -q '^  "samples": 10000,' j.json
 expect laplace 0 '3 sets of weights' score eval -a laplace --weights --samples 3

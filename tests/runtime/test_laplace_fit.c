@@ -147,7 +147,8 @@ static void add_gradients(void *ctx, const struct cr_engine_view *views, size_t 
     }
 }
 
-/* The small factors of A in a fitted posterior: sums over examples of E_y sum_t g g^T, example by example. */
+/* The small factors of A in a fitted posterior: sums over the examples that were trained on of E_y sum_t g g^T, example
+ * by example. */
 START_TEST(expectation_over_classes)
 {
     struct call call;
@@ -165,11 +166,15 @@ START_TEST(expectation_over_classes)
     }
     cr_engine_observe(s.engine, add_gradients, &x);
     double log_lik = 0;
+    uint32_t kept[CR_TRAIN_CHOICES], held_out[CR_TRAIN_CHOICES];
+    size_t n_kept, n_out;
+    cr_dataset_split(&s.main.data, 0, CR_HELD_OUT_SHARE, kept, &n_kept, held_out, &n_out);
+    ck_assert_uint_gt(n_out, 0);
     const struct cr_dataset whole = cr_dataset_whole(&s.main.data); /* as the fit sees it: every token counts */
-    for (size_t i = 0; i < s.main.n; i++) {
-        const struct cr_example *example = &s.main.data.examples[s.main.order[i]];
+    for (size_t i = 0; i < n_kept; i++) {
+        const struct cr_example *example = &s.main.data.examples[kept[i]];
         double z[CR_LABELS_MAX], probs[CR_LABELS_MAX];
-        cr_batch_fill(&s.batch, &whole, &s.main.order[i], 1, 1);
+        cr_batch_fill(&s.batch, &whole, &kept[i], 1, 1);
         ck_assert_int_eq(cr_engine_label_logits(s.engine, &s.batch, s.scratch, &err), CR_OK);
         for (uint32_t c = 0; c < example->n_choices; c++) {
             z[c] = (double)s.scratch[c];
@@ -196,7 +201,7 @@ START_TEST(expectation_over_classes)
         }
         item += 2;
     }
-    ck_assert_uint_eq(p->laplace.n_examples, s.main.n);
+    ck_assert_uint_eq(p->laplace.n_examples, n_kept);
     for (size_t i = 0; i < n_slots; i++) {
         free(x.small[i]);
     }

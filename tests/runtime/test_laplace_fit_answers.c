@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/core/alloc.h"
+#include "runtime/core/buf.h"
 #include "runtime/eval/scoring.h"
 #include "runtime/posterior/posterior.h"
 #include "tests/runtime/laplace_fit_case.h"
@@ -213,6 +215,99 @@ START_TEST(held_out_part_by_default)
 }
 END_TEST
 
+/* The lines of `data` that are not in the run's valid.jsonl, as a file. */
+static void write_trained(const char *name)
+{
+    size_t n, n_out;
+    struct cr_buf kept = {0};
+    char *text = (char *)cr_train_bytes("choices.jsonl", &n),
+         *out = (char *)cr_train_bytes("point/valid.jsonl", &n_out);
+    for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        if (strstr(out, line) == NULL) {
+            cr_buf_printf(&kept, "%s\n", line);
+        }
+    }
+    cr_train_write(name, kept.data, kept.n);
+    cr_buf_free(&kept);
+    cr_free(text);
+    cr_free(out);
+}
+
+/* The examples that the run held out of its file are no training examples: the same as from a file without them, of
+ * which alone the run does not know. Those of other files all count, and all of a run that held nothing out. */
+START_TEST(held_out_part_does_not_count)
+{
+    struct call call;
+    char trained[1024];
+    snprintf(trained, sizeof trained, "%s", cr_train_path("trained.jsonl"));
+    write_trained("trained.jsonl");
+    call_init(&call, "point", "split");
+    call.options.no_valid = true;
+    fit(&call);
+    ck_assert_uint_eq(call.result.n_examples, CR_TRAIN_CHOICES - 3);
+    ck_assert_ptr_null(strstr(call.warning, " the run in "));
+    call_init(&call, "point", "without");
+    call.options.no_valid = true;
+    call.options.data = trained;
+    fit(&call);
+    ck_assert_uint_eq(call.result.n_examples, CR_TRAIN_CHOICES - 3);
+    ck_assert_ptr_nonnull(strstr(call.warning, "trained.jsonl is not the file that the run in "));
+    ck_assert(cr_train_same("split/" CR_POSTERIOR_FILE, "without/" CR_POSTERIOR_FILE));
+    struct cr_train_run run;
+    cr_train_run_init(&run, "all");
+    run.options.no_valid = true;
+    run.options.steps = 1;
+    cr_train_must(&run);
+    call_init(&call, "all", "counted");
+    call.options.no_valid = true;
+    fit(&call);
+    ck_assert_uint_eq(call.result.n_examples, CR_TRAIN_CHOICES);
+    ck_assert_ptr_null(strstr(call.warning, " the run in "));
+    /* Without a summary nothing is known of the run; one that is damaged is none. */
+    cr_train_write("point/summary.json", "{\"run_id\": 3", 12);
+    call_init(&call, "point", "unknown");
+    call.options.no_valid = true;
+    fit(&call);
+    ck_assert_uint_eq(call.result.n_examples, CR_TRAIN_CHOICES);
+}
+END_TEST
+
+/* Of examples that are too long both calls must have left out the same ones. */
+START_TEST(held_out_part_cannot_be_told)
+{
+    struct cr_train_run run;
+    struct call call;
+    struct cr_buf buf = {0};
+    for (int i = 0; i < 20; i++) {
+        cr_buf_printf(&buf, "{\"question\":\"%d%s?\",\"choices\":[\"a\",\"b\"],\"answer\":%d}\n", i,
+                      i == 7 ? " and a question that goes on for longer than all the others do" : "", i % 2);
+    }
+    cr_train_write("uneven.jsonl", buf.data, buf.n);
+    cr_buf_free(&buf);
+    snprintf(data, sizeof data, "%s", cr_train_path("uneven.jsonl"));
+    cr_train_run_init(&run, "uneven");
+    run.options.data = data;
+    run.options.steps = 1;
+    cr_train_must(&run);
+    struct cr_scoring s;
+    open_scoring(&s, "uneven");
+    uint32_t longest = s.main.data.max_ids;
+    cr_scoring_close(&s);
+    call_init(&call, "uneven", "same");
+    call.options.no_valid = true;
+    fit(&call);
+    ck_assert_uint_eq(call.result.n_examples, 18);
+    ck_assert_ptr_null(strstr(call.warning, " the run in "));
+    call_init(&call, "uneven", "shorter");
+    call.options.no_valid = true;
+    call.options.max_seq_length = longest - 1;
+    call.options.on_long_skip = true;
+    fit(&call);
+    ck_assert_uint_eq(call.result.n_examples, 19);
+    ck_assert_ptr_nonnull(strstr(call.warning, "cannot be told"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("laplace_fit answers");
@@ -224,6 +319,8 @@ int main(void)
     tcase_add_test(all, answers);
     tcase_add_test(all, precision_by_validation);
     tcase_add_test(all, held_out_part_by_default);
+    tcase_add_test(all, held_out_part_does_not_count);
+    tcase_add_test(all, held_out_part_cannot_be_told);
     suite_add_tcase(suite, all);
     return cr_run_suite(suite);
 }
