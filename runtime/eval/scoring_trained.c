@@ -50,7 +50,7 @@ cr_status cr_scoring_keep_trained(struct cr_scoring *s, const char *adapter, str
     cr_escape(shown, sizeof shown, adapter, strlen(adapter));
     cr_hex_128(hex, (struct cr_hash128){.high = data->digest[0], .low = data->digest[1]});
     if (found && strcmp(run.data, hex) != 0) {
-        cr_host_log(s->host, CR_LOG_WARNING, "%s is not the file that the run in %s was trained on, but counts as it",
+        cr_host_log(s->host, CR_LOG_WARNING, "%s is not the file that the run in %s was trained on; it is taken for it",
                     cr_escape(path, sizeof path, s->main.path, strlen(s->main.path)), shown);
         return CR_OK;
     }

@@ -14,16 +14,13 @@
 #include "runtime/io/checkpoint.h"
 #include "runtime/io/gguf.h"
 #include "runtime/io/hash.h"
-#include "runtime/io/json.h"
 #include "runtime/model/describe.h"
 #include "runtime/model/model.h"
 #include "runtime/posterior/method.h"
 #include "runtime/posterior/posterior.h"
+#include "runtime/posterior/run_summary.h"
 #include "runtime/tokenizer/chat.h"
 #include "runtime/tokenizer/tokenizer.h"
-
-/* Beyond any summary of ours, whose lists grow with the validations. */
-#define MAX_SUMMARY_BYTES ((size_t)1 << 28)
 
 static void put_verdict(struct cr_buf *text, const char *what, cr_status status, const struct cr_error *reason)
 {
@@ -229,19 +226,12 @@ struct checkpoints {
 /* The run that the directory is of, as its summary says. */
 static void read_run_id(struct checkpoints *c, const char *dir)
 {
-    json_t *summary = NULL;
-    const char *text = NULL;
-    size_t n = 0;
-    char *path = cr_path_join(dir, "summary.json");
-    cr_status status = path != NULL ? cr_json_load(path, MAX_SUMMARY_BYTES, &summary, NULL) : CR_E_MEMORY;
-    if (status == CR_OK && cr_json_get_str(summary, "run_id", true, &text, &n, "summary.json", NULL) == CR_OK &&
-        n == 16) {
-        memcpy(c->run_id, text, n);
-        c->run_id[n] = '\0';
+    struct cr_run_summary summary;
+    bool found = false;
+    c->failed = c->failed || cr_run_summary_read(dir, &summary, &found, NULL) != CR_OK;
+    if (found) {
+        memcpy(c->run_id, summary.run_id, sizeof c->run_id);
     }
-    c->failed = c->failed || status == CR_E_MEMORY;
-    json_decref(summary);
-    cr_free(path);
 }
 
 static void see_checkpoint(struct checkpoints *c, const char *file, bool choose)

@@ -104,9 +104,9 @@ fact() { # fact DIR NAME: from its summary
     questions 0 20 'Is % even?'
     questions 20 4 "Is the number % even or is it odd? e$(printf '\314\201')"
 } >long.jsonl
-expect laplace 0 '' lay -d long.jsonl -o l1 --prior-precision 3.5
+expect laplace 0 "is not the file that the run in" lay -d long.jsonl -o l1 --prior-precision 3.5
 check prior-precision [ "$(fact l1 prior_precision) $(fact l1 chosen_by)" = '3.5 "given"' ]
-expect laplace 0 '' lay -d long.jsonl -o l2 --normalize nfc
+expect laplace 0 "is not the file that the run in" lay -d long.jsonl -o l2 --normalize nfc
 check normalize [ $(($(fact l1 tokens) - $(fact l2 tokens))) -eq 4 ] # an accent of two bytes and its letter are one of two
 expect laplace 0 'longer than 110 tokens skipped' lay -d long.jsonl -o l3 --max-seq-length 110 --on-long skip
 check on-long [ "$(fact l3 n_examples)" -eq 20 ]
