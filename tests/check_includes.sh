@@ -25,6 +25,7 @@ allowed() {
         runtime/eval)
             echo "$(allowed runtime/optim) runtime/optim runtime/tokenizer runtime/data $(allowed runtime/review) runtime/review"
             ;;
+        runtime/info) echo "$(allowed runtime/posterior) runtime/posterior runtime/tokenizer" ;;
         runtime/train) echo "$(allowed runtime/eval) runtime/eval" ;;
         runtime/cli) echo "include" ;;
         *) echo "unknown" ;;
