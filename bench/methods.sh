@@ -72,9 +72,12 @@ rows_of_kind() {
         if (index("," $2 ",", "," kind ",")) print $1 }' "$conf"
 }
 
-# use_row ROW: sets run, needs, flags and looks (words in capitals replaced but for VALID), and name, that of its cells.
+# use_row ROW: that of the set's kind, if there is a set yet. Sets run, needs, flags and looks (words in capitals replaced
+# but for VALID), and name, that of its cells.
 use_row() {
-    line=$(grep "^$1 *|" "$conf") || die "no row $1 in $conf"
+    line=$(awk -F '|' -v row="$1" -v kind="${kind:-}" '{ name = $1; kinds = $2; gsub(/ /, "", name); gsub(/ /, "", kinds) }
+        name == row && NF > 4 && (kind == "" || index("," kinds ",", "," kind ",")) { print; exit }' "$conf")
+    [ -n "$line" ] || die "no row $1 in $conf${kind:+ for sets of the kind $kind}"
     lora=$(sed -n 's/^LORA = //p' "$conf")
     run=$(field "$line" 3) needs=$(field "$line" 4) name=$1
     case "$run $line" in mix* | *MEMBERS*) name=$1$members ;; esac
@@ -301,7 +304,7 @@ whole() {
 
 # Every combination of a row's grids, judged by texts that no table uses.
 search_row() {
-    row=$1
+    row=$1 kind=
     grep -q "^search $row *|" "$conf" || die "no grid of $row in $conf"
     use_row "$row"
     has "$needs" || {

@@ -64,8 +64,8 @@ check based [ "$(cmp -s before $cells/laplace-1.json; echo $?)" -eq 1 ]
 
 expect search 0 '' env STEPS=3 sh "$bench/methods.sh" search blob
 check search [ "$(grep -c '^| 1.5e-3_4 ' kept/search/blob/table.md)" -gt 0 ]
-expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell tau30 1
-check bora grep -q '"perplexity"' kept/bora/cells/tau30-1.json
+expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell tau100 1
+check bora grep -q '"perplexity"' kept/bora/cells/tau100-1.json
 expect bora 0 '' env SET=bora sh "$bench/methods.sh" cell separate 1
 expect bora 0 '' methods tables bora
 check bora grep -q '^| against separate ' kept/bora/tables.md
